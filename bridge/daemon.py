@@ -19,7 +19,7 @@ from bridge.adapters.amqp.dead_letters import DeadQueue, open_dead_queue
 from bridge.adapters.clock import steady_clock
 from bridge.adapters.crew_api import HttpCrewApi, crew_sessions
 from bridge.adapters.store import migrate_store, probe_store
-from bridge.adapters.threads import started_threads
+from bridge.adapters.threads import start_threads
 from bridge.composition.build import open_bridge
 from bridge.composition.policies import build_topology
 from bridge.config import Amqp as AmqpSettings
@@ -44,8 +44,8 @@ async def run(settings: Settings, renewable: Renewable | None = None, *, migrate
         (hurry if stop.is_set() else stop).set()
 
     loop = asyncio.get_running_loop()
-    loop.set_default_executor(started_threads(DEFAULT_THREADS, "default"))
-    await loop.getaddrinfo(None, 80)  # libuv starts its threads with the first lookup, and aborts if it cannot
+    loop.set_default_executor(start_threads(DEFAULT_THREADS, "default"))
+    await loop.getaddrinfo(None, 80)  # makes libuv start its threads now; it aborts if it cannot
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, on_signal)
     async with open_bridge(settings, renewable, migrate=migrate) as bridge:

@@ -1,7 +1,7 @@
-"""Limits how many bytes one use may hold in memory: request bodies, parsed requests, and responses being sent.
+"""Limits the memory of request bodies, parsed requests, and responses being sent, in bytes.
 
-Counts are limited elsewhere; a count of large things is no limit. Each use has a separate budget, so that none takes
-the memory of another, and within it each holder is limited by what it holds itself.
+Limits on counts do not bound memory if single items are large. Each purpose has a separate budget, which its holders,
+such as clients, share.
 """
 
 import asyncio
@@ -10,13 +10,13 @@ from collections.abc import Callable
 from typing import Self
 
 MIB = 1024 * 1024
-BODIES = 64 * MIB
-RESPONSES = 64 * MIB
-VALUES = 128 * MIB
+BODY_BYTES = 64 * MIB
+RESPONSE_BYTES = 64 * MIB
+VALUE_BYTES = 128 * MIB
 
 
 class Hold:
-    """Some bytes of a budget, until released. `evict` ends what holds them; None: it cannot be ended."""
+    """Bytes of a budget that are held until released. `evict` ends their use; None: it cannot be ended."""
 
     def __init__(self, budget: "ByteBudget", holder: str, evict: Callable[[], None] | None) -> None:
         self.holder = holder
@@ -25,7 +25,7 @@ class Hold:
         self._budget = budget
 
     def grow(self, size: int) -> None:
-        """Hold so many bytes more; if that is too much, the budget makes room."""
+        """Hold `size` more bytes, evicting other holds if the budget is exceeded."""
         self._budget.grow(self, size)
 
     def release(self) -> None:
@@ -40,31 +40,34 @@ class Hold:
 
 
 class ByteBudget:
-    """At most `limit` bytes, of which one holder may have `share`, as far as holders wait or can be evicted."""
+    """A budget of `limit` bytes; one holder may have the fraction `share`.
+
+    The limits hold as far as holders wait for room or can be evicted.
+    """
 
     def __init__(self, limit: int, share: float = 1.0) -> None:
         self.limit = limit
         self.held = 0
-        self._of_holder = int(limit * share)
+        self._holder_limit = int(limit * share)
         self._holds: dict[Hold, None] = {}
         self._held_by = Counter[str]()
-        self._waiting: dict[asyncio.Future[None], None] = {}  # the first come first
+        self._waiting: dict[asyncio.Future[None], None] = {}  # in order of arrival
 
     @property
-    def left(self) -> int:
-        """How many bytes are free."""
+    def free(self) -> int:
+        """Return the number of free bytes."""
         return max(0, self.limit - self.held)
 
     def hold(self, holder: str = "", evict: Callable[[], None] | None = None) -> Hold:
-        """Begin to hold bytes, none yet."""
+        """Return a new hold of no bytes."""
         return Hold(self, holder, evict)
 
-    async def room(self, holder: str = "", size: int = 1) -> None:
-        """Wait until a holder may take so many bytes more, or anything where that is only known once it is there.
+    async def wait_for_room(self, holder: str = "", size: int = 1) -> None:
+        """Wait until a holder may hold `size` more bytes; the default is for sizes that are not known yet.
 
-        What exceeds the limit, or the holder's share, may be taken alone.
+        A size beyond the limit or the share is permitted if nothing else is held.
         """
-        while not (_fits(size, self.held, self.limit) and _fits(size, self._held_by[holder], self._of_holder)):
+        while not (_fits(size, self.held, self.limit) and _fits(size, self._held_by[holder], self._holder_limit)):
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting[waiter] = None
             try:
@@ -73,10 +76,10 @@ class ByteBudget:
                 del self._waiting[waiter]
 
     def grow(self, hold: Hold, size: int) -> None:
-        """Count so many bytes more of a hold.
+        """Add `size` bytes to a hold.
 
-        If that is too much, the oldest hold of the holder with most bytes is evicted, as often as it takes: a holder
-        that takes everything pays for it, and what has been under way for long makes room for what is quick.
+        While the limit is exceeded, evict the oldest hold of the holder with the most bytes, so that a holder cannot
+        displace others and slow uses give way to quick ones.
         """
         hold.size += size
         self.held += size
@@ -88,7 +91,7 @@ class ByteBudget:
                 victim.evict()
 
     def release(self, hold: Hold) -> None:
-        """Release a hold and wake those that wait for room."""
+        """Release a hold, and wake the waiters for room."""
         if hold not in self._holds:
             return
         del self._holds[hold]
@@ -115,4 +118,4 @@ def _fits(size: int, held: int, limit: int) -> bool:
 
 def values_budget() -> ByteBudget:
     """Return a budget for parsed requests, from their parsing until they are stored or refused."""
-    return ByteBudget(VALUES, share=0.5)
+    return ByteBudget(VALUE_BYTES, share=0.5)

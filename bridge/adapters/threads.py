@@ -1,27 +1,27 @@
-"""Thread pools whose threads exist from the start: one that cannot be started ends the start of the process.
+"""Thread pools that start all threads at once, so that a lack of memory fails the start of the process.
 
-A pool that starts threads on demand would fail requests instead, in the moment at which memory is scarce.
+A pool that starts threads on demand would fail requests later.
 """
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 
-def started_threads(number: int, name: str, stack_bytes: int = 0) -> ThreadPoolExecutor:
-    """Return a pool whose threads have all been started. `stack_bytes`: of each; 0: the system's default.
+def start_threads(number: int, name: str, stack_bytes: int = 0) -> ThreadPoolExecutor:
+    """Start a pool of `number` threads. `stack_bytes`: stack size of each; 0: the system's default.
 
-    Raise `RuntimeError` if one cannot be started.
+    Raises `RuntimeError` if a thread cannot be started.
     """
     threads = ThreadPoolExecutor(number, thread_name_prefix=name)
-    all_there = threading.Barrier(number + 1)
-    usual = threading.stack_size(stack_bytes)
+    barrier = threading.Barrier(number + 1)
+    former_size = threading.stack_size(stack_bytes)
     try:
         for _ in range(number):
-            threads.submit(all_there.wait)
+            threads.submit(barrier.wait)
     except RuntimeError:
-        all_there.abort()
+        barrier.abort()
         raise
     finally:
-        threading.stack_size(usual)
-    all_there.wait()
+        threading.stack_size(former_size)
+    barrier.wait()
     return threads

@@ -19,14 +19,14 @@ _STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)  # linear, as
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")  # escaped in JSON; the backslash itself is not escaped
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # escaped; possibly half of a pair
 _TEXT_COPIES = 4  # of a body: as read, as text, as stored, for the fingerprint
-_VALUE_BYTES = 80  # memory of a small value or key, which may take only two bytes in the body
+_VALUE_BYTES = 80  # memory of a small value or key, which can be two bytes of the body
 _MARKS = (b",", b":", b"[", b"{")
 
 
 class EncodedObject(Mapping[str, Any]):
-    """A JSON object kept as text, which takes a fraction of the memory of the parsed object.
+    """A JSON object that is kept as text, which takes a fraction of the memory of the parsed object.
 
-    Every access parses it again, so call `items` or `decoded` once.
+    Each access parses the text again.
     """
 
     def __init__(self, text: bytes) -> None:
@@ -38,7 +38,7 @@ class EncodedObject(Mapping[str, Any]):
         return found
 
     def items(self) -> ItemsView[str, Any]:
-        """Return the members, parsed once."""
+        """Return the members; the text is parsed once."""
         return self.decoded().items()
 
     def __getitem__(self, name: str) -> Any:
@@ -53,7 +53,7 @@ class EncodedObject(Mapping[str, Any]):
     def __eq__(self, other: object) -> bool:
         return self.decoded() == (other.decoded() if isinstance(other, EncodedObject) else other)
 
-    __hash__ = None  # type: ignore[assignment]  # as that of a dict
+    __hash__ = None  # type: ignore[assignment]  # unhashable, as a dict
 
 
 def _plain(value: object) -> dict[str, Any]:
@@ -67,12 +67,12 @@ _COMPACT = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, default=_
 
 
 def parsed_bytes(body: bytes) -> int:
-    """Estimate the bytes of memory that a body takes while it is parsed, stored, and fingerprinted."""
+    """Estimate the memory, in bytes, that a body takes while it is parsed, stored, and fingerprinted."""
     return _TEXT_COPIES * len(body) + _VALUE_BYTES * sum(body.count(mark) for mark in _MARKS)
 
 
 def encoded_bytes(value: Mapping[str, Any]) -> int:
-    """Return the length of an object's text."""
+    """Return the length of an object's JSON text, in bytes."""
     return len(value.text if isinstance(value, EncodedObject) else compact(value))
 
 

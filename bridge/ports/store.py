@@ -40,8 +40,8 @@ class Store(Protocol):
     ) -> list[Run]:
         """Claim at most `room` due accepted runs of a crew, by priority and age.
 
-        The claim keeps the crew within `max_running`, the crew and the senders within their budgets, and more runs than
-        one within `max_bytes` of memory (`core.runs.kickoff_memory`).
+        The claim keeps the crew within `max_running`, the crew and the senders within their budgets, and the memory of
+        the claimed runs within `max_bytes` (`core.runs.kickoff_memory`), except that one run is always claimed.
         """
 
     async def seconds_until_budget(self, run: Run, limits: Budgets, now: float) -> float:

@@ -10,9 +10,9 @@ def test_bytes_within_the_budget_are_held_until_released() -> None:
     with budget.hold() as hold:
         hold.grow(4)
         hold.grow(3)
-        assert (budget.held, budget.left) == (7, 3)
+        assert (budget.held, budget.free) == (7, 3)
     hold.release()
-    assert (budget.held, budget.left) == (0, 10)
+    assert (budget.held, budget.free) == (0, 10)
 
 
 def test_the_largest_holder_is_evicted_oldest_hold_first() -> None:
@@ -40,8 +40,8 @@ async def test_a_holder_at_its_share_waits_and_others_do_not() -> None:
     budget = ByteBudget(10, share=0.5)
     first = budget.hold("a")
     first.grow(5)
-    await budget.room("b")
-    waiting = asyncio.create_task(budget.room("a"))
+    await budget.wait_for_room("b")
+    waiting = asyncio.create_task(budget.wait_for_room("a"))
     await asyncio.sleep(0)
     assert not waiting.done()
     first.release()
@@ -52,8 +52,8 @@ async def test_what_is_too_large_for_the_rest_waits_and_what_is_too_large_for_al
     budget = ByteBudget(10)
     first = budget.hold("a")
     first.grow(6)
-    await budget.room("b", 4)
-    waiting = asyncio.create_task(budget.room("b", 40))
+    await budget.wait_for_room("b", 4)
+    waiting = asyncio.create_task(budget.wait_for_room("b", 40))
     await asyncio.sleep(0)
     assert not waiting.done()
     first.release()
@@ -64,8 +64,8 @@ async def test_all_wait_while_the_budget_is_used_up_and_a_cancelled_one_is_dropp
     budget = ByteBudget(10)
     full = budget.hold("a")
     full.grow(11)
-    assert budget.left == 0
-    gone, waiting = (asyncio.create_task(budget.room("b")) for _ in range(2))
+    assert budget.free == 0
+    gone, waiting = (asyncio.create_task(budget.wait_for_room("b")) for _ in range(2))
     await asyncio.sleep(0)
     gone.cancel()
     await asyncio.sleep(0)

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import create_engine
 
 from bridge.adapters.store.connections import Connections
-from bridge.adapters.threads import started_threads
+from bridge.adapters.threads import start_threads
 
 
 async def test_all_threads_are_started_up_front():
@@ -28,5 +28,5 @@ def test_a_pool_that_cannot_start_all_its_threads_fails_at_once(monkeypatch: pyt
     monkeypatch.setattr(threading.Thread, "start", limited)
     usual = threading.stack_size()
     with pytest.raises(RuntimeError, match="can't start new thread"):
-        started_threads(5, "some", 256 * 1024)
+        start_threads(5, "some", 256 * 1024)
     assert threading.stack_size() == usual

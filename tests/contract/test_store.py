@@ -18,7 +18,7 @@ from bridge.core.errors import ExecutionTaken, ProcessExpired, RequestRefused, S
 from bridge.core.human_input import rules
 from bridge.core.human_input.model import HumanInput, Question, QuestionContent, QuestionStage
 from bridge.core.runs import state_machine
-from bridge.core.runs.kickoff_memory import bytes_of
+from bridge.core.runs.kickoff_memory import estimate_bytes
 from bridge.core.runs.model import CrewPolicy, Decision, Deferral, Envelope, Outcome, State
 from bridge.ports.inbound import Accepted
 from bridge.ports.queries import RunFilter
@@ -240,7 +240,7 @@ class TestClaimingRuns:
     async def test_no_more_are_claimed_than_fit_into_memory_but_one(self, store: SqlStore):
         for number in (1, 2, 3, 4):
             await accepted(store, number, inputs={"topic": "x" * 10_000}, meta={"note": "x" * 1_000})
-        one = bytes_of(a_run(5, inputs={"topic": "x" * 10_000}, meta={"note": "x" * 1_000}))
+        one = estimate_bytes(a_run(5, inputs={"topic": "x" * 10_000}, meta={"note": "x" * 1_000}))
         first = await store.claim_accepted("research", 9, 9, NOW, max_bytes=2 * one)
         then = await store.claim_accepted("research", 9, 9, NOW, max_bytes=one - 1)
         last = await store.claim_accepted("research", 9, 2, NOW, max_bytes=one)

@@ -438,7 +438,7 @@ GROUPS = {
     "http": ("http.",),
     "store": ("store.",),
     "clients": ("callbacks.", "crew_api.", "http_client.", "observability."),
-    "others": ("byte_budget.", "clock.", "config.", "kickoff_journal."),
+    "others": ("byte_budget.", "clock.", "config.", "kickoff_journal.", "threads."),
 }
 
 NOT_REACHED: dict[str, Sequence[str]] = {
@@ -459,6 +459,7 @@ NOT_REACHED: dict[str, Sequence[str]] = {
         "crew_api.crew_sessions", "kickoff_journal.open_journal", "kickoff_journal.KickoffJournal.entries",
         "kickoff_journal.KickoffJournal.clear", "observability.metrics.Counters.show_crew",
         "observability.metrics.Counters.show_link", "store.SqlStore.join", "store.SqlStore.close",
+        "byte_budget.values_budget", "threads.start_threads",
     ),
     "reports the exception itself": ("observability.metrics.Counters.report",),
     "connects to the broker, or answers its refusals: amqp/test_connection, amqp/test_outages, amqp/test_refusals": (
@@ -477,9 +478,11 @@ NOT_REACHED: dict[str, Sequence[str]] = {
         "amqp.publisher.raise_if_cancelled", "amqp.refusals.Refusals.refused", "amqp.refusals.Refusals.accepted",
         "amqp.topology", "store.SqlStore.probe",
     ),
-    "for an operator at the command line": ("amqp.dead_letters", "amqp.probe", "amqp.messages.is_reserved"),
+    "for an operator at the command line": (
+        "amqp.dead_letters", "amqp.connection.probe_broker", "amqp.messages.is_reserved",
+    ),
     "for other settings or messages: amqp/test_values, amqp/test_memory, http/test_ops": (
-        "amqp.cloudevents.to_binary", "amqp.values.pack", "amqp.values.unpack", "byte_budget.ByteBudget.left",
+        "amqp.cloudevents.to_binary", "amqp.values.pack", "amqp.values.unpack", "byte_budget.ByteBudget.free",
         "kickoff_journal.NullJournal",
     ),
     "for invalid requests and dead connections: http/test_problems, http/test_auth, http/test_connections": (
@@ -495,8 +498,7 @@ NOT_REACHED: dict[str, Sequence[str]] = {
         "kickoff_journal.KickoffJournal.append", "kickoff_journal.KickoffJournal.drop",
         *(f"store.SqlStore.{name}" for name in (
             "seconds_until_budget", "peek", "find_key", "load_events",
-            "rejoin", "membership", "release_runs", "relay_webhook", "collect_webhooks", "run_times",
-
+            "rejoin", "membership", "release_runs", "run_times",
         )),
         "store.SqlCommands.defer", "store.SqlCommands.remove",
     ),

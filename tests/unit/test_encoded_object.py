@@ -4,7 +4,7 @@ import pytest
 
 from bridge.core.crew.payloads import kickoff_body
 from bridge.core.json import EncodedObject, canonical, compact, encoded_bytes, parsed_bytes
-from bridge.core.runs.kickoff_memory import INPUTS_FACTOR, META_FACTOR, bytes_of
+from bridge.core.runs.kickoff_memory import INPUTS_FACTOR, META_FACTOR, estimate_bytes
 from bridge.core.runs.model import CrewPolicy
 from tests.fakes import a_run
 
@@ -39,7 +39,7 @@ def test_a_kickoff_sends_the_same_for_it(is_flow: bool):
 
 def test_the_memory_of_a_run_grows_with_the_text_of_its_inputs_and_faster_with_meta():
     run = a_run(inputs=EncodedObject(TEXT), meta={"order": 7})
-    assert bytes_of(run) == INPUTS_FACTOR * len(TEXT) + META_FACTOR * len(b'{"order":7}')
+    assert estimate_bytes(run) == INPUTS_FACTOR * len(TEXT) + META_FACTOR * len(b'{"order":7}')
     assert encoded_bytes(VALUE) == encoded_bytes(EncodedObject(TEXT))
 
 

@@ -201,7 +201,7 @@ class ChannelConsumer:
             if self._backpressure.stored():
                 self._changed.set()
         finally:
-            self._memory.done(message.delivery_tag)
+            self._memory.release(message.delivery_tag)
 
     async def _take_unless_in_doubt(self, message: AbstractIncomingMessage) -> None:
         if self._backpressure.store_in_doubt:  # delivered before the broker processed the cancel

@@ -158,9 +158,9 @@ class AmqpConsumer:
                 await asyncio.sleep(STORE_PAUSE)
 
     async def _store(self, message: AbstractIncomingMessage) -> None:
-        """Store a message as soon as there is memory to parse it."""
+        """Store a message when there is memory to parse it."""
         source = self._rules.source
-        await self._values.room(source)
+        await self._values.wait_for_room(source)
         with self._values.hold(source) as hold:
             hold.grow(parsed_bytes(message.body))
             await self._accept_or_refuse(message)

@@ -109,7 +109,7 @@ class SanitizingReader:
             body, self._lost[channel] = sanitized_method(body)
         elif kind == _HEADER:
             if (tag := self._tags.pop(channel, None)) is not None:
-                await self._memory.arriving(tag, _long_at(body, _FIXED - _LONG.size))
+                await self._memory.admit(tag, _long_at(body, _FIXED - _LONG.size))
             body = sanitized_header(body[:-1], self._lost.pop(channel, [])) + body[-1:]
         return _FRAME.pack(kind, channel, len(body) - 1) + body
 

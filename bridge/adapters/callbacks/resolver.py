@@ -10,18 +10,18 @@ from collections.abc import Sequence
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from bridge.adapters.threads import started_threads
+from bridge.adapters.threads import start_threads
 
 MAX_LOOKUPS = 256  # concurrent; more than the concurrent calls, because a lookup outlives an abandoned attempt
 
-STACK = 512 * 1024  # bytes for each thread, which only looks names up; only what is used takes memory
+STACK_BYTES = 512 * 1024  # of each thread, for DNS lookups; only used pages take memory
 
 
 class SystemResolver(AbstractResolver):
     """Resolves names with the system's lookup in its own threads."""
 
     def __init__(self) -> None:
-        self._threads = started_threads(MAX_LOOKUPS, "callback-names", STACK)
+        self._threads = start_threads(MAX_LOOKUPS, "callback-names", STACK_BYTES)
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC

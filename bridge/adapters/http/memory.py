@@ -1,4 +1,4 @@
-"""Limit the memory of requests and responses: bodies as they arrive, parsed values, responses until they are sent.
+"""Limit the memory of requests and responses: bodies while they arrive, parsed values, responses until they are sent.
 
 Memory is counted per caller. When the limit is reached, an arriving body may be evicted in favor of others, a complete
 body waits before it is parsed, and a response waits before it is read from the store.
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from bridge.adapters.byte_budget import BODIES, RESPONSES, ByteBudget, Hold, values_budget
+from bridge.adapters.byte_budget import BODY_BYTES, RESPONSE_BYTES, ByteBudget, Hold, values_budget
 from bridge.adapters.http import problems
 from bridge.core.addresses import client_network
 from bridge.core.json import parsed_bytes
@@ -18,17 +18,17 @@ from bridge.core.json import parsed_bytes
 
 @dataclass(frozen=True, slots=True)
 class HttpMemory:
-    """The memory budgets shared by all ports; that of parsed values, by other listeners as well."""
+    """The memory budgets that all HTTP servers share; RabbitMQ consumers share the one of `values`."""
 
-    bodies: ByteBudget = field(default_factory=lambda: ByteBudget(BODIES))
+    bodies: ByteBudget = field(default_factory=lambda: ByteBudget(BODY_BYTES))
     values: ByteBudget = field(default_factory=values_budget)
-    responses: ByteBudget = field(default_factory=lambda: ByteBudget(RESPONSES, share=0.25))
+    responses: ByteBudget = field(default_factory=lambda: ByteBudget(RESPONSE_BYTES, share=0.25))
 
 
 MEMORY = web.AppKey("MEMORY", HttpMemory)
 CALLER = web.RequestKey("CALLER", str)
 """The client's name, once it is authenticated."""
-LONGEST_WAIT = 10.0  # seconds that a body waits to be read, until older ones are evicted for it
+MAX_WAIT = 10.0  # seconds that a body waits for room before older ones are evicted
 _BODY = web.RequestKey("BODY", Hold)
 _VALUE = web.RequestKey("VALUE", Hold)
 _RESPONSE = web.RequestKey("RESPONSE", Hold)
@@ -42,17 +42,17 @@ def caller_of(request: web.BaseRequest) -> str:
 async def receive(request: web.Request, seconds: float) -> bytes:
     """Return a request's whole body; its memory is counted until the request has been handled.
 
-    The body of an authenticated caller first waits for room. The oldest body of the caller with most is evicted for one
-    for which there is none, because a body that never ends would keep everyone waiting.
+    The body of an authenticated caller first waits for room. Without room, the oldest body of the caller with the most
+    bytes is evicted, because bodies that never end would block all others.
     Raise `TimeoutError` after `seconds`, `HTTPRequestEntityTooLarge`, or `Problem` (503) if the body was evicted.
     """
     evicted, body = False, bytearray()
-    await _reserve_announced(request)
+    await _reserve_content_length(request)
     async with asyncio.timeout(seconds) as deadline:
 
         def evict() -> None:
             nonlocal evicted
-            if not evicted and not deadline.expired():  # what arrives until the task wakes up may be evicted again
+            if not evicted and not deadline.expired():  # until the task wakes up, its hold may be evicted again
                 evicted = True
                 deadline.reschedule(0.0)
 
@@ -64,7 +64,7 @@ async def receive(request: web.Request, seconds: float) -> bytes:
                 if len(body) > request.client_max_size:
                     raise web.HTTPRequestEntityTooLarge(request.client_max_size, len(body))
                 hold.grow(max(0, len(body) - hold.size))
-                del chunk  # or it would be held, beside its copy, until the next one arrives
+                del chunk  # free its memory before waiting for the next one
         except asyncio.CancelledError:
             if evicted:
                 raise problems.from_status(503, "too many bodies in flight; retry", {"Retry-After": "1"}) from None
@@ -74,25 +74,25 @@ async def receive(request: web.Request, seconds: float) -> bytes:
     return bytes(body)
 
 
-async def _reserve_announced(request: web.Request) -> None:
-    """Hold the announced size of an authenticated caller's body as soon as there is room; of others, nothing yet.
+async def _reserve_content_length(request: web.Request) -> None:
+    """Wait for room for the Content-Length of an authenticated caller's body, then hold it.
 
-    An announcement costs nothing, so those of unauthenticated callers must not take room.
+    For other callers, hold nothing yet: a header alone must not take room.
     """
     caller, bodies = caller_of(request), request.app[MEMORY].bodies
     hold = request[_BODY] = bodies.hold(caller)
     if CALLER in request and request.can_read_body:
         size = request.content_length or 1
         with suppress(TimeoutError):
-            async with asyncio.timeout(LONGEST_WAIT):
-                await bodies.room(caller, size)
+            async with asyncio.timeout(MAX_WAIT):
+                await bodies.wait_for_room(caller, size)
         hold.grow(size)
 
 
 async def reserve_for_parsing(request: web.Request, body: bytes) -> None:
     """Wait until there is memory to parse a body; its value is counted until the request has been handled."""
     values = request.app[MEMORY].values
-    await values.room(caller_of(request))
+    await values.wait_for_room(caller_of(request))
     hold = request[_VALUE] = values.hold(caller_of(request))
     hold.grow(parsed_bytes(body))
 

@@ -36,7 +36,7 @@ class ReadLimit:
         permit = self._permits[caller]
         try:
             async with asyncio.timeout(MAX_WAIT) as waiting, permit:
-                await request.app[MEMORY].responses.room(caller)
+                await request.app[MEMORY].responses.wait_for_room(caller)
                 waiting.reschedule(None)
                 yield
         except TimeoutError:

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from sqlalchemy import Connection, Engine
 
-from bridge.adapters.threads import started_threads
+from bridge.adapters.threads import start_threads
 
 T = TypeVar("T")
 
@@ -24,7 +24,7 @@ class Connections:
         """`verify` raises an error if the files of the database are no longer the ones that were opened."""
         self.engine = engine
         self._verify = verify
-        self._threads = started_threads(number, "store")
+        self._threads = start_threads(number, "store")
 
     async def run(self, work: Work[T]) -> T:
         """Run `work` in a transaction, committed on return; canceling the caller does not stop it.

@@ -17,7 +17,7 @@ from bridge.core.runs.model import Deferral, Envelope, KickoffRequest, Outcome, 
 
 Values = dict[str, Any]
 
-LARGE_INPUTS = 4096  # bytes, beyond which inputs stay encoded in memory
+LARGE_INPUTS = 4096  # bytes; larger inputs stay encoded in memory
 
 MUTABLE_COLUMNS = (
     "state",
@@ -230,7 +230,7 @@ def _request_from_row(row: Row[Any]) -> KickoffRequest:
 
 
 def _inputs_from_row(stored: bytes) -> Mapping[str, Any]:
-    """Large inputs stay encoded; they are parsed all the same, to find out whether the row can be decoded."""
+    """Decode inputs; large ones are parsed only as a check, and stay encoded."""
     parsed: Values = _load(stored)
     return EncodedObject(bytes(stored)) if len(stored) > LARGE_INPUTS else parsed
 

@@ -26,7 +26,7 @@ log = structlog.get_logger()
 class Kickoff:
     """Starts the runs of one crew. It marks a run `starting` immediately before its POST.
 
-    `notify` signals this step's worker. `max_bytes`: memory for runs in progress, beyond which none are claimed.
+    `notify` signals this step's worker. `max_bytes`: memory of runs in progress at which no more are claimed.
     """
 
     kind = Quarantined.RUN
@@ -61,12 +61,12 @@ class Kickoff:
         crew = self._crew
         claimed = await self._store.claim_accepted(crew.name, room, crew.max_running, self._clock(), crew.budgets, left)
         self._crew.breaker.begin_trial(len(claimed))
-        self._bytes_in_progress += sum(map(kickoff_memory.bytes_of, claimed))
+        self._bytes_in_progress += sum(map(kickoff_memory.estimate_bytes, claimed))
         return claimed
 
     async def handle(self, run: Run) -> None:
-        """Start the run, and release its memory."""
-        size = kickoff_memory.bytes_of(run)
+        """Start the run, then release its memory."""
+        size = kickoff_memory.estimate_bytes(run)
         try:
             await self._start(run)
         finally:

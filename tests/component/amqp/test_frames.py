@@ -148,7 +148,7 @@ async def test_a_body_is_not_read_until_memory_is_free():
     await asyncio.sleep(0)
     assert not stalled.done()
     assert memory.held == 70
-    memory.done(7)
+    memory.release(7)
     assert await stalled == frames[3][:7]
     assert memory.held == 80
 

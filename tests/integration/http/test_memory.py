@@ -36,7 +36,7 @@ async def held_back(bridge: Bridge, size: int) -> tuple[asyncio.StreamReader, as
 
 async def test_endless_bodies_make_room_for_others(bridge: Bridge, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nine hundred of a megabyte, each without its last byte, took 1.8 GB."""
-    monkeypatch.setattr(memory, "LONGEST_WAIT", 0.01)
+    monkeypatch.setattr(memory, "MAX_WAIT", 0.01)
     bodies = bridge.servers[0].memory.bodies
     bodies.limit = 3_000_000
     held = [await held_back(bridge, 900_000) for _ in range(6)]
@@ -53,7 +53,7 @@ async def test_endless_bodies_make_room_for_others(bridge: Bridge, monkeypatch: 
 
 async def test_bodies_of_a_client_wait_for_one_another(bridge: Bridge, monkeypatch: pytest.MonkeyPatch) -> None:
     """None is refused: four hundred of a megabyte displaced one another, and took 700 MB before they were counted."""
-    monkeypatch.setattr(memory, "LONGEST_WAIT", PATIENCE)
+    monkeypatch.setattr(memory, "MAX_WAIT", PATIENCE)
     bridge.servers[0].memory.bodies.limit = 1_000_000
     body = BODY | {"inputs": {"text": "x" * 400_000}}
     responses = await asyncio.gather(*(bridge.submit(body) for _ in range(20)))

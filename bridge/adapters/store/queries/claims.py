@@ -124,7 +124,7 @@ class ClaimAccepted:
     now: float
     budgets: Budgets = UNLIMITED
     max_bytes: float = math.inf
-    """Of memory that they take until their POSTs are answered; one run is claimed at least."""
+    """Memory of the claimed runs (`kickoff_memory`); at least one run is claimed."""
     free_slots: FreeSlots | None = None
     """None if other processes claim from the same store."""
     claimed: list[Run] = field(default_factory=list)
