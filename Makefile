@@ -1,6 +1,6 @@
 # What a developer runs; CI calls the same targets. `make` alone prints this list.
 .DEFAULT_GOAL := help
-.PHONY: help demo run check check-core check-steps fix test faults replicas soak mutants simulate proofs fuzz schemathesis bench bench-polling scale lock image clean
+.PHONY: help demo run check check-core check-steps fix test nightly faults replicas soak mutants simulate proofs fuzz schemathesis bench bench-polling scale lock image clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -39,6 +39,11 @@ fix: $(VENV)/dev ## format the code and apply automatic fixes
 test: check ## everything, with a real RabbitMQ and PostgreSQL (as root, installs their packages if missing)
 	sh tests/need-servers.sh
 	$(BIN)/pytest -q -n $(WORKERS) --dist worksteal $(SLOW_TESTS)
+
+nightly: $(VENV)/dev ## every proof at full numbers (hours): repeated proofs, and most targets below
+	sh tests/need-servers.sh
+	FAULTS=full $(BIN)/pytest -q -n $(WORKERS) --dist worksteal -m nightly $(SLOW_TESTS)
+	$(MAKE) --keep-going faults replicas soak mutants simulate proofs fuzz schemathesis
 
 faults: $(VENV)/dev ## the whole fault suite at full numbers (an hour); SEED=17 repeats a run
 	sh tests/need-servers.sh
