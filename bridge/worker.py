@@ -11,13 +11,12 @@ from typing import Generic
 
 import structlog
 
-from bridge.core.errors import Stale, StoreBroken, StoreDamaged, StoreUnavailable
+from bridge.core.errors import FATAL, Stale, StoreUnavailable
 from bridge.core.runs.quarantine import Quarantined
 from bridge.core.runs.timing import delay_after
 from bridge.ports.lifecycle import Item, ReportFault, Step
 
 STORE_RETRY_INTERVAL = 1.0  # seconds between attempts during a store outage
-FATAL = (StoreBroken, StoreDamaged)
 
 log = structlog.get_logger()
 

@@ -92,6 +92,10 @@ class StoreReplaced(StoreDamaged):
     """A file of the store was removed, replaced, truncated, or overwritten while this process used it."""
 
 
+FATAL = (StoreBroken, StoreDamaged)
+"""Errors after which the process must end, because its store is no longer reliable; the next process starts afresh."""
+
+
 class StoreInUse(BridgeError):
     """Another process uses this store; a SQLite store belongs to one process at a time."""
 

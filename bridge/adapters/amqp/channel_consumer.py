@@ -16,7 +16,7 @@ from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
 from bridge.adapters.amqp.acks import Acks
 from bridge.adapters.amqp.errors import TRANSIENT_ERRORS
 from bridge.adapters.amqp.memory import MessageMemory
-from bridge.core.errors import StoreUnavailable
+from bridge.core.errors import FATAL, StoreUnavailable
 
 PROBE_INTERVAL = 1.0  # seconds between two probes of a store that is unavailable
 LONGEST_PAUSE = 60.0  # seconds before a store that passed its probe, and then failed again, is probed once more
@@ -193,6 +193,8 @@ class ChannelConsumer:
             if not self._backpressure.store_in_doubt:
                 self._backpressure.store_failed()
             self._changed.set()
+        except FATAL as error:
+            self._fail(error)  # unacked: the next process gets the message
         except Exception as error:  # noqa: BLE001 - the library would only log it, and keep the message unacked forever
             self._fail(error)
             await self._acks.reject(message)

@@ -18,7 +18,7 @@ from bridge.adapters.amqp.errors import TRANSIENT_ERRORS, ConnectionLost
 from bridge.adapters.amqp.messages import MessageRules, is_command, read_command, read_refused, read_request
 from bridge.adapters.amqp.topology import Topology, ensure_inbound, rebind_periodically
 from bridge.adapters.byte_budget import ByteBudget, values_budget
-from bridge.core.errors import RequestRefused, Stale, StoreBroken, StoreDamaged, StoreUnavailable
+from bridge.core.errors import FATAL, RequestRefused, Stale, StoreUnavailable
 from bridge.core.json import parsed_bytes
 from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.inbound import Accept, AcceptCommand, Refuse
@@ -26,7 +26,6 @@ from bridge.ports.lifecycle import Health
 
 STORE_PAUSE = 1.0  # seconds until storing is tried again
 GOOD_IN_A_ROW = 50  # messages, after one that could not be decoded, until the prefetch count is the usual one again
-FATAL = (StoreBroken, StoreDamaged)
 
 log = structlog.get_logger()
 

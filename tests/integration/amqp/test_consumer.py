@@ -177,16 +177,23 @@ async def test_a_message_that_cannot_be_refused_is_dead_lettered_by_the_broker(
     await client.until_count(topology.requests, 0)
 
 
-async def test_only_a_broken_store_ends_the_consumer(
+async def test_only_a_broken_store_ends_the_consumer_and_its_messages_stay_in_the_queue(
     link: LinkOptions, client: Client, topology: Topology, inbound: FakeInbound
 ):
-    inbound.errors = [StoreBroken("disk I/O error")]
+    """They were dead-lettered, although nothing was wrong with them."""
+    inbound.errors = [StoreBroken("disk I/O error")] * 20
+    inbound.gate.clear()
     consumer = consumer_for(link, topology, inbound)
     consuming = asyncio.create_task(consumer.run())
     await eventually(lambda: consumer.ready)
-    await client.send(message_id="order-7")
+    for number in range(20):
+        await client.send(message_id=f"order-{number}")
+    await eventually(lambda: consumer.in_progress == 20)
+    inbound.gate.set()
     with pytest.raises(StoreBroken):
         await consuming
+    await client.until_count(topology.requests, 20)
+    assert await client.count(topology.dead) == 0
 
 
 async def test_after_a_bug_while_connecting_the_connection_is_made_again(

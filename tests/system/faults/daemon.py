@@ -129,7 +129,7 @@ POINTS: dict[str, Callable[[Death], None]] = {
     "K17": lambda death: after(death, SqlStore, "file"),
     "K18": migrating,
     "K19": lambda death: before(death, Recover, "handle"),
-    "K20": lambda death: amid(death, Supervisor, "stop", 0.01),
+    "K20": lambda death: amid(death, Supervisor, "stop", 0.0),
 }
 
 
