@@ -13,9 +13,9 @@ from bridge.core.crew.payloads import Webhooks
 from bridge.core.crew.rate_limiter import RateLimiter
 from bridge.core.polling.planner import PollPlanner
 from bridge.observability.metrics import CountedCrewApi
+from bridge.ports.cluster import Cluster
 from bridge.ports.crew_api import CrewInfo
 from bridge.ports.lifecycle import Health, HealthCheck
-from bridge.ports.store import Store
 from bridge.steps._crew import Crew
 
 
@@ -50,7 +50,7 @@ def _renew_token(api: HttpCrewApi, name: str, renewed: Settings) -> None:
     api.use_token(renewed.crews[name].token.get_secret_value())
 
 
-def crews_check(crews: Mapping[str, Crew], store: Store) -> HealthCheck:
+def crews_check(crews: Mapping[str, Crew], store: Cluster) -> HealthCheck:
     """Build the check that names paused crews, and crews with runs that no process serves."""
 
     async def check() -> Health:

@@ -1,10 +1,11 @@
-"""The filters and pages of lists, and the entries of the event stream."""
+"""What the HTTP API needs from the store: lists, pages, and the event stream."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
-from bridge.core.delivery.model import DeliveryState
-from bridge.core.runs.model import State
+from bridge.core.delivery.model import Attempt, Delivery, DeliveryState, Event
+from bridge.core.runs.model import Run, State
 
 Item = TypeVar("Item")
 
@@ -55,3 +56,49 @@ class DeliveryFilter:
     until: float | None = None
     before: str | None = None
     limit: int = 50
+
+
+class Queries(Protocol):
+    """Answers the HTTP API over connections of its own, so that no step waits for a caller.
+
+    Every call raises `StoreUnavailable` during an outage.
+    """
+
+    async def load_for_api(self, run_id: str) -> Run | None:
+        """Load a run for an API caller, over other connections than the steps' reads."""
+
+    async def peek(self, run_id: str) -> Run | None:
+        """Load a run for an API caller, without inputs, meta, progress, and result."""
+
+    async def find_runs(self, filter_: RunFilter) -> Page[Run]:
+        """Return runs, newest first, without inputs and large results; a page is also limited in bytes."""
+
+    async def deliveries_for_run(self, run_id: str) -> list[Delivery]:
+        """Return the deliveries of a run, without the bodies of their events."""
+
+    async def find_deliveries(self, filter_: DeliveryFilter) -> list[Delivery]:
+        """Return deliveries, newest first, without the bodies of their events."""
+
+    async def attempts_for_delivery(self, delivery_id: str) -> list[Attempt]:
+        """Return the stored attempts of a delivery, oldest first."""
+
+    async def redeliver(self, filter_: DeliveryFilter, now: float) -> int:
+        """Make deliveries due now, with a new retry schedule, and resume their receivers; return how many.
+
+        Deliveries whose attempt is in progress are skipped. The filter's `limit` is ignored.
+        """
+
+    async def find_events(self, since: float, limit: int) -> list[StoredEvent]:
+        """Return the first `limit` events about runs stored since then, in the order of storage."""
+
+    async def stored_at(self, event_id: str | None = None) -> float | None:
+        """Return when an event was stored, or without an id the newest event; None if there is none."""
+
+    async def load_events(self, event_ids: Collection[str]) -> list[Event]:
+        """Return the oldest of these events, as many as fit in memory, oldest first; deleted ones are omitted."""
+
+    async def counts(self) -> dict[str, dict[str, int]]:
+        """Return the number of runs and of deliveries per state, under `runs` and `deliveries`."""
+
+    async def is_served(self, crew: str) -> bool:
+        """Return whether any process serves the crew."""

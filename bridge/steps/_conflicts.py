@@ -8,7 +8,7 @@ from bridge.core.errors import ExecutionTaken, Stale
 from bridge.core.runs import quarantine, state_machine
 from bridge.core.runs.model import CrewPolicy, Decision, Run, State
 from bridge.ports.lifecycle import Clock
-from bridge.ports.store import Store
+from bridge.ports.runs import RunStore
 from bridge.steps._crew import Crew
 
 TRIES = 5
@@ -17,7 +17,7 @@ log = structlog.get_logger()
 
 
 async def retry_on_conflict(
-    store: Store, run: Run, decide: Callable[[Run], Decision | None], *, retry: bool = True
+    store: RunStore, run: Run, decide: Callable[[Run], Decision | None], *, retry: bool = True
 ) -> Run | None:
     """Decide and write; after a concurrent write, decide again on the run as stored by then. `retry`: as for `apply`.
 
@@ -35,7 +35,9 @@ async def retry_on_conflict(
     raise Stale(f"run {run.run_id} is being modified concurrently")
 
 
-async def adopt(run: Run, attempt: int, kickoff_id: str, policy: CrewPolicy, store: Store, clock: Clock) -> Run | None:
+async def adopt(
+    run: Run, attempt: int, kickoff_id: str, policy: CrewPolicy, store: RunStore, clock: Clock
+) -> Run | None:
     """Reconcile a run, as stored by now, with the execution that this attempt has started.
 
     Return None if the run does not need the evidence, or if the execution belongs to another run.
@@ -72,7 +74,7 @@ async def unless_taken(run: Run, kickoff_id: str | None, write: Awaitable[Run | 
         return None
 
 
-async def quarantine_run(run_id: str, crew: Crew, store: Store, clock: Clock) -> None:
+async def quarantine_run(run_id: str, crew: Crew, store: RunStore, clock: Clock) -> None:
     """Defer a run whose step raised an unexpected exception, unless another process owns it.
 
     Raise `StoreUnavailable` or `Stale`.

@@ -9,9 +9,8 @@ from bridge.core.delivery.model import Channel, Delivery, DeliveryState
 from bridge.core.delivery.outcome import DeliveryOutcome, on_internal_error, outcome_of_attempt
 from bridge.core.delivery.receivers import receiver_name
 from bridge.core.runs.quarantine import Quarantined
-from bridge.ports.deliveries import Sender
+from bridge.ports.deliveries import DeliveryStore, Sender
 from bridge.ports.lifecycle import Clock, Notify
-from bridge.ports.store import Store
 
 TICK = 1.0
 MAX_BYTES_IN_PROGRESS = 32 * 1024 * 1024  # of events, beyond which none are claimed; a single claim has its own limit
@@ -37,7 +36,7 @@ class DeliverEvents:
         name: str,
         claim: Claim,
         sender: Sender,
-        store: Store,
+        store: DeliveryStore,
         clock: Clock,
         notify: Notify,
         *,

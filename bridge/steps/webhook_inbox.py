@@ -20,7 +20,7 @@ from bridge.core.runs import late_results, webhooks
 from bridge.core.runs.model import TRACKED_STATES, Decision, Run, State
 from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.lifecycle import Clock, NewId, Notify
-from bridge.ports.store import Store
+from bridge.ports.runs import RunStore
 from bridge.ports.webhook_inbox import InboxEntry, WebhookInbox
 from bridge.steps._conflicts import adopt, retry_on_conflict
 from bridge.steps._crew import Crew
@@ -39,7 +39,7 @@ class ReceiveWebhooks:
         self,
         key: bytes,
         crews: Mapping[str, Crew],
-        store: Store,
+        store: RunStore,
         inbox: WebhookInbox,
         clock: Clock,
         new_id: NewId,
@@ -91,7 +91,7 @@ class HandleWebhooks:
     def __init__(
         self,
         crews: Mapping[str, Crew],
-        store: Store,
+        store: RunStore,
         inbox: WebhookInbox,
         clock: Clock,
         notify_poll: Callable[[str], None],

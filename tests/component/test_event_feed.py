@@ -5,8 +5,7 @@ from typing import cast
 
 from bridge.adapters.http.api.event_feed import EventFeed, StreamCursor
 from bridge.adapters.http.auth import Client, Role
-from bridge.ports.queries import StoredEvent
-from bridge.ports.store import Store
+from bridge.ports.queries import Queries, StoredEvent
 
 
 class EndlessStore:
@@ -30,7 +29,7 @@ async def test_a_stream_that_catches_up_ends_when_the_bridge_stops():
     """It kept reading events of other clients until the store was closed."""
     store = EndlessStore()
     client = Client("orders", b"", frozenset({Role.SUBMIT}))
-    cursor = StreamCursor(cast("Store", store), EventFeed(cast("Store", store), 0.5), client)
+    cursor = StreamCursor(cast("Queries", store), EventFeed(cast("Queries", store), 0.5), client)
     assert await cursor.seek("e-1")
     assert await cursor.next_events(store.stopping) == []
     assert 100 <= store.pages < 200

@@ -1,4 +1,4 @@
-"""Fixtures that open every adapter of `ports.Store`; a new adapter is one more entry in `ADAPTERS`."""
+"""Fixtures that open every adapter of the store; a new adapter is one more entry in `ADAPTERS`."""
 
 import asyncio
 import shutil

@@ -1,4 +1,4 @@
-"""Contract of `ports.Store`, for every adapter."""
+"""Contract of the store, for every adapter."""
 
 import asyncio
 import json

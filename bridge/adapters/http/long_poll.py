@@ -11,7 +11,7 @@ from aiohttp import web
 from bridge.core.errors import StoreUnavailable
 from bridge.core.http.limits import Slots
 from bridge.core.runs.model import Run
-from bridge.ports.store import Store
+from bridge.ports.queries import Queries
 
 SHUTTING_DOWN = web.AppKey("SHUTTING_DOWN", asyncio.Event)
 """Set when the server stops; requests that wait are then answered."""
@@ -28,7 +28,7 @@ class LongPollOptions:
 class LongPoll:
     """The requests that wait for the end of a run."""
 
-    def __init__(self, store: Store, options: LongPollOptions) -> None:
+    def __init__(self, store: Queries, options: LongPollOptions) -> None:
         self._store = store
         self._options = options
         self._slots = Slots(options.slots)

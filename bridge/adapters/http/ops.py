@@ -16,7 +16,7 @@ from bridge.core.delivery.model import DeliveryState
 from bridge.core.readiness import Readiness, readiness
 from bridge.core.runs.model import State
 from bridge.ports.lifecycle import Health, HealthCheck
-from bridge.ports.store import Store
+from bridge.ports.queries import Queries
 
 CHECK_TIMEOUT = 2.0  # seconds; shorter than the timeouts of common probes
 COUNTS_TTL = 5.0  # seconds for which counts from the store serve all scrapers
@@ -35,7 +35,7 @@ class OpsApi:
         self,
         checks: Mapping[str, HealthCheck],
         draining: Callable[[], bool],
-        store: Store,
+        store: Queries,
         registry: CollectorRegistry,
         stalled: Callable[[], bool],
         documents: Mapping[str, Any],
@@ -101,7 +101,7 @@ class OpsApi:
 class _StoreGauges:
     """Gauges over the store, computed at most once per `ttl` seconds; absent while the store is unavailable."""
 
-    def __init__(self, store: Store, registry: CollectorRegistry, timeout: float, ttl: float) -> None:
+    def __init__(self, store: Queries, registry: CollectorRegistry, timeout: float, ttl: float) -> None:
         self._store = store
         self._timeout = timeout
         self._ttl = ttl

@@ -11,12 +11,12 @@ from bridge.core.delivery.model import Attempt, Channel, Delivery, DeliveryState
 from bridge.core.errors import RequestRefused
 from bridge.core.runs.model import Run, State
 from bridge.core.runs.waiting import why_waiting
-from bridge.ports.store import Store
+from bridge.ports.queries import Queries
 
 RUN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
-async def load_visible_run(store: Store, client: Client, run_id: str) -> Run:
+async def load_visible_run(store: Queries, client: Client, run_id: str) -> Run:
     """Return the run. Raise `RequestRefused` (`unknown_run`) if it does not exist or the client may not see it."""
     run = await store.load_for_api(run_id) if RUN_ID.fullmatch(run_id) else None
     if run is None or not client.may_see(run):
@@ -35,7 +35,7 @@ def accepted(run: Run) -> dict[str, Any]:
     }
 
 
-async def is_served(store: Store, run: Run) -> bool:
+async def is_served(store: Queries, run: Run) -> bool:
     """Return whether any bridge process has configured the run's crew; always true for a run that has ended."""
     return run.final or await store.is_served(run.crew)
 
@@ -52,7 +52,7 @@ def run_summary(run: Run, *, served: bool) -> dict[str, Any]:
     return {**cloudevents.run_document(run), "waiting": shown}
 
 
-async def load_run_detail(store: Store, run: Run) -> dict[str, Any]:
+async def load_run_detail(store: Queries, run: Run) -> dict[str, Any]:
     """Return one run with its deliveries, which are read from the store."""
     return run_detail(run, await store.deliveries_for_run(run.run_id), served=await is_served(store, run))
 

@@ -1,4 +1,4 @@
-"""Implements `ports.Store`, which documents the operations, on a SQL database.
+"""Implements the ports of runs, deliveries, queries, and the cluster, which document the operations, on a SQL database.
 
 Every write goes through `Batches`. The version guards a run's row: an update that finds another version changes
 nothing, and its caller gets `Stale`.

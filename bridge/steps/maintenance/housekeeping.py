@@ -7,8 +7,8 @@ import structlog
 
 from bridge.core.errors import ProcessExpired
 from bridge.core.runs.quarantine import Quarantined
+from bridge.ports.cluster import Cluster
 from bridge.ports.lifecycle import Clock, Notify
-from bridge.ports.store import Store
 from bridge.steps._crew import Crew
 from bridge.steps.maintenance._interval import Interval
 
@@ -26,7 +26,7 @@ class Housekeeping:
     kind = Quarantined.TASK
 
     def __init__(
-        self, crews: Mapping[str, Crew], store: Store, clock: Clock, retention: float, notify_recover: Notify
+        self, crews: Mapping[str, Crew], store: Cluster, clock: Clock, retention: float, notify_recover: Notify
     ) -> None:
         self._crews = crews
         self._store = store

@@ -6,8 +6,8 @@ from itertools import product
 import structlog
 
 from bridge.core.runs.quarantine import Quarantined
+from bridge.ports.cluster import Cluster
 from bridge.ports.lifecycle import Clock, Notify
-from bridge.ports.store import Store
 from bridge.steps._crew import Crew
 from bridge.steps.maintenance._interval import Interval
 
@@ -22,7 +22,7 @@ class Rebalance:
     name = "rebalance"
     kind = Quarantined.TASK
 
-    def __init__(self, crews: Mapping[str, Crew], store: Store, clock: Clock, notify_recover: Notify) -> None:
+    def __init__(self, crews: Mapping[str, Crew], store: Cluster, clock: Clock, notify_recover: Notify) -> None:
         self._crews = crews
         self._store = store
         self._notify_recover = notify_recover

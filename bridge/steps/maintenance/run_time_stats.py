@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from bridge.core.polling.planner import MAX_RUN_TIMES
 from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.lifecycle import Clock
-from bridge.ports.store import Store
+from bridge.ports.runs import RunTimeStore
 from bridge.steps._crew import Crew
 from bridge.steps.maintenance._interval import Interval
 
@@ -20,7 +20,7 @@ class SyncRunTimes:
     name = "run-time-stats"
     kind = Quarantined.TASK
 
-    def __init__(self, crews: Mapping[str, Crew], store: Store, clock: Clock, *, shared: bool) -> None:
+    def __init__(self, crews: Mapping[str, Crew], store: RunTimeStore, clock: Clock, *, shared: bool) -> None:
         self._crews = crews
         self._store = store
         self._shared = shared

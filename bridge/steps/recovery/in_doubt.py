@@ -8,7 +8,7 @@ from bridge.core.runs import state_machine
 from bridge.core.runs.model import Run, State
 from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.lifecycle import Clock, Notify
-from bridge.ports.store import Store
+from bridge.ports.runs import RunStore
 from bridge.steps._conflicts import quarantine_run
 from bridge.steps._crew import Crew
 
@@ -23,7 +23,7 @@ class ResolveInDoubt:
     name = "in-doubt"
     kind = Quarantined.RUN
 
-    def __init__(self, crews: Mapping[str, Crew], store: Store, clock: Clock, notify_deliveries: Notify) -> None:
+    def __init__(self, crews: Mapping[str, Crew], store: RunStore, clock: Clock, notify_deliveries: Notify) -> None:
         self._crews = crews
         self._store = store
         self._clock = clock

@@ -10,7 +10,7 @@ from bridge.core.runs.model import State
 from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.journal import Journal, JournalEntry
 from bridge.ports.lifecycle import Clock, ReportFault
-from bridge.ports.store import Store
+from bridge.ports.runs import RunStore
 from bridge.steps._conflicts import adopt
 from bridge.steps._crew import Crew
 
@@ -18,7 +18,7 @@ log = structlog.get_logger()
 
 
 async def replay_journal(
-    journal: Journal, crews: Mapping[str, Crew], store: Store, clock: Clock, report: ReportFault
+    journal: Journal, crews: Mapping[str, Crew], store: RunStore, clock: Clock, report: ReportFault
 ) -> None:
     """Apply every entry, then clear the journal; runs before anything else uses the store.
 
@@ -31,7 +31,7 @@ async def replay_journal(
 
 
 async def _apply_safely(
-    entry: JournalEntry, crews: Mapping[str, Crew], store: Store, clock: Clock, report: ReportFault
+    entry: JournalEntry, crews: Mapping[str, Crew], store: RunStore, clock: Clock, report: ReportFault
 ) -> bool:
     """Apply an entry; report an unexpected exception, which keeps the entry for the next start."""
     try:
@@ -43,7 +43,7 @@ async def _apply_safely(
         return False
 
 
-async def _apply(entry: JournalEntry, crews: Mapping[str, Crew], store: Store, clock: Clock) -> bool:
+async def _apply(entry: JournalEntry, crews: Mapping[str, Crew], store: RunStore, clock: Clock) -> bool:
     """Apply an entry; return whether the journal no longer needs it."""
     run = await store.load(entry.run_id)
     if run is None or run.kickoff_id == entry.kickoff_id:

@@ -9,7 +9,7 @@ from bridge.core.runs import late_results
 from bridge.core.runs.model import Decision, Run
 from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.lifecycle import Clock, Notify
-from bridge.ports.store import Store
+from bridge.ports.runs import RunStore
 from bridge.steps._conflicts import quarantine_run, retry_on_conflict
 from bridge.steps._crew import Crew
 from bridge.steps._tracker import TICK_OF_LATE_POLLS
@@ -24,7 +24,7 @@ class PollLateResults:
 
     kind = Quarantined.RUN
 
-    def __init__(self, crew: Crew, store: Store, clock: Clock, notify_deliveries: Notify) -> None:
+    def __init__(self, crew: Crew, store: RunStore, clock: Clock, notify_deliveries: Notify) -> None:
         self.name = f"late-results-{crew.name}"
         self._crew = crew
         self._store = store

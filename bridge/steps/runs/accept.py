@@ -10,9 +10,10 @@ from bridge.core.errors import RequestRefused
 from bridge.core.redaction import Redactor
 from bridge.core.runs import state_machine
 from bridge.core.runs.model import Envelope, KickoffRequest, Run
+from bridge.ports.deliveries import DeliveryStore
 from bridge.ports.inbound import Accepted, RefusedMessage
 from bridge.ports.lifecycle import Clock, NewId, Notify
-from bridge.ports.store import Store
+from bridge.ports.runs import RunStore
 from bridge.steps._crew import Crew
 
 CheckInputs = Callable[[KickoffRequest], Awaitable[None]]
@@ -24,7 +25,7 @@ class AcceptRequest:
 
     def __init__(
         self,
-        store: Store,
+        store: RunStore,
         crews: Collection[str],
         callbacks: callback_url.CallbackRules,
         clock: Clock,
@@ -79,7 +80,7 @@ class AcceptRequest:
 class BudgetWait:
     """`ports.SecondsUntilBudget`; queries the store only if a budget limits the run."""
 
-    def __init__(self, crews: Mapping[str, Crew], store: Store, clock: Clock) -> None:
+    def __init__(self, crews: Mapping[str, Crew], store: RunStore, clock: Clock) -> None:
         self._crews = crews
         self._store = store
         self._clock = clock
@@ -103,7 +104,9 @@ class RefuseMessage:
     publisher is unavailable.
     """
 
-    def __init__(self, store: Store, dead_queue: str, clock: Clock, new_id: NewId, notify_deliveries: Notify) -> None:
+    def __init__(
+        self, store: DeliveryStore, dead_queue: str, clock: Clock, new_id: NewId, notify_deliveries: Notify
+    ) -> None:
         self._store = store
         self._dead_queue = dead_queue
         self._clock = clock

@@ -13,7 +13,7 @@ from bridge.core.runs.commands import Abandon, Adopt, Cancel, RunCommand, apply_
 from bridge.core.runs.model import CrewPolicy, Run, State
 from bridge.ports.inbound import RunKey
 from bridge.ports.lifecycle import Clock, Notify
-from bridge.ports.store import Store
+from bridge.ports.runs import RunStore
 from bridge.steps._conflicts import retry_on_conflict
 from bridge.steps._crew import Crew
 
@@ -28,7 +28,7 @@ class ApplyCommand:
     def __init__(
         self,
         crews: Mapping[str, Crew],
-        store: Store,
+        store: RunStore,
         clock: Clock,
         notify_crew: Callable[[str], None],
         notify_deliveries: Notify,

@@ -14,7 +14,7 @@ from bridge.core.runs import state_machine
 from bridge.core.runs.model import Decision, Run, State
 from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.lifecycle import Clock, Notify
-from bridge.ports.store import Store
+from bridge.ports.runs import RunStore
 from bridge.steps._conflicts import quarantine_run, retry_on_conflict
 from bridge.steps._crew import Crew
 
@@ -28,7 +28,7 @@ class SubmitHumanInput:
 
     kind = Quarantined.RUN
 
-    def __init__(self, crew: Crew, store: Store, clock: Clock, notify_deliveries: Notify) -> None:
+    def __init__(self, crew: Crew, store: RunStore, clock: Clock, notify_deliveries: Notify) -> None:
         self.name = f"human-input-{crew.name}"
         self._crew = crew
         self._store = store

@@ -13,7 +13,7 @@ from bridge.core.runs.model import Decision, Run, State
 from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.journal import Journal
 from bridge.ports.lifecycle import Clock, Notify
-from bridge.ports.store import Store
+from bridge.ports.runs import RunStore
 from bridge.steps._conflicts import log_adoption, quarantine_run, retry_on_conflict, unless_taken
 from bridge.steps._crew import Crew, failure_reason
 
@@ -34,7 +34,7 @@ class Kickoff:
     def __init__(
         self,
         crew: Crew,
-        store: Store,
+        store: RunStore,
         clock: Clock,
         notify: Notify,
         notify_poll: Notify,

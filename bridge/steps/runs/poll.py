@@ -22,7 +22,7 @@ from bridge.core.runs.model import TRACKED_STATES, Run, State, TrackedRun
 from bridge.core.runs.quarantine import Quarantined
 from bridge.core.runs.status import Observation
 from bridge.ports.lifecycle import Clock, Notify
-from bridge.ports.store import Store
+from bridge.ports.runs import RunStore
 from bridge.steps._conflicts import quarantine_run
 from bridge.steps._crew import Crew
 
@@ -41,7 +41,7 @@ class Poll:
     def __init__(
         self,
         crew: Crew,
-        store: Store,
+        store: RunStore,
         clock: Clock,
         notify_kickoff: Notify,
         notify_deliveries: Notify,

@@ -14,13 +14,13 @@ from bridge.core.json import check_members
 from bridge.core.runs import request as kickoff_request
 from bridge.core.runs.commands import Abandon, Adopt, Cancel, Retry, RunCommand, read_resume
 from bridge.ports.inbound import ApplyCommand
-from bridge.ports.store import Store
+from bridge.ports.queries import Queries
 
 
 class CommandsApi:
     """Commands over HTTP. A client may cancel and resume the runs it submitted; everything else requires `operate`."""
 
-    def __init__(self, apply_command: ApplyCommand, store: Store, clients: Clients) -> None:
+    def __init__(self, apply_command: ApplyCommand, store: Queries, clients: Clients) -> None:
         self._apply_command = apply_command
         self._store = store
         self._clients = clients

@@ -16,8 +16,7 @@ from bridge.core.delivery.model import Delivery, DeliveryState
 from bridge.core.errors import RequestRefused
 from bridge.core.json import check_members
 from bridge.ports.lifecycle import Clock, Notify
-from bridge.ports.queries import DeliveryFilter
-from bridge.ports.store import Store
+from bridge.ports.queries import DeliveryFilter, Queries
 
 _LIST_PARAMETERS = frozenset({"state", "crew", "run_id", "limit", "cursor"})
 _REDELIVER_FIELDS = frozenset({"state", "crew", "since", "until"})
@@ -30,7 +29,7 @@ class DeliveriesApi:
     `notify_deliveries` signals that there may be something to deliver.
     """
 
-    def __init__(self, store: Store, clients: Clients, clock: Clock, notify_deliveries: Notify) -> None:
+    def __init__(self, store: Queries, clients: Clients, clock: Clock, notify_deliveries: Notify) -> None:
         self._store = store
         self._clients = clients
         self._clock = clock

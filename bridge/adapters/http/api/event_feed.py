@@ -14,8 +14,7 @@ from itertools import islice
 from bridge.adapters.http.auth import Client
 from bridge.core.delivery.model import Event
 from bridge.core.errors import StoreUnavailable
-from bridge.ports.queries import StoredEvent
-from bridge.ports.store import Store
+from bridge.ports.queries import Queries, StoredEvent
 
 LOOKBACK = 5.0  # seconds; longer than a commit takes
 PAGE = 1000  # entries per read
@@ -26,7 +25,7 @@ EVENTS_PER_READ = 8  # events in memory per stream
 class EventFeed:
     """The recently stored events, read at most once in `interval` seconds regardless of the number of streams."""
 
-    def __init__(self, store: Store, interval: float) -> None:
+    def __init__(self, store: Queries, interval: float) -> None:
         self._store = store
         self._interval = interval
         self._recent: list[StoredEvent] = []
@@ -74,7 +73,7 @@ class EventFeed:
 class StreamCursor:
     """The position of one stream in the store's events, and the events it has sent within the lookback."""
 
-    def __init__(self, store: Store, feed: EventFeed, client: Client) -> None:
+    def __init__(self, store: Queries, feed: EventFeed, client: Client) -> None:
         self._store = store
         self._feed = feed
         self._client = client

@@ -16,7 +16,7 @@ from bridge.adapters.http.long_poll import SHUTTING_DOWN, is_set_within
 from bridge.core.delivery.model import Event
 from bridge.core.http.limits import Slots
 from bridge.core.runs.quarantine import Quarantined
-from bridge.ports.store import Store
+from bridge.ports.queries import Queries
 
 LAST_EVENT_ID = "Last-Event-ID"
 
@@ -44,7 +44,7 @@ class StreamOptions:
 class EventsApi:
     """The event stream over HTTP."""
 
-    def __init__(self, store: Store, clients: Clients, options: StreamOptions | None = None) -> None:
+    def __init__(self, store: Queries, clients: Clients, options: StreamOptions | None = None) -> None:
         self._store = store
         self._clients = clients
         self._options = options or StreamOptions()

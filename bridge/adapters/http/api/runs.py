@@ -18,8 +18,7 @@ from bridge.core.errors import RequestRefused, StoreUnavailable
 from bridge.core.runs import request as kickoff_request
 from bridge.core.runs.model import Envelope, KickoffRequest, Run, State
 from bridge.ports.inbound import Accept, Accepted, SecondsUntilBudget
-from bridge.ports.queries import RunFilter
-from bridge.ports.store import Store
+from bridge.ports.queries import Queries, RunFilter
 
 _LIST_PARAMETERS = frozenset({"state", "crew", "limit", "cursor"})
 
@@ -34,7 +33,7 @@ class RunsApi:
         self,
         accept: Accept,
         seconds_until_budget: SecondsUntilBudget,
-        store: Store,
+        store: Queries,
         clients: Clients,
         options: LongPollOptions | None = None,
     ) -> None:

@@ -1,0 +1,83 @@
+"""What the steps need from the store of runs."""
+
+import math
+from collections.abc import Collection, Sequence
+from typing import Protocol
+
+from bridge.core.runs.budget import UNLIMITED, Budgets
+from bridge.core.runs.model import Decision, Run, RunTime, State
+from bridge.ports.inbound import Accepted
+
+
+class RunStore(Protocol):
+    """Stores runs; `shared`: with other processes. Every write is durable when it returns.
+
+    Reads and `accept` raise `StoreUnavailable` during an outage. `apply` records an effect that has happened, so it is
+    retried until the store is available, unless its caller asks otherwise.
+    """
+
+    shared: bool
+
+    async def accept(self, run: Run) -> Accepted:
+        """Store a new run, or return the run that the same key or the same redelivered message had created."""
+
+    async def claim_accepted(
+        self,
+        crew: str,
+        room: int,
+        max_running: int,
+        now: float,
+        limits: Budgets = UNLIMITED,
+        max_bytes: float = math.inf,
+    ) -> list[Run]:
+        """Claim at most `room` due accepted runs of a crew, by priority and age.
+
+        The claim keeps the crew within `max_running`, the crew and the senders within their budgets, and the memory of
+        the claimed runs within `max_bytes` (`core.runs.kickoff_memory`), except that one run is always claimed.
+        """
+
+    async def seconds_until_budget(self, run: Run, limits: Budgets, now: float) -> float:
+        """Return the estimated seconds until the budgets permit an accepted run to start."""
+
+    async def claim(
+        self, states: Collection[State], room: int, now: float | None = None, crews: Collection[str] | None = None
+    ) -> list[Run]:
+        """Claim runs without an owner, of `crews` or of all.
+
+        With `now`, those due by then; without it, those with no due time, loaded without inputs and meta.
+        """
+
+    async def apply(self, decision: Decision, *, retry: bool = True) -> Run:
+        """Write a decision and return the run as stored; with `retry`, retry until the store is available.
+
+        Raises `Stale` if the run has been written since the decision's version, `ExecutionTaken` if another run of
+        the crew has the decision's kickoff id, and `StoreUnavailable` without `retry`.
+        """
+
+    async def load(self, run_id: str) -> Run | None:
+        """Load a run, with everything that is stored of it."""
+
+    async def peek(self, run_id: str) -> Run | None:
+        """Load a run for an API caller, without inputs, meta, progress, and result."""
+
+    async def find_execution(self, crew: str, kickoff_id: str) -> Run | None:
+        """Return the newest run of a crew whose execution has this id."""
+
+    async def find_key(self, source: str, crew: str, key: str) -> Run | None:
+        """Return the run that a sender's idempotency key led to."""
+
+    def owned_elsewhere(self, run: Run) -> bool:
+        """Return whether another process owns this run."""
+
+    async def is_served(self, crew: str) -> bool:
+        """Return whether any process serves the crew."""
+
+
+class RunTimeStore(Protocol):
+    """Stores the run times of crews, from which the planner learns. Every call raises `StoreUnavailable`."""
+
+    async def store_run_times(self, crew: str, new: Sequence[RunTime], since: float, limit: int) -> None:
+        """Add run times of a crew; keep only the last `limit` of those that ended since then."""
+
+    async def run_times(self, crew: str, after: float, limit: int) -> list[RunTime]:
+        """Return the last `limit` run times of a crew that ended after then, newest first."""
