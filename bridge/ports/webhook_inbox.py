@@ -26,7 +26,11 @@ class InboxEntry:
 
 
 class WebhookInbox(Protocol):
-    """Stores webhooks durably before they are answered. An entry never changes its run, nor the run's version."""
+    """Stores webhooks durably before they are answered.
+
+    An entry never changes its run, but it takes a run whose POST is about to be repeated from its owner, which gets
+    `Stale` when it marks the run `starting`.
+    """
 
     async def add(self, entry: InboxEntry) -> bool:
         """Store an entry; durable on return. Return False if its run or its crew has too many entries.

@@ -6,6 +6,7 @@ from structlog.testing import capture_logs
 from bridge.adapters.store import SqlStore
 from bridge.adapters.store.queries import inbox
 from bridge.core.crew.webhooks import Kind
+from bridge.core.errors import Stale
 from bridge.core.runs import state_machine
 from bridge.core.runs.model import Decision
 from bridge.ports.webhook_inbox import InboxEntry
@@ -63,6 +64,22 @@ async def test_no_post_is_repeated_before_the_webhooks_of_its_run_are_handled(st
     await store.apply(Decision(state_machine.requeue(run, NOW)))
     await store.inbox.add(entry(run.run_id))
     await store.inbox.add(QUESTION)  # of no run
+    assert await store.claim_accepted("research", 9, 9, NOW) == []
+    await store.inbox.remove("1")
+    assert len(await store.claim_accepted("research", 9, 9, NOW)) == 1
+
+
+async def test_a_post_about_to_be_repeated_is_called_off_by_a_webhook_that_reached_any_process(
+    adapter: Adapter, store: SqlStore
+):
+    """The rate limiter may delay a claimed run for seconds."""
+    doubtful = await in_doubt(store)
+    await store.apply(Decision(state_machine.requeue(doubtful, NOW)))
+    [run] = await store.claim_accepted("research", 9, 9, NOW)
+    other = await adapter.twin(store, "other")
+    await other.inbox.add(entry(run.run_id))
+    with pytest.raises(Stale):
+        await store.apply(state_machine.begin(run, NOW))
     assert await store.claim_accepted("research", 9, 9, NOW) == []
     await store.inbox.remove("1")
     assert len(await store.claim_accepted("research", 9, 9, NOW)) == 1

@@ -9,16 +9,16 @@ from structlog.testing import capture_logs
 
 from bridge.core.crew import webhook_tokens
 from bridge.core.crew.flow_questions import FlowQuestion
-from bridge.core.crew.responses import Started, Succeeded, WaitingForHuman
+from bridge.core.crew.responses import InDoubt, Started, Succeeded, WaitingForHuman
 from bridge.core.crew.webhooks import Kind, read
-from bridge.core.errors import StoreUnavailable
+from bridge.core.errors import Stale, StoreUnavailable
 from bridge.core.human_input import rules
 from bridge.core.human_input.feedback import Resume
 from bridge.core.human_input.model import QuestionContent
 from bridge.core.runs import tracking
-from bridge.core.runs.model import Run, State
+from bridge.core.runs.model import DoubtPolicy, Run, State
 from bridge.steps.maintenance.rebalance import Rebalance
-from tests.component.steps.conftest import KEY, Bench
+from tests.component.steps.conftest import KEY, Bench, with_policy
 from tests.fakes import NOW
 
 
@@ -227,6 +227,26 @@ async def test_a_question_that_reaches_another_process_before_its_run_is_known_i
     await bench.round(bench.kickoff)
     await other.rounds(other.inbox, seconds=1)
     assert (await bench.now(run)).state is State.WAITING_FOR_HUMAN
+
+
+async def test_evidence_that_reaches_another_process_calls_off_a_post_that_waits_for_a_permit(bench: Bench):
+    bench = with_policy(bench, in_doubt=DoubtPolicy.RETRY, in_doubt_after=1.0)
+    bench.api.kickoff_answers = [InDoubt("reset"), Started("k-2")]
+    run = await bench.started()
+    other = await another(bench)
+    await bench.rounds(bench.in_doubt, seconds=1)
+    [claimed] = await bench.kickoff.claim(1)
+
+    async def content() -> Any:
+        return {"kickoff_id": "k-1"}
+
+    token = webhook_tokens.issue(KEY, webhook_tokens.Attempt(run.run_id, 1))
+    assert await other.receive.crew_webhook(token, Kind.CREW, content)
+    with pytest.raises(Stale):
+        await bench.kickoff.handle(claimed)
+    await other.round(other.inbox)
+    found = await bench.now(run)
+    assert (found.state, found.kickoff_id, len(bench.api.bodies)) == (State.RUNNING, "k-1", 1)
 
 
 async def test_a_process_suspended_during_its_post_resolves_the_doubt_with_the_response(bench: Bench):

@@ -94,7 +94,18 @@ def _add(connection: Connection, entry: InboxEntry) -> bool:
         "owner": None,
     }
     connection.execute(dialect.insert_or_replace(connection, webhook_inbox), values)
+    if entry.run_id is not None:
+        _release_before_post(connection, entry.run_id)
     return True
+
+
+def _release_before_post(connection: Connection, run_id: str) -> None:
+    """Release a run whose POST is about to be repeated, because the entry may name an execution.
+
+    Its new version refuses the mark `starting`, and claims wait for the entry.
+    """
+    about_to_start = and_(runs.c.run_id == run_id, runs.c.state == State.ACCEPTED.value, runs.c.owner.is_not(None))
+    connection.execute(update(runs).where(about_to_start).values(owner=None, version=runs.c.version + 1))
 
 
 def _due(
