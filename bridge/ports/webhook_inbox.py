@@ -35,7 +35,7 @@ class WebhookInbox(Protocol):
     async def add(self, entry: InboxEntry) -> bool:
         """Store an entry; durable on return. Return False if its run or its crew has too many entries.
 
-        A flow's question replaces an earlier one of the same execution.
+        A flow's question replaces an earlier one of the same execution, which may be being handled.
         """
 
     async def due(self, room: int, now: float, handling: Collection[str]) -> Sequence[InboxEntry]:
@@ -49,7 +49,10 @@ class WebhookInbox(Protocol):
         """Make an entry due later."""
 
     async def keep(self, entry_id: str) -> None:
-        """Keep an entry that this process has in memory, until its run ends, in case another process takes over."""
+        """Keep an entry that this process has in memory, until its run ends, in case another process takes over.
+
+        It replaces entries of the run that were kept before. If the run has ended, the entry stays due.
+        """
 
     async def remove(self, entry_id: str) -> None:
         """Remove an entry that has been handled."""

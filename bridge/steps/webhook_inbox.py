@@ -72,8 +72,7 @@ class ReceiveWebhooks:
     async def flow_question(self, crew: str, question: FlowQuestion) -> None:
         """Store a question, which its deployment sends once."""
         kickoff_id, content = question.kickoff_id, asdict(question.content)
-        entry_id = f"{crew}/{kickoff_id}"
-        await self._add(InboxEntry(entry_id, crew, Kind.HUMAN, content, self._clock(), kickoff_id=kickoff_id))
+        await self._add(InboxEntry(self._new_id(), crew, Kind.HUMAN, content, self._clock(), kickoff_id=kickoff_id))
 
     async def _add(self, entry: InboxEntry) -> None:
         if await self._inbox.add(entry):
@@ -142,12 +141,17 @@ class HandleWebhooks:
         run = await self._store.find_execution(entry.crew, kickoff_id)
         if run is not None:
             await self._ask(run, QuestionContent(**entry.content | {"options": tuple(entry.content["options"])}))
-        elif (age := now - entry.received_at) < KEEP_QUESTION_FOR:
-            await self._inbox.postpone(entry.entry_id, now + max(TICK, age / 10))
+        elif now - entry.received_at < KEEP_QUESTION_FOR:
+            await self._postpone(entry)
             return
         else:
             log.warning("human_input_unmatched", crew=entry.crew, kickoff_id=kickoff_id)
         await self._inbox.remove(entry.entry_id)
+
+    async def _postpone(self, entry: InboxEntry) -> None:
+        """Handle an entry later, and ever less often; otherwise the oldest entries would delay all others."""
+        now = self._clock()
+        await self._inbox.postpone(entry.entry_id, now + max(TICK, (now - entry.received_at) / 10))
 
     async def _handle_crew_webhook(self, entry: InboxEntry, run_id: str) -> None:
         webhook = crew_webhooks.read(entry.kind, entry.content)
@@ -169,7 +173,8 @@ class HandleWebhooks:
     async def _apply_to_tracked(self, run: Run, entry: InboxEntry, webhook: CrewWebhook) -> None:
         """Ask a question or record activity; then tell the tracker, if this process tracks the run.
 
-        A result counts if the API forgets the execution, so its entry is kept for the next process.
+        A result counts if the API forgets the execution, so its entry waits for the process that will track the run,
+        and is kept for the next one.
         """
         if webhook.question is not None:
             await self._ask(run, webhook.question)
@@ -182,6 +187,8 @@ class HandleWebhooks:
             await self._inbox.remove(entry.entry_id)
         elif tracked:
             await self._inbox.keep(entry.entry_id)
+        else:
+            await self._postpone(entry)
 
     def _inform_tracker(self, run: Run, kind: Kind, webhook: CrewWebhook) -> None:
         crew = self._crews[run.crew]

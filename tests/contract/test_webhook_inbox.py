@@ -1,5 +1,7 @@
 """Contract of the webhook inbox: who can handle an entry, and how long it stays."""
 
+from dataclasses import replace
+
 import pytest
 from structlog.testing import capture_logs
 
@@ -15,7 +17,7 @@ from tests.contract.run_states import accepted, claimed, end_of, in_doubt, refus
 from tests.fakes import NOW
 
 COUNT = "SELECT count(*) FROM webhook_inbox"
-QUESTION = InboxEntry("research/k-9", "research", Kind.HUMAN, {"output": "Approve?"}, NOW, kickoff_id="k-9")
+QUESTION = InboxEntry("q-1", "research", Kind.HUMAN, {"output": "Approve?"}, NOW, kickoff_id="k-9")
 
 
 def entry(run_id: str, number: int = 1, content: object = None) -> InboxEntry:
@@ -98,6 +100,31 @@ async def test_an_entry_in_the_memory_of_a_process_is_due_at_the_next_one_and_de
     assert adapter.execute(COUNT) == [(0,)]
 
 
+async def test_an_entry_is_not_kept_after_the_end_of_its_run(adapter: Adapter, store: SqlStore):
+    """Its webhook had made a poll find the end, before the entry was kept."""
+    run = await started(store)
+    await store.inbox.add(entry(run.run_id))
+    await store.apply(end_of(run))
+    await store.inbox.keep("1")
+    assert len(await store.inbox.due(9, NOW + 1, ())) == 1
+
+
+async def test_one_entry_of_a_run_is_kept(adapter: Adapter, store: SqlStore):
+    run, another = await started(store, 1), await started(store, 2)
+    for number, run_id in ((1, another.run_id), (2, run.run_id), (3, run.run_id)):
+        await store.inbox.add(entry(run_id, number))
+        await store.inbox.keep(str(number))
+    assert adapter.execute("SELECT entry_id FROM webhook_inbox ORDER BY entry_id") == [("1",), ("3",)]
+
+
+async def test_a_question_replaces_an_earlier_one_even_if_that_is_being_handled(store: SqlStore):
+    second = replace(QUESTION, entry_id="q-2", content={"output": "And now?"})
+    await store.inbox.add(QUESTION)
+    await store.inbox.add(second)
+    await store.inbox.remove(QUESTION.entry_id)
+    assert await store.inbox.due(9, NOW, ()) == [second]
+
+
 async def test_an_entry_can_be_postponed(store: SqlStore):
     await store.inbox.add(QUESTION)
     assert await store.inbox.due(9, NOW, ()) == [QUESTION]
@@ -113,7 +140,7 @@ async def test_a_run_and_a_crew_have_a_limited_number_of_entries(store: SqlStore
     assert [await store.inbox.add(entry(run.run_id, number)) for number in (1, 2, 3)] == [True, True, False]
     assert await store.inbox.add(entry(another.run_id, 4))
     assert await store.inbox.add(QUESTION)
-    second = InboxEntry("research/k-8", "research", Kind.HUMAN, {}, NOW, kickoff_id="k-8")
+    second = InboxEntry("q-8", "research", Kind.HUMAN, {}, NOW, kickoff_id="k-8")
     assert not await store.inbox.add(second)
 
 

@@ -9,6 +9,7 @@ from bridge.adapters.store.queries import inbox
 from bridge.core.crew import webhook_tokens
 from bridge.core.crew.responses import InDoubt, NoResponse, NotFound, Running, Started, Succeeded
 from bridge.core.crew.webhooks import Kind, TasksDone
+from bridge.core.runs import tracking
 from bridge.core.runs.commands import Cancel
 from bridge.core.runs.model import Run, State
 from tests.component.steps.conftest import KEY, Bench, with_policy
@@ -305,6 +306,25 @@ async def test_a_result_in_a_webhook_survives_the_process(bench: Bench):
     await bench.rounds(bench.poll, 120)
     ended = await bench.now(run)
     assert (ended.state, ended.outcome.result) == (State.SUCCEEDED, "All about peat.")
+
+
+async def test_results_of_runs_that_are_not_tracked_delay_no_other_webhook(bench: Bench):
+    """Its deferral ends in up to an hour, and a claim has limited room."""
+    deferred = await bench.started()
+    await bench.poll.quarantine(tracking.tracked_from_run(deferred, bench.policy, bench.clock()))
+    await send(bench, deferred, Kind.CREW, CREW_DONE)
+    run = await bench.started()
+
+    async def read() -> Any:
+        return CREW_DONE
+
+    bench.clock.forward(0.5)
+    assert await bench.receive.crew_webhook(client_token(run), Kind.CREW, read)
+    await bench.round(bench.inbox, room=1)
+    assert bench.crew.tracker.completion_signalled(run.run_id)
+    await bench.rounds(bench.recover, 10)
+    await bench.rounds(bench.inbox, 10)
+    assert bench.crew.tracker.completion_signalled(deferred.run_id)
 
 
 async def test_webhooks_beyond_the_limit_of_a_run_are_discarded(bench: Bench, monkeypatch: pytest.MonkeyPatch):

@@ -14,7 +14,7 @@ from bridge.adapters.store.queries.claims import CLAIM_BYTES
 from bridge.adapters.store.queries.run_lists import ids_within
 from bridge.adapters.store.schema import runs, webhook_inbox
 from bridge.core.crew.webhooks import Kind
-from bridge.core.runs.model import State
+from bridge.core.runs.model import TRACKED_STATES, State
 from bridge.ports.webhook_inbox import InboxEntry
 
 MAX_PER_RUN = 500  # entries of one run
@@ -61,8 +61,8 @@ class SqlWebhookInbox:
         await self._write(partial(_update, entry_id=entry_id, due_at=due_at))
 
     async def keep(self, entry_id: str) -> None:
-        """Keep an entry that this process has in memory."""
-        await self._write(partial(_update, entry_id=entry_id, owner=self._process()))
+        """Keep an entry that this process has in memory, instead of earlier ones, unless its run has ended."""
+        await self._write(partial(_keep, entry_id=entry_id, owner=self._process()))
 
     async def remove(self, entry_id: str) -> None:
         """Remove an entry."""
@@ -70,7 +70,7 @@ class SqlWebhookInbox:
 
 
 def forget_kept(connection: Connection, run_ids: Sequence[str]) -> None:
-    """Delete the kept entries of runs that have ended."""
+    """Delete the kept entries of runs that have ended, or of which another entry is kept."""
     if run_ids:
         connection.execute(delete(webhook_inbox).where(_entries.run_id.in_(run_ids), _entries.owner.is_not(None)))
 
@@ -94,7 +94,10 @@ def _add(connection: Connection, entry: InboxEntry) -> bool:
         "owner": None,
     }
     connection.execute(dialect.insert_or_replace(connection, webhook_inbox), values)
-    if entry.run_id is not None:
+    if entry.run_id is None:
+        repeated = and_(flow_questions, _entries.kickoff_id == entry.kickoff_id, _entries.entry_id != entry.entry_id)
+        connection.execute(delete(webhook_inbox).where(repeated))
+    else:
         _release_before_post(connection, entry.run_id)
     return True
 
@@ -135,6 +138,16 @@ def _due(
 
 def _update(connection: Connection, entry_id: str, **values: Any) -> None:
     connection.execute(update(webhook_inbox).where(_entries.entry_id == entry_id).values(values))
+
+
+def _keep(connection: Connection, entry_id: str, owner: str) -> None:
+    entry = _entries.entry_id == entry_id
+    of_run = select(_entries.run_id).where(entry).scalar_subquery()
+    run = select(runs.c.run_id).where(runs.c.run_id == of_run, runs.c.state.in_(TRACKED_STATES))
+    run_id = connection.execute(run.with_for_update(read=True)).scalar()
+    if run_id is not None:
+        forget_kept(connection, [run_id])
+        _update(connection, entry_id, owner=owner)
 
 
 def _remove(connection: Connection, entry_id: str) -> None:

@@ -644,6 +644,16 @@ async def test_a_repeated_question_without_a_run_replaces_the_first(bench: Bench
     assert [entry.content["output"] for entry in await bench.round(bench.inbox)] == ["second"]
 
 
+async def test_a_question_that_arrives_while_the_one_before_is_handled_is_handled_next(bench: Bench):
+    """Another client answered the first one, and its deployment sends each question once."""
+    await bench.receive.flow_question("research", a_question(output="first"))
+    [first] = await (step := bench.inbox).claim(1)
+    await bench.receive.flow_question("research", a_question(output="second"))
+    await bench.started()
+    await step.handle(first)
+    assert [entry.content["output"] for entry in await bench.round(step)] == ["second"]
+
+
 async def test_a_flow_question_without_a_callback_url_cannot_be_answered_here(bench: Bench):
     run = await with_policy(bench, is_flow=True).started()
     await poll(bench, WaitingForHuman())
