@@ -67,8 +67,10 @@ def a_run(number: int = 1, *, now: float = NOW, envelope: Envelope | None = None
 
 def a_delivery(number: int = 1, channel: Channel = Channel.CALLBACK, due_at: float = NOW, **event: Any) -> Delivery:
     """A delivery without a run."""
-    told = Event(f"event-{number:04}", "request.rejected", b'{"n":1}', "application/json", NOW)
-    return Delivery(f"event-{number:04}-1", replace(told, **event), Destination(channel, "somewhere"), due_at=due_at)
+    rejected = Event(f"event-{number:04}", "request.rejected", b'{"n":1}', "application/json", NOW)
+    return Delivery(
+        f"event-{number:04}-1", replace(rejected, **event), Destination(channel, "somewhere"), due_at=due_at
+    )
 
 
 async def nothing_more(_: Any = None) -> None:

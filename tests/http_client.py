@@ -298,11 +298,11 @@ async def problem(response: aiohttp.ClientResponse, status: int, code: str) -> d
     """The problem in a response, checked for the members of every problem."""
     assert response.status == status, await response.text()
     assert response.content_type == "application/problem+json"
-    told: dict[str, Any] = await response.json()
-    assert (told["status"], told["code"]) == (status, code)
-    assert told["type"].endswith(code)
-    assert told["title"]
-    return told
+    body: dict[str, Any] = await response.json()
+    assert (body["status"], body["code"]) == (status, code)
+    assert body["type"].endswith(code)
+    assert body["title"]
+    return body
 
 
 STORE_AWAY = StoreUnavailable("postgresql://user:secret@db/ does not answer")

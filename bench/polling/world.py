@@ -76,14 +76,14 @@ class Follower:
         """One run; `done_at`: the ages at which its tasks end, if the API reports them."""
         began, tracked = self._now, self._begin()
         while True:
-            asked_at = self._next_poll(tracked)
-            self._now, ended = asked_at, asked_at - began >= run_time
-            self.changes += self.planner.observe_poll(tracked, asked_at, ended=ended)
+            polled_at = self._next_poll(tracked)
+            self._now, ended = polled_at, polled_at - began >= run_time
+            self.changes += self.planner.observe_poll(tracked, polled_at, ended=ended)
             if ended:
-                self.planner.on_run_ended(tracked, asked_at)
-                return Followed(tracked.polls + 1, asked_at - began - run_time)
-            response = _answer(asked_at - began, tasks, done_at)
-            tracked = status.observe(tracked, response, self.policy, asked_at).tracked
+                self.planner.on_run_ended(tracked, polled_at)
+                return Followed(tracked.polls + 1, polled_at - began - run_time)
+            response = _answer(polled_at - began, tasks, done_at)
+            tracked = status.observe(tracked, response, self.policy, polled_at).tracked
 
     def planned_ages(self, until: float, done_at: tuple[float, ...] = (), tasks: int = 0) -> list[float]:
         """The ages at which a run would be polled that does not end before `until`; nothing is learned from it."""

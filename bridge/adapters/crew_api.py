@@ -17,7 +17,7 @@ from urllib.parse import quote
 import aiohttp
 
 from bridge.adapters.callbacks.address_guard import ForbiddenAddress, guarded_sockets
-from bridge.adapters.http_client import LenientRequest, capture_status
+from bridge.adapters.http_client import LenientRequest, capture_status, describe_failure
 from bridge.core.crew import responses
 from bridge.core.crew.flow_questions import same_host
 from bridge.core.crew.rate_limiter import RateLimiter
@@ -190,7 +190,7 @@ class HttpCrewApi:
                 async with request as response:
                     return await self._read(response, started)
             except _TRANSIENT_ERRORS as error:
-                return _truncated_reply(captured.code, started, error) or NoResponse(_describe(error))
+                return _truncated_reply(captured.code, started, error) or NoResponse(describe_failure(error))
 
     async def _post(
         self, session: aiohttp.ClientSession, url: str, body: dict[str, Any], headers: dict[str, str]
@@ -225,7 +225,7 @@ class HttpCrewApi:
             self._rate_limiter.on_no_response(sent_at, self._clock(), counts=False)
             return Refused("address not permitted")
         self._rate_limiter.on_no_response(sent_at, self._clock(), counts=not transmission.started)
-        return InDoubt(_describe(error)) if transmission.started else NotStarted(_describe(error))
+        return InDoubt(describe_failure(error)) if transmission.started else NotStarted(describe_failure(error))
 
     def _update_rate_limiter(self, reply: Reply | NoResponse, sent_at: float, *, posted: bool = False) -> None:
         """Report the outcome of a call to the rate limiter: 429 and 503 slow it down, other responses speed it up."""
@@ -253,7 +253,7 @@ class HttpCrewApi:
                     cut = TOO_LARGE
                     break
         except _TRANSIENT_ERRORS as error:
-            cut = _describe(error)
+            cut = describe_failure(error)
         elapsed = time.monotonic() - started
         headers = response.headers
         return Reply(response.status, bytes(body), elapsed, headers.get("Retry-After"), headers.get("Date"), cut)
@@ -310,9 +310,4 @@ def _tracing() -> aiohttp.TraceConfig:
 
 def _truncated_reply(status: int | None, started: float, error: Exception) -> Reply | None:
     """Return a reply with only the captured status; None if no status line arrived."""
-    return None if status is None else Reply(status, b"", time.monotonic() - started, cut=_describe(error))
-
-
-def _describe(error: Exception) -> str:
-    """Return the kind of error, without addresses or headers (the repr of an aiohttp error contains the token)."""
-    return type(error).__name__
+    return None if status is None else Reply(status, b"", time.monotonic() - started, cut=describe_failure(error))

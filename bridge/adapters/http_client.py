@@ -47,6 +47,25 @@ class LenientRequest(aiohttp.ClientRequest):
         return await super().send(conn)
 
 
+def describe_failure(error: Exception) -> str:
+    """Return why a request has no usable response, without the addresses and headers that an error may contain."""
+    match error:
+        case TimeoutError():
+            return "timed out"
+        case aiohttp.ClientSSLError():
+            return "TLS handshake failed"
+        case aiohttp.ClientConnectorDNSError():
+            return "host name not found"
+        case aiohttp.ClientConnectorError():
+            return "connection failed"
+        case aiohttp.ClientPayloadError():
+            return "incomplete response"
+        case aiohttp.ClientConnectionError() | OSError():
+            return "connection closed"
+        case _:
+            return "malformed response"
+
+
 class _HeadReader(asyncio.Protocol):
     """Buffers the head of one response until it is complete, then passes everything through."""
 

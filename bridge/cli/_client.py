@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import aiohttp
 
+from bridge.adapters.http_client import describe_failure
 from bridge.cli._errors import CommandFailed, Exit
 from bridge.cli._options import client_token, daemon_address
 
@@ -87,7 +88,7 @@ class BridgeClient:
         except UnicodeEncodeError:  # the command line contained bytes that are not text
             raise CommandFailed(Exit.USAGE, "an argument is not UTF-8 text") from None
         except (aiohttp.ClientError, OSError) as error:
-            reason = f"no response from the bridge at {self._url}: {_explain(error)}"
+            reason = f"no response from the bridge at {self._url}: {describe_failure(error)}"
             raise CommandFailed(Exit.UNAVAILABLE, reason, "is it running? (--url, BRIDGE_URL)") from None
         response = _decoded(text)
         if not isinstance(response, dict):
@@ -157,21 +158,6 @@ def _is_run(response: Any) -> bool:
 
 def _is_delivery(response: Any) -> bool:
     return isinstance(response, dict) and all(isinstance(response.get(name), str) for name in _DELIVERY)
-
-
-def _explain(error: Exception) -> str:
-    """Return what went wrong, without a class name or an errno."""
-    match error:
-        case TimeoutError():
-            return "timed out"
-        case aiohttp.ClientSSLError():
-            return "TLS handshake failed"
-        case aiohttp.ClientConnectorDNSError():
-            return "host name not found"
-        case aiohttp.ClientConnectorError():
-            return "connection failed"
-        case _:
-            return "connection closed"
 
 
 def _refusal(status: int, problem: Json) -> CommandFailed:

@@ -42,7 +42,7 @@ def show_delivery(
 
 
 def redeliver(
-    delivery_id: Annotated[str | None, typer.Argument(help="Delivery id; or select by options.")] = None,
+    delivery_id: Annotated[str | None, typer.Argument(help="Delivery id. Omit it to select by options.")] = None,
     since: Annotated[str | None, typer.Option(metavar="TIME", help="Events created at this time or later.")] = None,
     until: Annotated[str | None, typer.Option(metavar="TIME", help="Events created before this time.")] = None,
     state: Annotated[str | None, typer.Option(help="Deliveries in this state; default: dead.")] = None,
@@ -55,7 +55,7 @@ def redeliver(
 ) -> None:
     """Send events again, immediately and with a new retry schedule; resume their receivers if they were paused.
 
-    Redelivers one by its id, or all that the options select; at least one option is required.
+    Give a delivery id, or select deliveries with at least one of --since, --until, --state, --crew.
     """
     selected, why = _without_none(since=since, until=until, state=state, crew=crew), _without_none(reason=reason)
     if bool(delivery_id) == bool(selected):

@@ -39,7 +39,7 @@ def preview_hook(
     settings = load_settings(config)
     hooks = policies.build_hooks(settings)
     if name not in hooks:
-        raise CommandFailed(Exit.USAGE, f"unknown hook '{name}'; configured: {', '.join(sorted(hooks)) or 'none'}")
+        raise CommandFailed(Exit.USAGE, f"unknown hook {name}; configured: {', '.join(sorted(hooks)) or 'none'}")
     headers = _grouped((given.lower(), value) for given, value in _pairs(header or [], ":", "--header"))
     webhook = InboundWebhook(headers, _grouped(_pairs(query or [], "=", "--query")), _read_body(body))
     result = _verification(hooks[name], webhook) | _content(hooks[name], webhook, policies.callback_rules(settings))

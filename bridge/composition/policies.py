@@ -54,7 +54,7 @@ def crew_policy(settings: Settings, name: str) -> CrewPolicy:
         in_doubt=DoubtPolicy(crew.in_doubt),
         in_doubt_after=crew.in_doubt_after,
         human_input=crew.human_input,
-        extra_events=frozenset(crew.events),
+        optional_events=frozenset(crew.events),
         callback_url=None if crew.callback_url is None else crew.callback_url.get_secret_value(),
         results_exchange=settings.amqp is not None,
         max_event_bytes=settings.callbacks.max_event_bytes,

@@ -21,7 +21,7 @@ _PRINTABLE_NAME = re.compile(r"[\w.-]{1,64}")
 _SENTENCES = {
     "extra_forbidden": UNKNOWN,
     "invalid_key": UNKNOWN,
-    "string_type": "must be text; put a number that is meant as text in quotes",
+    "string_type": "must be a string; put a number that is meant as a string in quotes",
     "string_too_short": "must not be empty",
     "int_type": "must be a whole number",
     "int_parsing": "must be a whole number",
@@ -82,8 +82,16 @@ def _problem(kind: str, loc: tuple[int | str, ...], context: dict[str, Any]) -> 
     path = tuple(str(step) for step in loc if step != "[key]")  # pydantic marks a mapping's key this way
     if kind == "missing":
         return Problem(path, _missing(path))
+    if kind == "literal_error":
+        context = {"expected": _unquoted(context["expected"])}
     sentence = _SENTENCES.get(kind, "is not valid").format(**context)
     return Problem(path, sentence + _hint(path) if kind == "extra_forbidden" else sentence)
+
+
+def _unquoted(values: str) -> str:
+    """Return a list such as `'a', 'b' or 'c'` without quotes, and with a comma before `or`."""
+    text = values.replace("'", "")
+    return text.replace(" or ", ", or ") if ", " in text else text
 
 
 def _missing(path: SettingPath) -> str:

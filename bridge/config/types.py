@@ -123,7 +123,9 @@ def check_webhook_secret(secret: SecretStr) -> SecretStr:
     key = text.removeprefix(_WEBHOOK_PREFIX)
     padded = key.rstrip("=") + "=" * (-len(key.rstrip("=")) % 4)
     if key == text or not _MIN_KEY_BYTES <= _decoded_size(padded) <= _MAX_KEY_BYTES:
-        raise ValueError("must be whsec_ and the base64 of 24 to 64 bytes, or whsk_ and that of 32 or 64")
+        raise ValueError(
+            "must be whsec_ followed by the base64 of 24 to 64 bytes, or whsk_ followed by the base64 of 32 or 64 bytes"
+        )
     return SecretStr(_WEBHOOK_PREFIX + padded)
 
 

@@ -92,7 +92,7 @@ def check_store_url(url: str) -> str:
     file = url.removeprefix(_SQLITE)
     if file == url or not file or file == ":memory:" or "?" in file:
         raise ValueError(
-            "must be sqlite:///relative/path, sqlite:////absolute/path or postgresql://user:password@host/database"
+            "must be sqlite:///relative/path, sqlite:////absolute/path, or postgresql://user:password@host/database"
         )
     return url
 
@@ -114,7 +114,7 @@ def _check_postgresql_url(url: str) -> str:
         check_host(parts.hostname)
     elif not options.get("host", [""])[0].startswith("/"):
         raise ValueError(
-            "must name a host, or the folder of a local socket: postgresql:///database?host=/run/postgresql"
+            "must name a host, or the directory of a local socket: postgresql:///database?host=/run/postgresql"
         )
     unknown = sorted(set(options) - _POSTGRESQL_OPTIONS)
     if unknown:

@@ -121,7 +121,7 @@ def text_member(body: Mapping[str, Any], name: str) -> str | None:
     """Return a text member, which may be absent or null; raises `RequestRefused` for another type."""
     value = body.get(name)
     if value is not None and not isinstance(value, str):
-        raise RequestRefused("invalid_request", "must be text", name)
+        raise RequestRefused("invalid_request", "must be a string", name)
     return value
 
 

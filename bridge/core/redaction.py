@@ -45,13 +45,13 @@ class Redactor:
         self.learn(secrets)
 
     def learn(self, secrets: Iterable[str]) -> None:
-        """Mask these values, too."""
+        """Also mask these values."""
         new = {form for secret in secrets if len(secret) >= MIN_SECRET_LENGTH for form in forms(secret)}
         self._forms = tuple(sorted(new.union(self._forms), key=lambda form: (-len(form), form)))
         self._any = re.compile("|".join(map(re.escape, self._forms)) or "(?!)")
 
     def text(self, text: str, *, cut: bool = False) -> str:
-        """Mask known secrets in a text; `cut`: it may end within a secret, whose first part is masked, too."""
+        """Mask known secrets in a text; `cut`: it may end within a secret, whose first part is also masked."""
         found = self._forms if len(text) > _SHORT_TEXT else self._any.findall(text)
         for form in found:
             text = text.replace(form, MASK)

@@ -52,10 +52,10 @@ class Step(Protocol, Generic[Item]):
         """Return the fields that identify an item in the log."""
 
     async def quarantine(self, item: Item) -> None:
-        """Set aside an item whose `handle` raised an unexpected exception, so that it affects no other item."""
+        """Quarantine an item whose `handle` raised an unexpected exception, so that it affects no other item."""
 
     def pause(self) -> float:
-        """Return the seconds until the next claim is worthwhile, unless a signal comes first."""
+        """Return the seconds until the next claim, unless a signal arrives first."""
 
 
 class Service(Protocol):

@@ -55,7 +55,7 @@ class RunStore(Protocol):
         """
 
     async def load(self, run_id: str) -> Run | None:
-        """Load a run, with everything that is stored of it."""
+        """Load a complete run."""
 
     async def peek(self, run_id: str) -> Run | None:
         """Load a run for an API caller, without inputs, meta, progress, and result."""

@@ -1,4 +1,4 @@
-"""What the steps need from the inbox, which keeps the webhooks of crews until they have been handled."""
+"""What the steps need from the inbox, which keeps crew webhooks until they have been handled."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from bridge.core.crew.webhooks import Kind
 
 @dataclass(frozen=True, slots=True)
 class InboxEntry:
-    """A webhook of a crew, with its body as JSON.
+    """A crew webhook, with its body as JSON.
 
     `run_id` and `attempt` are from the token in its URL. A flow's question has no token: it names its execution,
     `kickoff_id`, whose run may not be known yet.
@@ -26,10 +26,10 @@ class InboxEntry:
 
 
 class WebhookInbox(Protocol):
-    """Stores webhooks durably before they are answered.
+    """Stores webhooks durably before they are acknowledged.
 
-    An entry never changes its run, but it takes a run whose POST is about to be repeated from its owner, which gets
-    `Stale` when it marks the run `starting`.
+    This never changes a run's row, except that a run whose POST is about to be repeated loses its owner, which then
+    gets `Stale` when it marks the run `starting`.
     """
 
     async def add(self, entry: InboxEntry) -> bool:
@@ -39,19 +39,19 @@ class WebhookInbox(Protocol):
         """
 
     async def due(self, room: int, now: float, handling: Collection[str]) -> Sequence[InboxEntry]:
-        """Return the oldest due entries that this process can handle, without those being handled.
+        """Return the oldest due entries that this process can handle, except those that it is handling.
 
-        That is: of a run that this process owns, or that has no owner, and whose POST is not in progress; and flow
+        It can handle those of runs that it owns or that have no owner, unless their POST is in progress, and flow
         questions of its crews.
         """
 
     async def postpone(self, entry_id: str, due_at: float) -> None:
         """Make an entry due later."""
 
-    async def keep(self, entry_id: str) -> None:
-        """Keep an entry that this process has in memory, until its run ends, in case another process takes over.
+    async def retain(self, entry_id: str) -> None:
+        """Retain an entry until its run ends. This process holds its result in memory; one that takes over reads it.
 
-        It replaces entries of the run that were kept before. If the run has ended, the entry stays due.
+        It replaces the run's entries that were retained before. If the run has ended, the entry stays due.
         """
 
     async def remove(self, entry_id: str) -> None:

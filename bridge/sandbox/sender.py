@@ -56,15 +56,15 @@ class Sender:
     def schedule(self, execution: Execution, webhooks: Iterable[Webhook]) -> None:
         """Schedule the webhooks of an execution for their times."""
         for webhook in webhooks:
-            lost = self._rng.random() < self._settings.webhook_loss
-            twice = self._rng.random() < self._settings.webhook_doubling
+            lost = self._rng.random() < self._settings.webhook_loss_rate
+            twice = self._rng.random() < self._settings.webhook_duplicate_rate
             for _ in range(2 if twice and not lost else 1):
                 what = self._drop if lost else self._send
                 self._timers.at(webhook.at + self._delay(execution), partial(what, execution, webhook))
 
     def _delay(self, execution: Execution) -> float:
         late = self._rng.random() * self._settings.webhook_delay
-        if self._settings.webhook_shuffle:  # up to one task, so that webhooks overtake each other
+        if self._settings.webhook_reorder:  # up to one task, so that webhooks overtake each other
             late += self._rng.random() * execution.seconds / len(TASKS)
         return late
 

@@ -27,8 +27,8 @@ _FRACTIONS = (
     "status_fault_rate",
     "resume_fault_rate",
     "stop_fault_rate",
-    "webhook_loss",
-    "webhook_doubling",
+    "webhook_loss_rate",
+    "webhook_duplicate_rate",
 )
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "kind": get_args(Kind),
@@ -60,9 +60,9 @@ class SandboxSettings:
     `resumed_status` is the status of the IDs that `/resume` returns. The questions of a flow go to `flow_hitl_url`,
     signed with `flow_hitl_secret`, in `flow_hitl_shape`.
 
-    The fraction `webhook_loss` of the webhooks is never sent, `webhook_doubling` is sent twice; each is up to
-    `webhook_delay` late; with `webhook_shuffle` they overtake each other. A webhook without a response within
-    `webhook_timeout` is abandoned. `stream_nested` adds the events of inner flows to the streaming webhook.
+    The fraction `webhook_loss_rate` of the webhooks is never sent, `webhook_duplicate_rate` is sent twice; each is
+    delayed by up to `webhook_delay`, and with `webhook_reorder` they arrive out of order. A webhook without a response
+    within `webhook_timeout` is abandoned. `stream_nested` adds the events of inner flows to the streaming webhook.
     """
 
     host: str = "127.0.0.1"
@@ -92,10 +92,10 @@ class SandboxSettings:
     flow_hitl_url: str | None = None
     flow_hitl_secret: str = "sandbox-hitl-secret"  # noqa: S105  (not a secret either)
     flow_hitl_shape: FlowHitlShape = "flat"
-    webhook_loss: float = 0.0
+    webhook_loss_rate: float = 0.0
     webhook_delay: float = 0.0
-    webhook_doubling: float = 0.0
-    webhook_shuffle: bool = False
+    webhook_duplicate_rate: float = 0.0
+    webhook_reorder: bool = False
     webhook_timeout: float = 5.0
     stream_nested: bool = False
 

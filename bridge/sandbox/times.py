@@ -96,21 +96,21 @@ def parse_run_time(text: str) -> RunTime:
     """Read a run time such as `fixed:2` or `bimodal:10:300:0.6`; raise ValueError with the reason if it is invalid."""
     name, *fields = text.strip().split(":")
     if name not in _FORMS:
-        raise ValueError(f"run time {text!r}: unknown distribution {name!r}; known are {RUN_TIME_FORMS}")
+        raise ValueError(f"run time {text}: unknown distribution; use one of {RUN_TIME_FORMS}")
     build, wanted, form = _FORMS[name]
     if len(fields) != wanted:
-        raise ValueError(f"run time {text!r}: expected {form}")
+        raise ValueError(f"run time {text}: expected {form}")
     try:
         return build(*(_number(field) for field in fields))
     except ValueError as error:
-        raise ValueError(f"run time {text!r}: {error}; expected {form}") from None
+        raise ValueError(f"run time {text}: {error}; expected {form}") from None
 
 
 def _number(field: str) -> float:
     try:
         number = float(field)
     except ValueError:
-        raise ValueError(f"{field!r} is not a number") from None
+        raise ValueError(f"{field} is not a number") from None
     if not math.isfinite(number) or number < 0:
-        raise ValueError(f"{field!r} is not a finite number of at least 0")
+        raise ValueError(f"{field} is not a finite number of at least 0")
     return number

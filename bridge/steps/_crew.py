@@ -72,7 +72,7 @@ class Crew:
         pause = self.planner.pause(tracked, now)
         due = intervals.next_poll_at(tracked, self.policy, now, pause, after, at_fallback_interval=at_fallback_interval)
         due = min([due, *(at for at in rules.deadlines(tracked.human_input.question) if at > now)])
-        again = timing.announced_end_poll_at(self.tracker.end_announced_at(tracked.run_id), now)
+        again = timing.signalled_end_poll_at(self.tracker.completion_signalled_at(tracked.run_id), now)
         return due if again is None else min(due, max(again, now + (after or 0.0)))
 
     def figures(self, clock: Clock) -> CrewFigures:

@@ -10,11 +10,11 @@ from bridge.core.runs import timing, tracking
 from bridge.core.runs.cache import RunCache
 from bridge.core.runs.model import TRACKED_STATES, Run, TrackedRun
 
-TICK_OF_LATE_POLLS = 0.3  # seconds between claims while executions of ended runs are polled at short intervals
+LATE_POLL_TICK = 0.3  # seconds between claims while executions of ended runs are polled at short intervals
 
 
 class RunTracker:
-    """Keeps the tracked runs, the time of each one's next poll, and what crew webhooks said about them.
+    """Keeps the tracked runs, the time of each one's next poll, and what crew webhooks reported about them.
 
     * All of it may be lost at any moment: the store is authoritative, and the inbox keeps results of webhooks.
     * A run is tracked while it is in the poll queue or being polled. A poll takes it out of the queue and puts it
@@ -30,8 +30,8 @@ class RunTracker:
         self._written = RunCache()
         self._webhook_seen: set[str] = set()
         self._completion_signalled: dict[str, Succeeded | None] = {}
-        self._end_announced_at: dict[str, float] = {}
-        self._late_end_announced_at: dict[str, float] = {}
+        self._completion_signalled_at: dict[str, float] = {}
+        self._late_end_signalled_at: dict[str, float] = {}
         self._tasks: dict[str, TasksDone] = {}
 
     def __len__(self) -> int:
@@ -68,7 +68,7 @@ class RunTracker:
         """Remove everything about a run that has ended or has another owner; a poll in progress is its last."""
         self.queue.drop(run_id)
         self._written.pop(run_id)
-        for by_run in (self._completion_signalled, self._end_announced_at, self._tasks):
+        for by_run in (self._completion_signalled, self._completion_signalled_at, self._tasks):
             by_run.pop(run_id, None)
         for run_ids in (self._webhook_seen, self._outdated, self._being_polled):
             run_ids.discard(run_id)
@@ -82,8 +82,8 @@ class RunTracker:
             self._outdated,
             self._webhook_seen,
             self._completion_signalled,
-            self._end_announced_at,
-            self._late_end_announced_at,
+            self._completion_signalled_at,
+            self._late_end_signalled_at,
             self._tasks,
         ):
             kept.clear()
@@ -126,43 +126,43 @@ class RunTracker:
         return run_id in self._webhook_seen
 
     def signal_completion(self, run_id: str, webhook_result: Succeeded | None, now: float) -> None:
-        """Record a webhook that says that an execution has, or may have, ended; perhaps with its result."""
-        self._end_announced_at[run_id] = now
+        """Record that a webhook reported that an execution has ended, or may have, possibly with its result."""
+        self._completion_signalled_at[run_id] = now
         self._completion_signalled[run_id] = webhook_result or self._completion_signalled.get(run_id)
 
-    def end_announced_at(self, run_id: str) -> float | None:
+    def completion_signalled_at(self, run_id: str) -> float | None:
         """Return when a webhook last signalled completion."""
-        return self._end_announced_at.get(run_id)
+        return self._completion_signalled_at.get(run_id)
 
-    def announce_late_end(self, run_id: str, now: float) -> None:
+    def signal_late_end(self, run_id: str, now: float) -> None:
         """Record that the execution of an ended run has ended, by a webhook or by the response to a stop."""
-        self._late_end_announced_at[run_id] = now
+        self._late_end_signalled_at[run_id] = now
 
-    def late_end_announced_at(self, run_id: str) -> float | None:
-        """Return when that was last recorded."""
-        return self._late_end_announced_at.get(run_id)
+    def late_end_signalled_at(self, run_id: str) -> float | None:
+        """Return when the late end of a run was last recorded."""
+        return self._late_end_signalled_at.get(run_id)
 
     def awaits_late_end(self, now: float) -> bool:
         """Return whether the execution of an ended run is polled at short intervals now."""
-        for run_id, at in list(self._late_end_announced_at.items()):
-            if timing.announced_end_poll_at(at, now - TICK_OF_LATE_POLLS) is None:
-                del self._late_end_announced_at[run_id]
-        return bool(self._late_end_announced_at)
+        for run_id, at in list(self._late_end_signalled_at.items()):
+            if timing.signalled_end_poll_at(at, now - LATE_POLL_TICK) is None:
+                del self._late_end_signalled_at[run_id]
+        return bool(self._late_end_signalled_at)
 
     def completion_signalled(self, run_id: str) -> bool:
         """Return whether a webhook has signalled completion."""
         return run_id in self._completion_signalled
 
     def count_task(self, run_id: str, name: str) -> None:
-        """Record a webhook that says that one more task is done."""
+        """Record a webhook that reports one more finished task."""
         self._tasks[run_id] = add_task(self._tasks.get(run_id), name)
 
     def webhook_result(self, run_id: str) -> Succeeded | None:
         """Return the result that a crew webhook reported and no status has confirmed."""
         return self._completion_signalled.get(run_id)
 
-    def complete(self, tracked: TrackedRun, response: StatusResponse, asked_at: float) -> StatusResponse:
-        """Complete a status with what webhooks said where it says nothing; `tracked` does not count this poll yet."""
-        missing = tracking.long_missing(replace(tracked, missing=tracked.missing + 1), asked_at)
+    def reconcile(self, tracked: TrackedRun, response: StatusResponse, polled_at: float) -> StatusResponse:
+        """Return the status, completed with what webhooks reported if it is inconclusive; `tracked` lacks this poll."""
+        missing = tracking.long_missing(replace(tracked, missing=tracked.missing + 1), polled_at)
         reconciled = with_webhook_result(response, self.webhook_result(tracked.run_id), long_missing=missing)
         return with_task_progress(reconciled, self._tasks.get(tracked.run_id))

@@ -1,7 +1,7 @@
-"""The webhooks of crews: store each one before it is answered, then apply it to its run.
+"""Crew webhooks: store each one before acknowledging it, then apply it to its run.
 
-A webhook may name a lost execution, ask a human, or say that a poll is worthwhile. It waits in the inbox while the POST
-of its run is in progress, until the process that owns the run handles it, and across restarts.
+A webhook can identify the execution of a run in doubt, ask a question, or trigger a poll. It waits in the inbox while
+the POST of its run is in progress, until the process that owns the run handles it, and across restarts.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -26,7 +26,7 @@ from bridge.steps._conflicts import adopt, retry_on_conflict
 from bridge.steps._crew import Crew
 
 TICK = 1.0
-KEEP_QUESTION_FOR = 3600.0  # seconds that a flow's question waits for its run to be known
+QUESTION_TTL = 3600.0  # seconds that a flow's question waits until its run is known
 RETRY_AFTER_FAULT = 60.0  # seconds, after an unexpected exception
 
 log = structlog.get_logger()
@@ -64,13 +64,13 @@ class ReceiveWebhooks:
             return False
         if (crew := self._crews.get(run.crew)) is not None and run.run_id in crew.tracker:
             crew.tracker.mark_webhook_seen(run.run_id)
-        if webhooks.concerns(run, attempt.number, crew_webhooks.read(kind, content)):
+        if webhooks.is_relevant(run, attempt.number, crew_webhooks.read(kind, content)):
             now = self._clock()
             await self._add(InboxEntry(self._new_id(), run.crew, kind, content, now, run.run_id, attempt.number))
         return True
 
     async def flow_question(self, crew: str, question: FlowQuestion) -> None:
-        """Store a question, which its deployment sends once."""
+        """Store a question; its deployment sends it only once."""
         kickoff_id, content = question.kickoff_id, asdict(question.content)
         await self._add(InboxEntry(self._new_id(), crew, Kind.HUMAN, content, self._clock(), kickoff_id=kickoff_id))
 
@@ -78,7 +78,7 @@ class ReceiveWebhooks:
         if await self._inbox.add(entry):
             self._notify_inbox()
         else:
-            log.warning("crew_webhook_discarded", run_id=entry.run_id, crew=entry.crew, reason="too many are waiting")
+            log.warning("crew_webhook_discarded", run_id=entry.run_id, crew=entry.crew, reason="the inbox is full")
 
 
 class HandleWebhooks:
@@ -107,13 +107,13 @@ class HandleWebhooks:
         self._handling: set[str] = set()
 
     async def claim(self, room: int) -> Sequence[InboxEntry]:
-        """Return entries that this process can handle now; they have no owner, because handling one is idempotent."""
+        """Return entries that this process can handle now; they are not claimed, because handling one is idempotent."""
         entries = await self._inbox.due(room, self._clock(), self._handling)
         self._handling.update(entry.entry_id for entry in entries)
         return entries
 
     async def handle(self, entry: InboxEntry) -> None:
-        """Apply the webhook to its run, as stored by now, and remove the entry, unless it has to wait."""
+        """Apply the webhook to its run as now stored, and remove the entry, unless it has to wait."""
         try:
             if entry.run_id is None:
                 await self._handle_flow_question(entry)
@@ -135,13 +135,13 @@ class HandleWebhooks:
         return TICK
 
     async def _handle_flow_question(self, entry: InboxEntry) -> None:
-        """Ask if the run is known by now; look it up ever less often, and drop a question that has waited too long."""
+        """Store the question once its run is known; retry with growing pauses, until the question expires."""
         now, kickoff_id = self._clock(), entry.kickoff_id
         assert kickoff_id is not None
         run = await self._store.find_execution(entry.crew, kickoff_id)
         if run is not None:
             await self._ask(run, QuestionContent(**entry.content | {"options": tuple(entry.content["options"])}))
-        elif now - entry.received_at < KEEP_QUESTION_FOR:
+        elif now - entry.received_at < QUESTION_TTL:
             await self._postpone(entry)
             return
         else:
@@ -149,7 +149,7 @@ class HandleWebhooks:
         await self._inbox.remove(entry.entry_id)
 
     async def _postpone(self, entry: InboxEntry) -> None:
-        """Handle an entry later, and ever less often; otherwise the oldest entries would delay all others."""
+        """Postpone an entry, with growing pauses; otherwise the oldest entries would delay all others."""
         now = self._clock()
         await self._inbox.postpone(entry.entry_id, now + max(TICK, (now - entry.received_at) / 10))
 
@@ -160,21 +160,21 @@ class HandleWebhooks:
             if run is not None:
                 log.error("execution_superseded", run_id=run_id, crew=run.crew, kickoff_id=webhook.kickoff_id)
         elif run.state is State.STARTING or self._store.owned_elsewhere(run):
-            return  # it waits for the response to the POST, or for the process that owns the run
+            return  # the entry waits for the response to the POST, or for the process that owns the run
         elif run.state in TRACKED_STATES:
             await self._apply_to_tracked(run, entry, webhook)
             return
-        elif webhooks.ends_ended_run(run, webhook):
+        elif webhooks.reports_late_end(run, webhook):
             await self._poll_ended(run)
         elif webhook.kickoff_id is not None:
             await self._adopt(run, entry, webhook, webhook.kickoff_id)
         await self._inbox.remove(entry.entry_id)
 
     async def _apply_to_tracked(self, run: Run, entry: InboxEntry, webhook: CrewWebhook) -> None:
-        """Ask a question or record activity; then tell the tracker, if this process tracks the run.
+        """Store a question or record activity; then update the tracker, if this process tracks the run.
 
         A result counts if the API forgets the execution, so its entry waits for the process that will track the run,
-        and is kept for the next one.
+        and is retained for the next one.
         """
         if webhook.question is not None:
             await self._ask(run, webhook.question)
@@ -182,37 +182,37 @@ class HandleWebhooks:
             await self._write(run, rules.on_activity)
         tracked = run.run_id in self._crews[run.crew].tracker
         if tracked:
-            self._inform_tracker(run, entry.kind, webhook)
+            self._update_tracker(run, entry.kind, webhook)
         if webhook.webhook_result is None:
             await self._inbox.remove(entry.entry_id)
         elif tracked:
-            await self._inbox.keep(entry.entry_id)
+            await self._inbox.retain(entry.entry_id)
         else:
             await self._postpone(entry)
 
-    def _inform_tracker(self, run: Run, kind: Kind, webhook: CrewWebhook) -> None:
+    def _update_tracker(self, run: Run, kind: Kind, webhook: CrewWebhook) -> None:
         crew = self._crews[run.crew]
         crew.tracker.mark_webhook_seen(run.run_id)
         if webhook.task is not None:
             crew.tracker.count_task(run.run_id, webhook.task)
         if webhook.poll_now and kind is not Kind.HUMAN:
             crew.tracker.signal_completion(run.run_id, webhook.webhook_result, self._clock())
-        if webhook.poll_now or (webhook.task is not None and "progress" in crew.policy.extra_events):
+        if webhook.poll_now or (webhook.task is not None and "progress" in crew.policy.optional_events):
             crew.tracker.queue.expedite(run.run_id)
             self._notify_poll(run.crew)
 
     async def _poll_ended(self, run: Run) -> None:
-        """Poll the execution of an ended run soon, until the status says that it has ended as well."""
+        """Poll the execution of an ended run at short intervals, until the status confirms its end."""
         if run.kickoff_id is None or run.due_at is None:
             return
-        self._crews[run.crew].tracker.announce_late_end(run.run_id, self._clock())
-        await retry_on_conflict(self._store, run, lambda latest: late_results.on_announced_end(latest, self._clock()))
+        self._crews[run.crew].tracker.signal_late_end(run.run_id, self._clock())
+        await retry_on_conflict(self._store, run, lambda latest: late_results.on_end_signalled(latest, self._clock()))
         self._notify_recover()
 
     async def _adopt(self, run: Run, entry: InboxEntry, webhook: CrewWebhook, kickoff_id: str) -> None:
         crew = self._crews[run.crew]
         if run.final and webhook.poll_now:
-            crew.tracker.announce_late_end(run.run_id, self._clock())
+            crew.tracker.signal_late_end(run.run_id, self._clock())
         adopted = await adopt(run, entry.attempt, kickoff_id, crew.policy, self._store, self._clock)
         if adopted is None:
             return
@@ -228,7 +228,7 @@ class HandleWebhooks:
             self._notify_deliveries()
 
     async def _write(self, run: Run, decide: Callable[[Run], Decision | None]) -> bool:
-        """Write if there is anything to write, and return whether there was; poll the run now if it is tracked here."""
+        """Write the decision, if any, and return whether there was one; poll the run now if it is tracked here."""
         written = await retry_on_conflict(self._store, run, decide)
         if written is None:
             return False

@@ -92,7 +92,7 @@ async def test_an_entry_in_the_memory_of_a_process_is_due_at_the_next_one_and_de
 ):
     run = await started(store)
     await store.inbox.add(entry(run.run_id))
-    await store.inbox.keep("1")
+    await store.inbox.retain("1")
     assert await store.inbox.due(9, NOW + 1, ()) == []
     adapter.execute("UPDATE webhook_inbox SET owner = 'a dead process'")
     assert len(await store.inbox.due(9, NOW + 1, ())) == 1
@@ -105,7 +105,7 @@ async def test_an_entry_is_not_kept_after_the_end_of_its_run(adapter: Adapter, s
     run = await started(store)
     await store.inbox.add(entry(run.run_id))
     await store.apply(end_of(run))
-    await store.inbox.keep("1")
+    await store.inbox.retain("1")
     assert len(await store.inbox.due(9, NOW + 1, ())) == 1
 
 
@@ -113,7 +113,7 @@ async def test_one_entry_of_a_run_is_kept(adapter: Adapter, store: SqlStore):
     run, another = await started(store, 1), await started(store, 2)
     for number, run_id in ((1, another.run_id), (2, run.run_id), (3, run.run_id)):
         await store.inbox.add(entry(run_id, number))
-        await store.inbox.keep(str(number))
+        await store.inbox.retain(str(number))
     assert adapter.execute("SELECT entry_id FROM webhook_inbox ORDER BY entry_id") == [("1",), ("3",)]
 
 

@@ -128,4 +128,4 @@ def test_wrong_usage_is_reported_in_one_line(folder: Path, arguments: list[str],
 def test_an_unknown_hook_is_reported_with_the_configured_ones(folder: Path):
     result = tried(folder, hook="nope")
     assert isinstance(result.exception, CommandFailed)
-    assert result.exception.lines == ("unknown hook 'nope'; configured: chat, git",)
+    assert result.exception.lines == ("unknown hook nope; configured: chat, git",)

@@ -129,7 +129,7 @@ BROKEN = [
 
 
 def first(broken: Fault, cases: dict[int, Any]) -> dict[int, Any]:
-    """The cases that are worth a time-out, where the peer stops responding."""
+    """The cases that are worth a timeout, where the peer stops responding."""
     return dict(list(cases.items())[: 2 if broken.hang else None])
 
 

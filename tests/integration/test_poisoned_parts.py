@@ -495,6 +495,7 @@ NOT_REACHED: dict[str, Sequence[str]] = {
         "http.problems.from_status", "http.problems.too_many_requests", "http.problems.invalid_parameter",
         "http.long_poll.LongPoll.wait_until_final", "http.long_poll.is_set_within", "http.views.attempt",
     ),
+    "for requests that fail: component/test_http_client": ("http_client.describe_failure",),
     "called only by steps: component/steps/test_poison": (
         *(f"{part}.{name}" for part in ("crew_api.HttpCrewApi", "observability.metrics.CountedCrewApi") for name in (
             "resume", "answer_flow", "stop", "probe", "inputs",

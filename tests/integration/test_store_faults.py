@@ -35,7 +35,7 @@ def url(tmp_path: Path, empty: Path) -> str:
 
 
 @contextmanager
-def no_byte_beyond(size: int) -> Iterator[None]:
+def limited_file_size(size: int) -> Iterator[None]:
     """Writes beyond this position in any file fail with EFBIG, which SQLite reports as an I/O error."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
@@ -52,9 +52,9 @@ async def fill(store: SqlStore) -> None:
 
 async def test_an_io_error_is_not_transient(url: str) -> None:
     """A connection that reported one must not be used any more: its view of the file may be wrong."""
-    with pytest.raises(StoreBroken, match="cannot be relied on"):  # noqa: PT012 - leaving the store may write, too
+    with pytest.raises(StoreBroken, match="cannot be relied on"):  # noqa: PT012 - closing the store may also write
         async with open_store(url, "me", NOW) as store:
-            with no_byte_beyond(64 * 1024):
+            with limited_file_size(64 * 1024):
                 await fill(store)
 
 
@@ -113,7 +113,7 @@ async def test_after_a_clock_was_set_back_events_are_stored_at_the_new_time(url:
 async def test_a_clock_set_back_extends_neither_the_time_for_human_input_nor_that_of_the_run(
     url: str, with_question: bool
 ) -> None:
-    """An answer then returned the day that its question had never been given, and the run timed out at once."""
+    """The answer restored a day that its question had never been granted, and the run timed out at once."""
     question = Question(1, NOW - 1.0, NOW + 8.0, stage=QuestionStage.SENT, sent_at=NOW)
     human_input = HumanInput(question if with_question else None, known_task_ids=("t-1",), deadline_extension=8.0)
     async with open_store(url, "me", NOW) as store:

@@ -59,7 +59,7 @@ MUTANTS = (
     Mutant(
         "`starting` returns to `accepted`",
         "bridge/core/runs/state_machine.py",
-        'whether the POST left is not known."""\n    return _into_doubt(run, policy, now)',
+        'whether the POST left is not known."""\n    return _put_in_doubt(run, policy, now)',
         'whether the POST left is not known."""\n    return Decision(_not_started(run, now))',
         SIMULATION,
     ),

@@ -87,7 +87,7 @@ class History:
             in_doubt=self.rng.choice(policies),
             in_doubt_after=self.rng.choice([2.0, 6.0]),
             deadline=self.rng.choice([4.0, LONG]),
-            extra_events=self.rng.choice([frozenset(), frozenset({"started", "progress"})]),
+            optional_events=self.rng.choice([frozenset(), frozenset({"started", "progress"})]),
             human_input=self.rng.random() < 0.5,
             questions_announced=self.rng.random() < 0.5,
             human_deadline=self.rng.choice([None, 8.0]),
@@ -225,7 +225,7 @@ class History:
         return self.rng.choice(self.processes) if self.processes else None
 
     async def _freeze_at_random(self) -> None:
-        """Sometimes a process is suspended, mostly for longer than the time-out of heartbeats."""
+        """Sometimes a process is suspended, mostly for longer than the timeout of heartbeats."""
         for _ in range(self.rng.choice([0, 1, 1, 2, 3])):
             await asyncio.sleep(self.rng.random() * self._span / 2)
             process = self._any_process()
@@ -253,7 +253,7 @@ class History:
             process = self._any_process()
             commands: list[RunCommand] = [Cancel(), Retry(), Abandon()]
             command = self.rng.choice(commands)
-            runs = sorted(run_id for told in self.responses.values() for run_id in told)
+            runs = sorted(run_id for run_ids in self.responses.values() for run_id in run_ids)
             if process is not None and runs:
                 run_id = self.rng.choice(runs)
                 if isinstance(command, Retry):

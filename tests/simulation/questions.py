@@ -66,13 +66,13 @@ async def resume(
     """`POST /resume`."""
     await wire()
     if happens("answer not sent", 0.15):
-        return NotStarted("ClientConnectorError")
+        return NotStarted("connection failed")
     execution.posts += 1
     if happens("answer lost before arrival", 0.1):
-        return InDoubt("ClientOSError")
+        return InDoubt("connection closed")
     execution.mark_webhook_seen(text)
     await wire()
-    return InDoubt("ServerDisconnectedError") if happens("answer lost after arrival", 0.1) else Resumed()
+    return InDoubt("connection closed") if happens("answer lost after arrival", 0.1) else Resumed()
 
 
 def paused(*, outright: bool) -> StatusResponse:

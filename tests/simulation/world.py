@@ -114,7 +114,7 @@ class World:
         await self.wire()
         if self.happens("answer lost after arrival", 0.1):
             self.doubtful.add(run_id)
-            return InDoubt("ServerDisconnectedError")
+            return InDoubt("connection closed")
         return Started(execution.kickoff_id)
 
     async def status(self, kickoff_id: str) -> StatusResponse:
@@ -165,7 +165,7 @@ class World:
 
     def _refusal(self, run_id: str) -> KickoffResponse | None:
         if self.happens("not sent", 0.1):
-            return NotStarted("ClientConnectorError")
+            return NotStarted("connection failed")
         if self.happens("refused for now", 0.05):
             return NotStarted("HTTP 429", after=2.0)
         if self.happens("refused", 0.03):
@@ -174,7 +174,7 @@ class World:
             return CrewUnavailable("HTTP 401")
         if self.happens("lost before arrival", 0.05):
             self.doubtful.add(run_id)
-            return InDoubt("ClientOSError")
+            return InDoubt("connection closed")
         return None
 
     def _start(self, run_id: str) -> Execution:

@@ -22,6 +22,6 @@ def test_an_unknown_field_is_named(known: set[str]):
 
 def test_text_may_be_absent_or_null_but_no_other_type():
     assert [text_member(body, "feedback") for body in ({}, {"feedback": None}, {"feedback": ""})] == [None, None, ""]
-    with pytest.raises(RequestRefused, match=r"^must be text$") as refused:
+    with pytest.raises(RequestRefused, match=r"^must be a string$") as refused:
         text_member({"feedback": 7}, "feedback")
     assert (refused.value.code, refused.value.field) == ("invalid_request", "feedback")

@@ -1,5 +1,7 @@
 """Explains broker errors to the operator: a summary, the broker's own sentence, and a remedy."""
 
+import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,6 +28,7 @@ from pamqp.exceptions import PAMQPException
 # Errors that connecting to a broker and using it may raise; ValueError for bytes that are not text.
 TRANSIENT_ERRORS: tuple[type[BaseException], ...] = (*CONNECTION_EXCEPTIONS, ValueError)
 
+_ERRNO = re.compile(r"\[Errno (-?\d+)\] ")
 _NO_VHOST = "Connection.OpenOk"  # in the library's error if the broker answers with anything else
 
 
@@ -69,7 +72,7 @@ _EXPLANATIONS: Sequence[tuple[type[BaseException], str, str, str]] = (
         ChannelAccessRefused,
         "",
         "the broker refuses access to a queue or exchange",
-        "give the user configure, write and read permissions, or set amqp.declare: false",
+        "give the user configure, write, and read permissions, or set amqp.declare: false",
     ),
     (
         ChannelPreconditionFailed,
@@ -133,6 +136,9 @@ def is_unreadable(error: BaseException) -> bool:
 
 
 def _sentence(error: BaseException) -> str:
-    """Return the message of the broker or the system; of other errors only the class, because the URL may be in it."""
+    """Return the message of the broker or the system; none for other errors, because the URL may be in it."""
     text = str(error) if isinstance(error, AMQPError | OSError) else ""
-    return text or type(error).__name__
+    if (found := _ERRNO.search(text)) is not None:
+        number = int(found[1])
+        return os.strerror(number) if number > 0 else text[found.end() :]
+    return text or "connection closed"

@@ -112,7 +112,7 @@ class IsolatedChannel:
                     raise
                 except BaseException:
                     self._channel = None  # closed, or about to be
-                    if not being_cancelled():  # the connection may have ended, too, which it may not know yet
+                    if not being_cancelled():  # the connection may have ended as well, without having noticed yet
                         await self._abandon()
                     raise
         finally:

@@ -133,10 +133,10 @@ def _take_target(body: dict[str, Any], message: AbstractIncomingMessage, rules: 
     if isinstance(run_id, str):
         return run_id
     if run_id is not None:
-        raise RequestRefused("invalid_request", "must be text", "run_id")
+        raise RequestRefused("invalid_request", "must be a string", "run_id")
     crew = routed_crew(message, rules) if crew is None else crew
     if not isinstance(key, str):
-        raise RequestRefused("invalid_request", "must be text", "idempotency_key")
+        raise RequestRefused("invalid_request", "must be a string", "idempotency_key")
     if not isinstance(crew, str) or not CREW_NAME.fullmatch(
         crew
     ):  # a routing key may contain text that a database refuses

@@ -11,7 +11,7 @@ from aiohttp.abc import AbstractResolver
 
 from bridge.adapters.callbacks.address_guard import ForbiddenAddress, guarded_sockets
 from bridge.adapters.callbacks.signing import build_signer
-from bridge.adapters.http_client import LenientRequest, capture_status
+from bridge.adapters.http_client import LenientRequest, capture_status, describe_failure
 from bridge.core.callback_url import is_plain_host
 from bridge.core.delivery.model import Delivery
 from bridge.core.delivery.outcome import MAX_EXCERPT, CallbackReply, Confirmed, Retryable, SendResult, Undeliverable
@@ -83,7 +83,7 @@ class CallbackSender:
                 return Undeliverable(_FORBIDDEN)
             return Retryable("connection failed")
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
-            return Retryable(type(error).__name__)
+            return Retryable(describe_failure(error))
 
     def _headers(self, delivery: Delivery) -> dict[str, str]:
         event, now = delivery.event, int(self._clock())

@@ -113,7 +113,7 @@ class Postgresql:
         return Connections(engine, number)
 
     def _connect_args(self) -> dict[str, Any]:
-        """Return connection parameters; a pooler supports neither open_database statements nor session options."""
+        """Return connection parameters; a pooler supports neither prepared statements nor session options."""
         args: dict[str, Any] = {
             "connect_timeout": CONNECT_TIMEOUT,
             "client_encoding": "utf8",

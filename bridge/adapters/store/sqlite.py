@@ -84,7 +84,7 @@ class Sqlite:
         if path.is_symlink():
             return Health(ok=False, detail="a symbolic link that leads to no file")
         ok = path.parent.is_dir() and os.access(path.parent, os.W_OK)
-        return Health(ok=ok, detail="will be created" if ok else "its folder is missing or cannot be written")
+        return Health(ok=ok, detail="will be created" if ok else "its directory is missing or cannot be written")
 
     def check(self, connection: Connection) -> None:
         """Raise `StoreDamaged` if `quick_check` fails, and `StoreMisconfigured` for an encoding other than UTF-8."""

@@ -285,7 +285,7 @@ def usable_kickoff_id(value: Any) -> bool:
 def _read_kickoff_id(reply: Reply) -> KickoffResponse:
     parsed = _json_object(reply.body)
     if parsed is None:
-        return InDoubt(f"accepted, but {reply.cut or 'the response is not a JSON object'}")
+        return InDoubt(f"accepted; {reply.cut or 'the response is not a JSON object'}")
     kickoff_id = parsed.get("kickoff_id")
     if not usable_kickoff_id(kickoff_id):
         return InDoubt("accepted, but the response has no usable kickoff_id")

@@ -47,7 +47,7 @@ class CrewWebhook:
     """The name of a completed task."""
 
     @property
-    def concerns_tracked_run(self) -> bool:
+    def is_relevant_to_tracked_run(self) -> bool:
         """Whether the webhook matters to a tracked run."""
         return self.poll_now or self.question is not None or self.task is not None
 
@@ -64,7 +64,7 @@ class TasksDone:
 
 
 def read(kind: Kind, body: Any) -> CrewWebhook:
-    """Read the body of a webhook, which may be anything."""
+    """Read the body of a webhook, which is untrusted."""
     if kind is Kind.STREAM:
         return _read_stream(list(_envelopes(body)))
     content = body if isinstance(body, dict) else {}

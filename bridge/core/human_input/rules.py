@@ -57,26 +57,26 @@ def on_activity(run: Run) -> Decision | None:
 
 
 def count_pauses(
-    tracked: TrackedRun, response: responses.StatusResponse, policy: CrewPolicy, asked_at: float
+    tracked: TrackedRun, response: responses.StatusResponse, policy: CrewPolicy, polled_at: float
 ) -> TrackedRun:
     """Count the polls in a row that found the execution waiting; polls without a statement do not count."""
     if isinstance(response, responses.NoResponse | responses.CrewUnavailable):
         return tracked
-    pauses = tracked.pauses + 1 if _pausing(tracked, response, policy, asked_at) else 0
+    pauses = tracked.pauses + 1 if _pausing(tracked, response, policy, polled_at) else 0
     return tracked if tracked.pauses == pauses else replace(tracked, pauses=pauses)
 
 
 def question_change(
-    tracked: TrackedRun, response: responses.StatusResponse, policy: CrewPolicy, asked_at: float
+    tracked: TrackedRun, response: responses.StatusResponse, policy: CrewPolicy, polled_at: float
 ) -> changes.QuestionChange | None:
     """Return what a poll reveals about the questions of a run that has not ended; `tracked` includes the poll."""
     question = tracked.human_input.question
     if question is not None and tracked.waiting:
-        return _change_while_open(question, response, policy, asked_at)
+        return _change_while_open(question, response, policy, polled_at)
     if question is not None and _awaits_confirmation(question):
-        return _change_after_answer(question, response, asked_at)
+        return _change_after_answer(question, response, polled_at)
     enough = 2 if policy.questions_announced else 1
-    pausing = _pausing(tracked, response, policy, asked_at) and tracked.pauses >= enough
+    pausing = _pausing(tracked, response, policy, polled_at) and tracked.pauses >= enough
     return changes.Asked() if pausing else None
 
 
@@ -87,7 +87,9 @@ def apply_question_change(run: Run, change: changes.QuestionChange, policy: Crew
             return _ask(run, QuestionContent(), policy, now)
         case changes.AnsweredElsewhere():
             human_input = _closed(run.human_input, now)
-            return Decision(_confirmed(state_machine.move(run, State.RUNNING, human_input=human_input, due_at=None)))
+            return Decision(
+                _confirmed(state_machine.transition(run, State.RUNNING, human_input=human_input, due_at=None))
+            )
         case changes.AnswerOverdue():
             question = run.human_input.question
             assert question is not None
@@ -164,7 +166,7 @@ def begin_submission(run: Run, now: float) -> Decision:
     assert question is not None
     sent = replace(question, stage=QuestionStage.SENT, sent_at=now)
     human_input = replace(_closed(run.human_input, now), question=sent)
-    return Decision(state_machine.move(run, State.RUNNING, human_input=human_input, due_at=None))
+    return Decision(state_machine.transition(run, State.RUNNING, human_input=human_input, due_at=None))
 
 
 def on_submitted(run: Run, number: int, response: responses.ResumeResponse, policy: CrewPolicy, now: float) -> Decision:
@@ -216,37 +218,37 @@ def has_pending_answer(run: Run) -> bool:
 
 
 def _change_while_open(
-    question: Question, response: responses.StatusResponse, policy: CrewPolicy, asked_at: float
+    question: Question, response: responses.StatusResponse, policy: CrewPolicy, polled_at: float
 ) -> changes.QuestionChange | None:
-    if isinstance(response, responses.Running) and asked_at >= question.asked_at + MOVED_ON_AFTER:
+    if isinstance(response, responses.Running) and polled_at >= question.asked_at + MOVED_ON_AFTER:
         return changes.AnsweredElsewhere()
     answerable = (
         question.stage is QuestionStage.OPEN
         and policy.human_default is not None
         and feedback.has_address(question.content, policy)
     )
-    expired = question.answer_by is not None and asked_at >= question.answer_by
+    expired = question.answer_by is not None and polled_at >= question.answer_by
     answered = not isinstance(response, responses.NoResponse | responses.CrewUnavailable)
     return changes.AnswerOverdue() if answerable and expired and answered else None
 
 
 def _change_after_answer(
-    question: Question, response: responses.StatusResponse, asked_at: float
+    question: Question, response: responses.StatusResponse, polled_at: float
 ) -> changes.QuestionChange | None:
     assert question.sent_at is not None
-    if isinstance(response, responses.Running | responses.Pending) and asked_at > question.sent_at:
+    if isinstance(response, responses.Running | responses.Pending) and polled_at > question.sent_at:
         return changes.AnswerConfirmed()
-    overdue = question.stage is QuestionStage.SENT and asked_at >= question.sent_at + CONFIRM_WITHIN
+    overdue = question.stage is QuestionStage.SENT and polled_at >= question.sent_at + CONFIRM_WITHIN
     return changes.AnswerUnconfirmed() if overdue else None
 
 
-def _pausing(observed: TrackedRun, response: responses.StatusResponse, policy: CrewPolicy, asked_at: float) -> bool:
+def _pausing(observed: TrackedRun, response: responses.StatusResponse, policy: CrewPolicy, polled_at: float) -> bool:
     """Return whether the status says that the execution waits: outright, or by a NOT FOUND that can mean it."""
     if isinstance(response, responses.WaitingForHuman):
         return True
     if not policy.human_input or not isinstance(response, responses.NotFound):
         return False
-    return tracking.long_missing(observed, asked_at) or (observed.seen_alive and not policy.questions_announced)
+    return tracking.long_missing(observed, polled_at) or (observed.seen_alive and not policy.questions_announced)
 
 
 def _ask(run: Run, content: QuestionContent, policy: CrewPolicy, now: float) -> Decision:
@@ -258,7 +260,7 @@ def _ask(run: Run, content: QuestionContent, policy: CrewPolicy, now: float) -> 
     question = Question(before.number + 1 if before else 1, now, answer_by, content)
     human_input = _opened(_with_task_id(human_input, content), question, now)
     asking = replace(run, human_input=human_input, due_at=None, started_at=run.started_at or now)
-    asking = asking if waiting else state_machine.move(asking, State.WAITING_FOR_HUMAN)
+    asking = asking if waiting else state_machine.transition(asking, State.WAITING_FOR_HUMAN)
     return cloudevents.with_event(asking, cloudevents.WAITING_FOR_HUMAN, policy, now, sequence=question.number)
 
 
@@ -272,7 +274,7 @@ def _return_to_accepted(run: Run, question: Question, due_at: float, now: float)
     """Nothing was sent: any process may submit the answer again, later."""
     given = replace(question, stage=QuestionStage.ACCEPTED, sent_at=None)
     human_input = _opened(run.human_input, given, now)
-    return state_machine.move(run, State.WAITING_FOR_HUMAN, human_input=human_input, owner=None, due_at=due_at)
+    return state_machine.transition(run, State.WAITING_FOR_HUMAN, human_input=human_input, owner=None, due_at=due_at)
 
 
 def _opened(human_input: HumanInput, question: Question, now: float) -> HumanInput:

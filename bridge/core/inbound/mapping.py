@@ -144,7 +144,7 @@ def _required(evaluator: Evaluator, name: str, expression: Expression) -> Any:
 
 def _key_text(found: Any) -> str:
     if isinstance(found, bool) or not isinstance(found, str | int | float):
-        raise RequestRefused("invalid_request", "must be text or a number", "idempotency_key")
+        raise RequestRefused("invalid_request", "must be a string or a number", "idempotency_key")
     return str(found)
 
 

@@ -85,36 +85,41 @@ class PollPlanner:
         done, since = self._stage(tracked)
         return self._stages[done].estimate.chance_ended(tracked.seen_at - since, now - since)
 
-    def observe_poll(self, before: TrackedRun, asked_at: float, *, ended: bool) -> bool:
+    def observe_poll(self, before: TrackedRun, polled_at: float, *, ended: bool) -> bool:
         """Record whether a poll found a run ended; return whether a change of the crew's run times is detected."""
         if before.began_at is None or before.seen_at is None or not self._stages:
             return False
         if len(self._sample) < _MIN_RUNS_FOR_DRIFT:
             return False
         done, since = self._stage(before)
-        expected = self._stages[done].estimate.chance_ended(before.seen_at - since, asked_at - since)
-        if not self._drift.observe(expected, asked_at, ended=ended):
+        expected = self._stages[done].estimate.chance_ended(before.seen_at - since, polled_at - since)
+        if not self._drift.observe(expected, polled_at, ended=ended):
             return False
         self._discard_before(self._drift.began_at)
         return True
 
     def on_run_ended(
-        self, tracked: TrackedRun, asked_at: float, *, reported: float | None = None, completion_signalled: bool = False
+        self,
+        tracked: TrackedRun,
+        polled_at: float,
+        *,
+        reported: float | None = None,
+        completion_signalled: bool = False,
     ) -> None:
-        """Record that a poll at `asked_at` found a run ended; `tracked` is its state before the poll.
+        """Record that a poll at `polled_at` found a run ended; `tracked` is its state before the poll.
 
         `reported`: the run time in seconds that the API reported. `completion_signalled`: a webhook triggered the poll
         immediately, so the run has just ended.
         """
         if tracked.began_at is None or tracked.seen_at is None:
             return
-        earliest, latest = tracked.seen_at - tracked.began_at, asked_at - tracked.began_at
+        earliest, latest = tracked.seen_at - tracked.began_at, polled_at - tracked.began_at
         if reported is not None and earliest - _REPORTED_RESOLUTION <= reported <= latest + _REPORTED_RESOLUTION:
             earliest = latest = reported
         elif completion_signalled:
             earliest = latest
         task_marks = tuple((done, at - tracked.began_at) for done, at in tracked.task_marks[:_MAX_TASK_MARKS])
-        run_time = RunTime(tracked.run_id, tracked.crew, asked_at, earliest, latest, task_marks)
+        run_time = RunTime(tracked.run_id, tracked.crew, polled_at, earliest, latest, task_marks)
         self._unsaved.append(run_time)
         self.add([run_time])
 

@@ -8,7 +8,7 @@ from bridge.core.runs.model import Outcome, State
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The execution succeeded or failed. `progress` is the last one reported, if any."""
+    """The execution succeeded or failed. `progress` is the last reported progress, if any."""
 
     state: State
     outcome: Outcome
@@ -22,7 +22,7 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class NeverKnown:
-    """The API has never known the execution that an operator named."""
+    """The API has never known the execution that an operator specified."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +39,12 @@ class FirstSeen:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """The API knows the execution that an operator named."""
+    """The API knows the execution that an operator specified."""
 
 
 @dataclass(frozen=True, slots=True)
 class PollingResumed:
-    """The run was polled again after its polling had been deferred."""
+    """Polling resumed after it had been deferred."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +56,12 @@ class Progressed:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The execution waits for human input, and no question of it is known."""
+    """The execution waits for human input, and its question has not been stored yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class AnsweredElsewhere:
-    """The execution continued although its question is open here."""
+    """The execution continued although its question had not been answered through the bridge."""
 
 
 @dataclass(frozen=True, slots=True)

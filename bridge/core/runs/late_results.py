@@ -1,4 +1,4 @@
-"""Late results: the executions of runs that have already ended are polled until they end, too rarely to cost much."""
+"""Late results: executions whose runs have already ended are polled until they end, at long intervals."""
 
 from dataclasses import replace
 
@@ -16,8 +16,8 @@ def should_be_stopped(run: Run) -> bool:
     return run.state in {State.CANCELLED, State.FAILED} and run.due_at == run.finished_at
 
 
-def on_announced_end(run: Run, now: float) -> Decision | None:
-    """Make the poll of an ended run's execution due now, because a webhook announced its end.
+def on_end_signalled(run: Run, now: float) -> Decision | None:
+    """Make the poll of an ended run's execution due now, because a webhook reported its end.
 
     Return None if the end is already known, or if the execution is being polled or stopped.
     """
@@ -27,7 +27,7 @@ def on_announced_end(run: Run, now: float) -> Decision | None:
 
 
 def on_poll(
-    run: Run, response: responses.StatusResponse, policy: CrewPolicy, now: float, announced_at: float | None = None
+    run: Run, response: responses.StatusResponse, policy: CrewPolicy, now: float, signalled_at: float | None = None
 ) -> Decision:
     """Emit `run.late_result` once if the execution of an ended run has ended; otherwise schedule the next poll."""
     match response:
@@ -36,7 +36,7 @@ def on_poll(
         case responses.Failed(message):
             late = Outcome(error=RunError("execution_failed", message))
         case _:
-            due_at = timing.announced_end_poll_at(announced_at, now) or timing.next_late_poll_at(run, now)
+            due_at = timing.signalled_end_poll_at(signalled_at, now) or timing.next_late_poll_at(run, now)
             return Decision(replace(run, owner=None, due_at=due_at))
     emitted = cloudevents.with_event(replace(run, outcome=late), cloudevents.LATE_RESULT, policy, now)
     return replace(emitted, run=replace(run, owner=None, due_at=None))

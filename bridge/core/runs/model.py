@@ -51,7 +51,7 @@ class CrewPolicy:
     in_doubt: DoubtPolicy = DoubtPolicy.HOLD
     in_doubt_after: float = 900.0
     human_input: bool = False
-    extra_events: frozenset[str] = frozenset()
+    optional_events: frozenset[str] = frozenset()
     callback_url: str | None = None
     results_exchange: bool = False
     max_event_bytes: int = 256 * 1024

@@ -6,11 +6,11 @@ Rules:
 2. A final state never changes. It is reached together with the run's one final event, in one `Decision`.
 3. A run returns from `starting` or `in_doubt` to `accepted` only with proof that nothing was started, or by an
    explicit policy or operator. A paid execution is never started twice by mistake. The policy repeats a POST at most
-   once per run; evidence that arrives before the repeated POST leaves (`accepted` -> `running`) makes it unnecessary.
+   once per run; evidence that arrives before the repeated POST is sent (`accepted` -> `running`) makes it unnecessary.
 4. A run returns to `in_doubt` only from an execution that an operator named and that the API has never known.
 5. Time is an argument. A clock alone never ends a run: only a poll made after the deadline does.
 
-Functions are named for what happened (`on_kickoff`, `on_cancelled` …) and return what the store must hold next.
+Functions are named for what happened (`on_kickoff`, `on_cancelled` …) and return what is to be stored next.
 """
 
 from dataclasses import replace
@@ -69,16 +69,16 @@ def accept(request: KickoffRequest, envelope: Envelope, run_id: str, now: float)
 
 
 def begin(run: Run, now: float) -> Decision:
-    """Mark the POST as about to leave; store this before its first byte does."""
-    return Decision(move(run, State.STARTING, attempt=run.attempt + 1, sent_at=now, due_at=None))
+    """Mark the POST as about to be sent; store this before its first byte is sent."""
+    return Decision(transition(run, State.STARTING, attempt=run.attempt + 1, sent_at=now, due_at=None))
 
 
 def on_kickoff(run: Run, response: responses.KickoffResponse, policy: CrewPolicy, now: float) -> Decision:
     """Apply the response to a kickoff, or the failure to send it."""
     match response:
         case responses.Started(kickoff_id):
-            running = move(run, State.RUNNING, kickoff_id=kickoff_id)
-            return with_extra_event(running, "started", policy, now)
+            running = transition(run, State.RUNNING, kickoff_id=kickoff_id)
+            return with_optional_event(running, "started", policy, now)
         case responses.Refused(message):
             unspent = replace(run, sent_at=None)
             return finish(unspent, State.FAILED, Outcome(error=RunError("refused", message)), policy, now)
@@ -87,14 +87,14 @@ def on_kickoff(run: Run, response: responses.KickoffResponse, policy: CrewPolicy
         case responses.CrewUnavailable():
             return Decision(_not_started(run, timing.unavailable_retry_at(run.attempt, now)))
         case responses.InDoubt():
-            return _into_doubt(run, policy, now)
+            return _put_in_doubt(run, policy, now)
         case _:
             assert_never(response)
 
 
 def on_interrupted_kickoff(run: Run, policy: CrewPolicy, now: float) -> Decision:
-    """Put a run in doubt whose process died during the POST: whether the POST left is not known."""
-    return _into_doubt(run, policy, now)
+    """Put a run in doubt whose process died during the POST: it is unknown whether the POST was sent."""
+    return _put_in_doubt(run, policy, now)
 
 
 def on_evidence_overdue(run: Run, policy: CrewPolicy, now: float) -> Decision:
@@ -118,11 +118,11 @@ def on_evidence_overdue(run: Run, policy: CrewPolicy, now: float) -> Decision:
 
 def requeue(run: Run, now: float) -> Run:
     """Return a run in doubt to `accepted`, to be started again by its crew's policy or an operator."""
-    return move(run, State.ACCEPTED, due_at=now, owner=None)
+    return transition(run, State.ACCEPTED, due_at=now, owner=None)
 
 
 def on_abandoned(run: Run, why: str, policy: CrewPolicy, now: float) -> Decision:
-    """Give up a run in doubt."""
+    """End a run in doubt as failed."""
     return finish(run, State.FAILED, Outcome(error=RunError("abandoned", why)), policy, now)
 
 
@@ -138,8 +138,8 @@ def on_evidence(
     if attempt is not None and attempt > run.attempt:
         return None
     if run.state is State.IN_DOUBT or (run.state is State.ACCEPTED and run.attempt):
-        running = move(run, State.RUNNING, kickoff_id=kickoff_id, due_at=None, owner=None)
-        return with_extra_event(running, "started", policy, now, run.polls + 1)
+        running = transition(run, State.RUNNING, kickoff_id=kickoff_id, due_at=None, owner=None)
+        return with_optional_event(running, "started", policy, now, run.polls + 1)
     if run.final and run.kickoff_id is None:
         return Decision(replace(run, kickoff_id=kickoff_id, due_at=run.finished_at, owner=None))
     return None
@@ -161,7 +161,7 @@ def on_cancelled(run: Run, policy: CrewPolicy, now: float) -> Decision:
     return finish(run, State.CANCELLED, Outcome(error=RunError("cancelled", "cancelled on request")), policy, now)
 
 
-def move(run: Run, state: State, **changes: Any) -> Run:
+def transition(run: Run, state: State, **changes: Any) -> Run:
     """Return the run in another state; raises `IllegalTransition` if `TRANSITIONS` does not permit it."""
     if state not in TRANSITIONS[run.state]:
         raise IllegalTransition(f"run {run.run_id}: {run.state} -> {state}")
@@ -181,19 +181,19 @@ def is_poll_deferred(run: Run) -> bool:
 
 def _not_started(run: Run, due_at: float) -> Run:
     """Return the run to `accepted`, where any process can claim it; the caller has proof that nothing was started."""
-    return move(run, State.ACCEPTED, due_at=due_at, owner=None, sent_at=None)
+    return transition(run, State.ACCEPTED, due_at=due_at, owner=None, sent_at=None)
 
 
-def _into_doubt(run: Run, policy: CrewPolicy, now: float) -> Decision:
+def _put_in_doubt(run: Run, policy: CrewPolicy, now: float) -> Decision:
     if run.state is not State.STARTING:
         raise IllegalTransition(f"run {run.run_id}: no POST is in progress, the run is {run.state}")
-    return Decision(move(run, State.IN_DOUBT, due_at=timing.evidence_due_at(policy, now), owner=None))
+    return Decision(transition(run, State.IN_DOUBT, due_at=timing.evidence_due_at(policy, now), owner=None))
 
 
 def on_never_known(run: Run, policy: CrewPolicy, now: float) -> Decision:
-    """Hold the run whose execution, named by an operator, the API has never known, so that the id can be corrected."""
+    """Hold a run whose execution id, from an operator, the API has never known, so that the id can be corrected."""
     question = run.human_input.question and replace(run.human_input.question, stage=QuestionStage.CONFIRMED)
-    doubted = move(
+    doubted = transition(
         run, State.IN_DOUBT, kickoff_id=None, unverified=False, started_at=None, progress=None, due_at=None, owner=None,
         in_doubt_emitted=run.attempt, human_input=replace(run.human_input, question=question),
     )  # fmt: skip
@@ -203,14 +203,14 @@ def on_never_known(run: Run, policy: CrewPolicy, now: float) -> Decision:
 
 
 def finish(run: Run, state: State, outcome: Outcome, policy: CrewPolicy, now: float) -> Decision:
-    """End the run with its one final event; an execution that may go on is polled for a late result."""
+    """End the run with its one final event; an execution that may continue is polled for a late result."""
     may_still_end = state in {State.TIMED_OUT, State.CANCELLED} and run.kickoff_id is not None
     late_poll_at = now if may_still_end else None
-    ended = move(run, state, outcome=outcome, finished_at=now, due_at=late_poll_at, owner=None)
+    ended = transition(run, state, outcome=outcome, finished_at=now, due_at=late_poll_at, owner=None)
     return cloudevents.with_event(ended, f"run.{state}", policy, now)
 
 
-def with_extra_event(run: Run, kind: str, policy: CrewPolicy, now: float, sequence: int = 1) -> Decision:
+def with_optional_event(run: Run, kind: str, policy: CrewPolicy, now: float, sequence: int = 1) -> Decision:
     """Emit an event of this kind if the crew's settings ask for it."""
-    enabled = kind in policy.extra_events
+    enabled = kind in policy.optional_events
     return cloudevents.with_event(run, f"run.{kind}", policy, now, sequence) if enabled else Decision(run)

@@ -1,7 +1,7 @@
 """What the status of an execution means for its run.
 
-`observe` names, once per poll, what a response means for a tracked run; most responses mean nothing. `apply` turns what
-it named into the run's next row and events. Everything about questions is in `human_input.rules`.
+`observe` determines, once per poll, what a response changes for a tracked run; most responses change nothing. `apply`
+turns these changes into the run's next row and events. Everything about questions is in `human_input.rules`.
 """
 
 from collections.abc import Iterator
@@ -16,43 +16,45 @@ from bridge.core.runs.model import CrewPolicy, Decision, Outcome, Run, RunError,
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """A poll sent at `asked_at` and what it revealed; `before` and `tracked`: the run as tracked before and after it.
+    """A poll sent at `polled_at` and what it revealed; `before` and `tracked`: the run as tracked before and after it.
 
-    A deadline that passed while the response was on its way does not count.
+    A deadline that passes while the response was in transit does not count.
     """
 
     before: TrackedRun
     response: responses.StatusResponse
-    asked_at: float
+    polled_at: float
     tracked: TrackedRun
     changes: tuple[changes.Change, ...]
 
 
-def observe(before: TrackedRun, response: responses.StatusResponse, policy: CrewPolicy, asked_at: float) -> Observation:
+def observe(
+    before: TrackedRun, response: responses.StatusResponse, policy: CrewPolicy, polled_at: float
+) -> Observation:
     """Return what a response means for a tracked run. Without `changes`, there is nothing to store."""
-    tracked = tracking.record_response(before, response, policy, asked_at)
-    if (end := _end(tracked, response, policy, asked_at)) is not None:
-        return Observation(before, response, asked_at, tracked, (end,))
-    tracked = rules.count_pauses(tracked, response, policy, asked_at)
-    found = tuple(_changes(before, tracked, response, policy, asked_at))
-    return Observation(before, response, asked_at, tracked, found)
+    tracked = tracking.record_response(before, response, policy, polled_at)
+    if (end := _end(tracked, response, policy, polled_at)) is not None:
+        return Observation(before, response, polled_at, tracked, (end,))
+    tracked = rules.count_pauses(tracked, response, policy, polled_at)
+    found = tuple(_changes(before, tracked, response, policy, polled_at))
+    return Observation(before, response, polled_at, tracked, found)
 
 
 def apply(run: Run, observation: Observation, policy: CrewPolicy) -> Decision:
-    """Apply an observation to the run as stored; if it was written since it was tracked, observe it as stored first."""
+    """Apply an observation to the stored run; after a concurrent write, observe the run as stored first."""
     if (before := tracking.sync_with_run(observation.before, run)) != observation.before:
-        observation = observe(before, observation.response, policy, observation.asked_at)
-    tracked, asked_at = observation.tracked, observation.asked_at
+        observation = observe(before, observation.response, policy, observation.polled_at)
+    tracked, polled_at = observation.tracked, observation.polled_at
     run = state_machine.clear_deferral(run)
     polled = replace(run, polls=tracked.polls, started_at=tracked.started_at, unverified=tracked.unverified)
     decision = Decision(polled)
     for change in observation.changes:
-        decision = _apply_change(decision.run, change, policy, asked_at).after(decision)
+        decision = _apply_change(decision.run, change, policy, polled_at).after(decision)
     return decision
 
 
 def _end(
-    tracked: TrackedRun, response: responses.StatusResponse, policy: CrewPolicy, asked_at: float
+    tracked: TrackedRun, response: responses.StatusResponse, policy: CrewPolicy, polled_at: float
 ) -> changes.Change | None:
     """Return the change that ends the tracking of the run, if any."""
     if isinstance(response, responses.Succeeded):
@@ -60,7 +62,7 @@ def _end(
         return changes.Ended(State.SUCCEEDED, outcome, response.progress)
     if isinstance(response, responses.Failed):
         return changes.Ended(State.FAILED, Outcome(error=RunError("execution_failed", response.message)))
-    lost, overdue = _lost(tracked, response, policy, asked_at), _overdue(tracked, response, asked_at)
+    lost, overdue = _lost(tracked, response, policy, polled_at), _overdue(tracked, response, polled_at)
     if tracked.unverified and (lost or overdue):
         return changes.NeverKnown()
     if lost:
@@ -73,7 +75,7 @@ def _changes(
     tracked: TrackedRun,
     response: responses.StatusResponse,
     policy: CrewPolicy,
-    asked_at: float,
+    polled_at: float,
 ) -> Iterator[changes.Change]:
     if before.started_at is None and tracked.started_at is not None:
         yield changes.FirstSeen()
@@ -83,19 +85,19 @@ def _changes(
         yield changes.PollingResumed()
     if isinstance(response, responses.Running) and tracked.progress != before.progress:
         yield changes.Progressed(response.progress)
-    if (question_change := rules.question_change(tracked, response, policy, asked_at)) is not None:
+    if (question_change := rules.question_change(tracked, response, policy, polled_at)) is not None:
         yield question_change
 
 
 def _lost(tracked: TrackedRun, response: responses.StatusResponse, policy: CrewPolicy, now: float) -> bool:
-    """Return whether the execution is lost; where NOT FOUND can mean a waiting human, only the deadline decides."""
+    """Return whether the execution is lost; where NOT FOUND can mean waiting for a human, only the deadline counts."""
     may_wait = policy.human_input or tracked.human_input.question is not None
     return not may_wait and isinstance(response, responses.NotFound) and tracking.long_missing(tracked, now)
 
 
-def _overdue(tracked: TrackedRun, response: responses.StatusResponse, asked_at: float) -> bool:
+def _overdue(tracked: TrackedRun, response: responses.StatusResponse, polled_at: float) -> bool:
     """Return whether a poll made after the deadline reports an execution that has not ended; errors do not count."""
-    passed = tracked.deadline_at is not None and asked_at >= tracked.deadline_at
+    passed = tracked.deadline_at is not None and polled_at >= tracked.deadline_at
     return passed and not isinstance(response, responses.NoResponse | responses.CrewUnavailable)
 
 
@@ -128,4 +130,4 @@ def _on_progress(run: Run, progress: Any, policy: CrewPolicy, now: float) -> Dec
     if tracking.progress_key(progress) == tracking.progress_key(run.progress):
         return Decision(run)  # stored by another poll
     progressed = replace(run, progress=progress)
-    return state_machine.with_extra_event(progressed, "progress", policy, now, sequence=run.polls)
+    return state_machine.with_optional_event(progressed, "progress", policy, now, sequence=run.polls)

@@ -9,12 +9,12 @@ DELAYS = (5.0, 30.0, 120.0, 600.0, 1800.0, 3600.0)
 
 MAX_KICKOFF_DELAY = 60.0  # seconds
 UNAVAILABLE_DELAY = 90.0  # seconds; longer than the probe interval of a paused crew
-AFTER_ANNOUNCED_END = (0.3, 1.0, 2.0, 4.0)  # seconds since a webhook announced an end that the status did not confirm
+AFTER_SIGNALLED_END = (0.3, 1.0, 2.0, 4.0)  # seconds since a webhook signalled an end that the status did not confirm
 FIRST_LATE_POLL, LATE_POLLS_FOR = MINUTE, 24 * HOUR
 
 
 def delay_after(failures: int) -> float:
-    """Return the seconds to wait after so many failures in a row."""
+    """Return the seconds to wait after this many consecutive failures."""
     return DELAYS[min(max(failures, 1), len(DELAYS)) - 1]
 
 
@@ -32,7 +32,7 @@ def next_kickoff_at(run_id: str, attempt: int, now: float, after: float | None) 
 
 
 def unavailable_retry_at(attempt: int, now: float) -> float:
-    """Return when to try an unavailable crew again: other runs go first, as this one may be the cause."""
+    """Return when to try an unavailable crew again: other runs go first, because this one may be the cause."""
     return now + min(attempt * UNAVAILABLE_DELAY, HOUR)
 
 
@@ -48,8 +48,8 @@ def next_late_poll_at(run: Run, now: float) -> float | None:
     return None if age > LATE_POLLS_FOR else now + min(max(age, FIRST_LATE_POLL), HOUR)
 
 
-def announced_end_poll_at(announced_at: float | None, now: float) -> float | None:
-    """Return when to poll an execution whose announced end is not confirmed; None: as usual."""
-    if announced_at is None:
+def signalled_end_poll_at(signalled_at: float | None, now: float) -> float | None:
+    """Return when to poll an execution whose signalled end is not confirmed; None: as usual."""
+    if signalled_at is None:
         return None
-    return next((announced_at + after for after in AFTER_ANNOUNCED_END if announced_at + after > now), None)
+    return next((signalled_at + after for after in AFTER_SIGNALLED_END if signalled_at + after > now), None)

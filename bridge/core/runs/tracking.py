@@ -1,4 +1,4 @@
-"""A tracked run: what memory keeps of a run that is polled, and how each response to a poll updates it."""
+"""A tracked run: the in-memory state of a run that is polled, and how each response to a poll updates it."""
 
 from dataclasses import replace
 from typing import Any
@@ -9,13 +9,14 @@ from bridge.core.numbers import read_number
 from bridge.core.runs.model import CrewPolicy, Progress, Run, State, TrackedRun
 from bridge.core.runs.state_machine import is_poll_deferred
 
-LOST_POLLS = 5  # polls in a row that did not find the execution,
-LOST_AFTER = 60.0  # and seconds since it was last known to exist, until it counts as lost
+# An execution counts as lost after both:
+LOST_POLLS = 5  # consecutive polls that did not find it
+LOST_AFTER = 60.0  # seconds since it was last known to exist
 MIN_PROGRESS_INTERVAL = 1.0  # seconds between two progress events of a run
 
 
 def tracked_from_run(run: Run, policy: CrewPolicy, now: float) -> TrackedRun:
-    """Return what memory must hold to track a running run."""
+    """Return the in-memory state that tracking a run starts with."""
     assert run.kickoff_id is not None
     deadline = policy.deadline if run.request.deadline is None else run.request.deadline
     return TrackedRun(
@@ -39,7 +40,7 @@ def tracked_from_run(run: Run, policy: CrewPolicy, now: float) -> TrackedRun:
 
 
 def sync_with_run(tracked: TrackedRun, run: Run) -> TrackedRun:
-    """Update a tracked run from the stored run; counts from before an answer say nothing about the time after it."""
+    """Update a tracked run from the stored run. Counts from before an answer do not apply to the time after it."""
     question = run.human_input.question
     answering = question is not None and question.stage is QuestionStage.SENT
     return replace(
@@ -57,9 +58,9 @@ def sync_with_run(tracked: TrackedRun, run: Run) -> TrackedRun:
 
 
 def record_response(
-    tracked: TrackedRun, response: responses.StatusResponse, policy: CrewPolicy, asked_at: float
+    tracked: TrackedRun, response: responses.StatusResponse, policy: CrewPolicy, polled_at: float
 ) -> TrackedRun:
-    """Return the tracked run after this response to a poll sent at `asked_at`."""
+    """Return the tracked run after this response to a poll sent at `polled_at`."""
     polls = tracked.polls + 1
     match response:
         case responses.NoResponse():
@@ -67,23 +68,23 @@ def record_response(
         case responses.CrewUnavailable():
             return replace(tracked, polls=polls, errors=0)
         case responses.NotFound():
-            started_at = tracked.started_at or (asked_at if policy.human_input else None)
+            started_at = tracked.started_at or (polled_at if policy.human_input else None)
             return replace(tracked, polls=polls, errors=0, missing=tracked.missing + 1, started_at=started_at)
         case responses.Pending():
             return replace(
-                tracked, polls=polls, errors=0, missing=0, alive_at=asked_at, began_at=asked_at, seen_at=asked_at,
+                tracked, polls=polls, errors=0, missing=0, alive_at=polled_at, began_at=polled_at, seen_at=polled_at,
                 unverified=False,
             )  # fmt: skip
         case responses.WaitingForHuman():
-            waiting = _alive(tracked, asked_at)
-            return replace(waiting, began_at=None)  # human time says nothing about the crew's run times
+            waiting = _alive(tracked, polled_at)
+            return replace(waiting, began_at=None)  # time spent waiting for a human is not run time
         case responses.Running(progress):
-            alive = _with_tasks(_alive(tracked, asked_at), tracked.seen_at, progress_key(progress), asked_at)
-            return _with_progress(alive, progress_key(progress), asked_at)
+            alive = _with_tasks(_alive(tracked, polled_at), tracked.seen_at, progress_key(progress), polled_at)
+            return _with_progress(alive, progress_key(progress), polled_at)
         case responses.Unknown():
-            return replace(_alive(tracked, asked_at), unverified=tracked.unverified)
+            return replace(_alive(tracked, polled_at), unverified=tracked.unverified)
         case _:
-            return _alive(tracked, asked_at)
+            return _alive(tracked, polled_at)
 
 
 def long_missing(tracked: TrackedRun, now: float) -> bool:
@@ -92,7 +93,7 @@ def long_missing(tracked: TrackedRun, now: float) -> bool:
 
 
 def progress_key(progress: Any) -> Progress | None:
-    """Return the part of a progress whose change counts; None where the API reports none."""
+    """Return the part of a progress that is compared to detect a change; None if the API reports none."""
     if not isinstance(progress, dict):
         return None
     current, count = progress.get("current"), progress.get("completed")
@@ -103,7 +104,7 @@ def progress_key(progress: Any) -> Progress | None:
 
 
 def tasks_done(progress: Progress | None) -> int | None:
-    """Return how many tasks are done; None where the API does not report it."""
+    """Return how many tasks are done; None if the API does not report it."""
     return progress[0] if progress is not None and isinstance(progress[0], int) else None
 
 
@@ -122,15 +123,15 @@ def _alive(tracked: TrackedRun, now: float) -> TrackedRun:
     )
 
 
-def _with_progress(tracked: TrackedRun, progress: Progress | None, asked_at: float) -> TrackedRun:
-    """Record new progress; progress that follows the last too soon is left to the next poll."""
-    if progress in (None, tracked.progress) or asked_at - tracked.progress_at < MIN_PROGRESS_INTERVAL:
+def _with_progress(tracked: TrackedRun, progress: Progress | None, polled_at: float) -> TrackedRun:
+    """Record new progress; progress too soon after the last is recorded by a later poll."""
+    if progress in (None, tracked.progress) or polled_at - tracked.progress_at < MIN_PROGRESS_INTERVAL:
         return tracked
-    return replace(tracked, progress=progress, progress_at=asked_at)
+    return replace(tracked, progress=progress, progress_at=polled_at)
 
 
 def _with_tasks(tracked: TrackedRun, seen_before: float | None, progress: Progress | None, now: float) -> TrackedRun:
-    """Record when a new number of tasks was done: between the previous poll and now, so halfway is the best guess."""
+    """Record when the number of finished tasks changed: estimated as halfway between the previous poll and now."""
     done = tasks_done(progress)
     if done is None or done == tracked.tasks_done:
         return tracked

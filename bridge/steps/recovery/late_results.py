@@ -12,7 +12,7 @@ from bridge.ports.lifecycle import Clock, Notify
 from bridge.ports.runs import RunStore
 from bridge.steps._conflicts import quarantine_run, retry_on_conflict
 from bridge.steps._crew import Crew
-from bridge.steps._tracker import TICK_OF_LATE_POLLS
+from bridge.steps._tracker import LATE_POLL_TICK
 
 TICK = 5.0
 
@@ -45,7 +45,7 @@ class PollLateResults:
             stopped = outcome is StopResponse.STOPPED
             log.info("execution_stop_requested", run_id=run.run_id, crew=run.crew, stopped=stopped)
             if outcome is StopResponse.ENDED:
-                crew.tracker.announce_late_end(run.run_id, self._clock())
+                crew.tracker.signal_late_end(run.run_id, self._clock())
             await crew.api.acquire()
         response = await crew.api.status(run.kickoff_id)
         crew.pause_if_unavailable(response, self._clock())
@@ -62,11 +62,11 @@ class PollLateResults:
 
     def pause(self) -> float:
         """Seconds until the next claim."""
-        return TICK_OF_LATE_POLLS if self._crew.tracker.awaits_late_end(self._clock()) else TICK
+        return LATE_POLL_TICK if self._crew.tracker.awaits_late_end(self._clock()) else TICK
 
     def _decide(self, run: Run, response: StatusResponse) -> Decision | None:
         """Decide on the run as stored by then: the outcome of a human's answer may have been written to it."""
         if self._store.owned_elsewhere(run) or run.owner is None:
             return None  # this process has expired: the run's next owner polls again
-        announced_at = self._crew.tracker.late_end_announced_at(run.run_id)
-        return late_results.on_poll(run, response, self._crew.policy, self._clock(), announced_at)
+        signalled_at = self._crew.tracker.late_end_signalled_at(run.run_id)
+        return late_results.on_poll(run, response, self._crew.policy, self._clock(), signalled_at)

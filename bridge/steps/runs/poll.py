@@ -65,17 +65,17 @@ class Poll:
 
     async def handle(self, tracked: TrackedRun) -> None:
         """Poll once, write any change, and schedule the next poll."""
-        asked_at, tracker = self._clock(), self._crew.tracker
+        polled_at, tracker = self._clock(), self._crew.tracker
         if not tracked.polls:
             self._update_webhook_reliability(
                 partial(self._crew.webhook_reliability.on_first_poll, webhook_seen=tracker.webhook_seen(tracked.run_id))
             )
         try:
             if (current := await self._refresh(tracked)) is not None:
-                await self._poll(current, asked_at)
+                await self._poll(current, polled_at)
         except (StoreUnavailable, Stale):
-            # as tracked before: the next poll finds the change again
-            tracker.resume_polling(tracked, asked_at + RETRY_AFTER, outdated=True)
+            # as before this poll: the next one finds the change again
+            tracker.resume_polling(tracked, polled_at + RETRY_AFTER, outdated=True)
             raise
         finally:
             tracker.poll_finished(tracked.run_id)
@@ -99,9 +99,9 @@ class Poll:
         )
 
     async def _refresh(self, tracked: TrackedRun) -> TrackedRun | None:
-        """Return the run with concurrent writes included; None if it need not be polled any more.
+        """Return the run including concurrent writes; None if it no longer needs to be polled.
 
-        A poll that is not made returns its permit: after a rate limit, all others may wait for this one's response.
+        A poll that is not made returns its permit: after a rate limit, all other calls may wait for its response.
         """
         if not self._crew.tracker.take_outdated(tracked.run_id):
             return tracked
@@ -116,28 +116,28 @@ class Poll:
             return None
         return tracking.sync_with_run(tracked, run)
 
-    async def _poll(self, tracked: TrackedRun, asked_at: float) -> None:
-        response = await self._request_status(tracked, asked_at)
-        self._crew.pause_if_unavailable(response, asked_at)
+    async def _poll(self, tracked: TrackedRun, polled_at: float) -> None:
+        response = await self._request_status(tracked, polled_at)
+        self._crew.pause_if_unavailable(response, polled_at)
         completion_signalled = self._crew.tracker.completion_signalled(tracked.run_id)
-        observation = status.observe(tracked, response, self._crew.policy, asked_at)
+        observation = status.observe(tracked, response, self._crew.policy, polled_at)
         still_tracked = await self._store_changes(observation) if observation.changes else observation.tracked
-        self._learn_run_times(tracked, response, asked_at, completion_signalled=completion_signalled)
+        self._learn_run_times(tracked, response, polled_at, completion_signalled=completion_signalled)
         if still_tracked is not None:
             after = response.after if isinstance(response, NoResponse) else None
             due = self._crew.next_poll_at(still_tracked, self._clock(), after)
             self._crew.tracker.resume_polling(still_tracked, due)
 
-    async def _request_status(self, tracked: TrackedRun, asked_at: float) -> StatusResponse:
-        """Request the status, completed with what webhooks said where it says nothing."""
+    async def _request_status(self, tracked: TrackedRun, polled_at: float) -> StatusResponse:
+        """Request the status, completed with what webhooks reported if it is inconclusive."""
         response = await self._crew.api.status(tracked.kickoff_id)
         if (alias := rules.alias_to_poll(tracked, response)) is not None:
             await self._crew.api.acquire()
             response = rules.judge_alias_status(tracked, await self._crew.api.status(alias))
-        return self._crew.tracker.complete(tracked, response, asked_at)
+        return self._crew.tracker.reconcile(tracked, response, polled_at)
 
     async def _store_changes(self, observation: Observation) -> TrackedRun | None:
-        """Write what a poll revealed. Return the run to track from now on; None if it is no longer tracked here."""
+        """Write what a poll revealed. Return the run to keep tracking; None if it is no longer tracked here."""
         run_id = observation.before.run_id
         if (cached := self._crew.tracker.take_cached(run_id)) is not None:
             with suppress(Stale):  # written concurrently
@@ -184,17 +184,17 @@ class Poll:
         self._notify_kickoff()
 
     def _learn_run_times(
-        self, before: TrackedRun, response: StatusResponse, asked_at: float, *, completion_signalled: bool
+        self, before: TrackedRun, response: StatusResponse, polled_at: float, *, completion_signalled: bool
     ) -> None:
         """Update the crew's run times with a poll's response; `before`: the run as tracked until this poll."""
         if isinstance(response, NoResponse | CrewUnavailable | NotFound):
             return
         ended = isinstance(response, Succeeded | Failed)
-        if self._crew.planner.observe_poll(before, asked_at, ended=ended):
+        if self._crew.planner.observe_poll(before, polled_at, ended=ended):
             log.info("run_times_changed", crew=self._crew.name)
         if ended:
             self._crew.planner.on_run_ended(
-                before, asked_at, reported=reported_run_time(response), completion_signalled=completion_signalled
+                before, polled_at, reported=reported_run_time(response), completion_signalled=completion_signalled
             )
 
     def _update_webhook_reliability(self, update: Callable[[], None]) -> None:

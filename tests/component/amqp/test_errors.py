@@ -3,7 +3,7 @@
 import inspect
 
 import pytest
-from aio_pika.exceptions import ChannelPreconditionFailed
+from aio_pika.exceptions import AMQPConnectionError, ChannelPreconditionFailed
 
 from bridge.adapters.amqp import errors
 from bridge.adapters.amqp.errors import ConnectionLost, explain
@@ -25,6 +25,20 @@ def test_each_failed_precondition_has_its_own_remedy(reason: str, remedy: str):
     assert problem.remedy is not None
     assert remedy in problem.remedy
     assert problem.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(111, "Connect call failed ('127.0.0.1', 5672)"), "Connection refused"),
+        (AMQPConnectionError("[Errno 111] Connect call failed ('127.0.0.1', 5672)"), "Connection refused"),
+        (OSError(-2, "Name or service not known"), "Name or service not known"),
+        (ValueError("amqp://user:secret@host"), "connection closed"),
+    ],
+)
+def test_the_reason_contains_no_errno_class_name_or_url(error: Exception, reason: str):
+    assert explain(error).reason.endswith(reason)
+    assert "Errno" not in explain(error).reason
 
 
 def test_no_remedy_deletes_a_queue_with_messages():

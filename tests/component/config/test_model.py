@@ -81,13 +81,13 @@ RULES = [
     (with_settings(store={"retention": "0d"}), "store.retention: must be longer"),
     (with_settings(http={"max_body": "1MB"}), "http.max_body: must be a size"),
     # words
-    (with_crew(kind="team"), "crews.research.kind: must be 'crew' or 'flow'"),
-    (with_crew(in_doubt="maybe"), "crews.research.in_doubt: must be 'hold', 'retry' or 'fail'"),
-    (with_crew(events=["finished"]), "crews.research.events.0: must be 'started' or 'progress'"),
+    (with_crew(kind="team"), "crews.research.kind: must be crew or flow"),
+    (with_crew(in_doubt="maybe"), "crews.research.in_doubt: must be hold, retry, or fail"),
+    (with_crew(events=["finished"]), "crews.research.events.0: must be started or progress"),
     (with_crew(human_input="perhaps"), "crews.research.human_input: must be true or false"),
-    (with_settings(amqp={"event_mode": "x"}), "amqp.event_mode: must be 'structured' or 'binary'"),
-    (with_settings(log={"level": "loud"}), "log.level: must be 'debug', 'info', 'warning' or 'error'"),
-    (with_settings(log={"format": 1}), "log.format: must be 'auto', 'json' or 'console'"),
+    (with_settings(amqp={"event_mode": "x"}), "amqp.event_mode: must be structured or binary"),
+    (with_settings(log={"level": "loud"}), "log.level: must be debug, info, warning, or error"),
+    (with_settings(log={"format": 1}), "log.format: must be auto, json, or console"),
     (
         with_crew(callback_url="HTTP://shop.example/done"),
         "callbacks: must set allow_private, because crews.research.callback_url is plain http",
@@ -101,7 +101,7 @@ RULES = [
     ({"crews": {"a": None}}, "crews.a: must be a section of settings"),
     ({"crews": {"a": {"url": "https://a.crewai.com"}}}, "crews.a.token: is required (or token_file)"),
     ({"crews": {"a": {"token": "t"}}}, "crews.a.url: is required"),
-    (with_crew(token=5), "crews.research.token: must be text"),
+    (with_crew(token=5), "crews.research.token: must be a string"),
     (with_crew(token="a b"), "crews.research.token: must be printable ASCII without spaces"),
     (with_settings(tokn=None), "tokn: unknown setting"),
     (with_settings(log={"levle": "info"}), "log.levle: unknown setting; did you mean level?"),
@@ -157,7 +157,7 @@ RULES = [
     ),
     (
         with_settings(http={"clients": [{"name": "a", "token": "1x", "roles": ["boss"]}]}),
-        "http.clients.0.roles.0: must be 'submit', 'read' or 'operate'",
+        "http.clients.0.roles.0: must be submit, read, or operate",
     ),
     # reserved names
     (with_settings(store={"url": "postgresql://u:p@db"}), "store.url: must name a database"),

@@ -159,7 +159,7 @@ class Bench:
         )  # fmt: skip
 
     async def webhook(self, token: str, kind: Kind, read: Callable[[], Awaitable[Any]]) -> bool:
-        """Receive a webhook of a crew and handle it, if it need not wait; return whether its token is known."""
+        """Receive a crew webhook and handle it, unless it has to wait; return whether its token is known."""
         known = await self.receive.crew_webhook(token, kind, read)
         await self.round(self.inbox)
         return known

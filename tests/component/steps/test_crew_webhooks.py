@@ -56,7 +56,7 @@ async def test_the_status_takes_precedence_over_a_webhook(bench: Bench):
 
 
 async def test_without_a_status_no_webhook_ends_a_run(bench: Bench):
-    """Any holder of the URL could end a run with a forged result at the first time-out of a poll."""
+    """Any holder of the URL could end a run with a forged result at the first timeout of a poll."""
     run = await bench.started()
     bench.api.status_answers = [NoResponse("HTTP 502"), NoResponse("timeout"), Succeeded("The truth.")]
     await send(bench, run, Kind.CREW, {"kickoff_id": "execution-1", "result": "Forged."})
@@ -337,7 +337,7 @@ async def test_webhooks_beyond_the_limit_of_a_run_are_discarded(bench: Bench, mo
 
 
 async def test_without_progress_in_the_status_task_webhooks_report_it(bench: Bench):
-    run = await with_policy(bench, extra_events=frozenset({"progress"})).started()
+    run = await with_policy(bench, optional_events=frozenset({"progress"})).started()
     for name in ("collect", "draft"):
         bench.clock.forward(2)
         await send(bench, run, Kind.TASK, {"kickoff_id": "execution-1", "name": name})
@@ -366,10 +366,10 @@ async def test_a_task_webhook_causes_no_poll_if_progress_is_not_requested(bench:
 async def test_after_an_announced_end_the_status_is_polled_soon_until_it_confirms_it(bench: Bench):
     run = await bench.started()
     bench.api.standing_status = Running()
-    announced_at = bench.clock()
+    signalled_at = bench.clock()
     await send(bench, run, Kind.CREW, CREW_DONE)
     polled = []
     for _ in range(50):
-        polled += [round(bench.clock() - announced_at, 1) for _ in await bench.round(bench.poll)]
+        polled += [round(bench.clock() - signalled_at, 1) for _ in await bench.round(bench.poll)]
         bench.clock.forward(0.1)
     assert polled[:5] == pytest.approx([0.0, 0.3, 1.0, 2.0, 4.0], abs=0.11)

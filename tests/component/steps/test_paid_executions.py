@@ -148,7 +148,7 @@ async def test_a_second_execution_of_a_run_is_logged_and_its_questions_are_ignor
     assert (found.state, found.kickoff_id) == (State.RUNNING, "execution-2")
 
 
-Bring = Callable[[Bench, Run], Awaitable[None]]
+ProvideEvidence = Callable[[Bench, Run], Awaitable[None]]
 
 
 async def by_webhook(bench: Bench, run: Run) -> None:
@@ -165,11 +165,11 @@ async def by_journal(bench: Bench, run: Run) -> None:
     assert entries.kept == []
 
 
-@pytest.mark.parametrize("bring", [by_webhook, by_another_replica, by_journal])
+@pytest.mark.parametrize("provide_evidence", [by_webhook, by_another_replica, by_journal])
 @pytest.mark.parametrize(("command", "state"), [(Cancel(), State.CANCELLED), (Abandon(), State.FAILED)])
 @pytest.mark.parametrize("restarted", [False, True])
 async def test_late_evidence_for_an_ended_run_stops_its_execution_and_reports_its_result(
-    bench: Bench, command: RunCommand, state: State, bring: Bring, restarted: bool
+    bench: Bench, command: RunCommand, state: State, provide_evidence: ProvideEvidence, restarted: bool
 ):
     run = await in_doubt(bench)
     await bench.apply_command(run.run_id, command, "client/ops")
@@ -177,7 +177,7 @@ async def test_late_evidence_for_an_ended_run_stops_its_execution_and_reports_it
     if restarted:
         bench.made.clear()
         await bench.abandon()
-    await bring(bench, run)
+    await provide_evidence(bench, run)
     bench.api.standing_status = Succeeded("paid for")
     await bench.round(bench.late_results)
     ended = await bench.now(run)

@@ -1,4 +1,4 @@
-"""Callbacks to one working receiver beside fifty dead ones: the real step, store, and sockets, with short time-outs."""
+"""Callbacks to one working receiver beside fifty dead ones: the real step, store, and sockets, with short timeouts."""
 
 import asyncio
 import socket
@@ -153,7 +153,7 @@ async def p99_beside(path: Path) -> float:
 async def test_fifty_dead_receivers_delay_no_other(tmp_path: Path):
     """The events for the dead receivers are due for longer than those for the live one.
 
-    Their connections used all slots, and attempts for the live one waited for a time-out of a dead one.
+    Their connections used all slots, and attempts for the live one waited for a timeout of a dead one.
     Measured in turns, because a busy machine has outliers: the median of three pairs counts, or of more if it is
     high.
     """

@@ -54,14 +54,14 @@ async def test_one_delivery_is_returned_with_its_attempts():
         [one] = some(bridge)
         bridge.store.attempts = [
             Attempt(1, NOW, 0.1234, "HTTP 500", 500, b"\xff busy"),
-            Attempt(2, NOW, 15.0, "TimeoutError"),
+            Attempt(2, NOW, 15.0, "timed out"),
         ]
         shown = await (await bridge.get(f"/v1/deliveries/{one.delivery_id}")).json()
         assert (shown["id"], shown["state"]) == (one.delivery_id, "dead")
         at = "2023-11-14T22:13:20.000Z"
         assert shown["history"] == [
             {"number": 1, "at": at, "ms": 123, "code": 500, "error": "HTTP 500", "response": "\ufffd busy"},
-            {"number": 2, "at": at, "ms": 15000, "code": None, "error": "TimeoutError", "response": None},
+            {"number": 2, "at": at, "ms": 15000, "code": None, "error": "timed out", "response": None},
         ]
 
 

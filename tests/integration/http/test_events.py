@@ -51,18 +51,18 @@ class Streams:
         headers = bearer(client) | ({"Last-Event-ID": last} if last else {})
         return await self.http.get(f"http://127.0.0.1:{self.server.port}/v1/events{query}", headers=headers)
 
-    async def happen(
-        self, client: str = "submitter", crew: str = "research", made_at: float | None = None, meta: Any = None
+    async def add_event(
+        self, client: str = "submitter", crew: str = "research", created_at: float | None = None, meta: Any = None
     ) -> str:
         """Store an event about a new run; return its id."""
         number = next(_numbers)
         run = a_run(number, crew=crew, envelope=Envelope(f"client/{client}"), meta=meta or {})
         await self.store.accept(run)
-        return await self.publish(run, made_at)
+        return await self.publish(run, created_at)
 
-    async def publish(self, run: Run, made_at: float | None = None) -> str:
+    async def publish(self, run: Run, created_at: float | None = None) -> str:
         decision = cloudevents.with_event(
-            run, "run.progress", CrewPolicy(), time.time() if made_at is None else made_at
+            run, "run.progress", CrewPolicy(), time.time() if created_at is None else created_at
         )
         await self.store.apply(replace(decision, run=replace(run, owner=None)))
         [event] = decision.unaddressed
@@ -131,7 +131,7 @@ async def test_an_event_without_a_destination_is_streamed_with_its_id_and_type(s
     stream = await streams.open()
     assert (stream.status, stream.content_type) == (200, "text/event-stream")
     assert await block(stream) == {"retry": "2000"}
-    event_id = await streams.happen(meta={"text": "two\nlines\r"})
+    event_id = await streams.add_event(meta={"text": "two\nlines\r"})
     event = await next_event(stream)
     assert (event.event_id, event.kind) == (event_id, "run.progress")
     assert (event.data["id"], event.data["data"]["meta"]) == (event_id, {"text": "two\nlines\r"})
@@ -142,10 +142,10 @@ async def test_each_client_receives_events_of_the_runs_that_it_may_see(streams: 
     opened = {name: await streams.open(name) for name in ("submitter", "reader", "operator", "narrow")}
     for stream in opened.values():
         await block(stream)
-    mine = await streams.happen("submitter", "research")
-    others = await streams.happen("another", "research")
-    elsewhere = await streams.happen("another", "triage")
-    last = await streams.happen("submitter", "research")
+    mine = await streams.add_event("submitter", "research")
+    others = await streams.add_event("another", "research")
+    elsewhere = await streams.add_event("another", "triage")
+    last = await streams.add_event("submitter", "research")
     expected = {
         "submitter": [mine, last],
         "reader": [mine, others, elsewhere, last],
@@ -158,13 +158,13 @@ async def test_each_client_receives_events_of_the_runs_that_it_may_see(streams: 
 
 async def test_a_stream_resumes_after_the_last_event(streams: Streams) -> None:
     long_ago = time.time() - 3600
-    ids = [await streams.happen(made_at=long_ago + 60 * number) for number in range(20)]
+    ids = [await streams.add_event(created_at=long_ago + 60 * number) for number in range(20)]
     stream = await streams.open(last=ids[9])
     assert [(await next_event(stream)).event_id for _ in range(10)] == ids[10:]
 
 
 async def test_a_stream_without_a_last_event_starts_now(streams: Streams) -> None:
-    await streams.happen()
+    await streams.add_event()
     stream = await streams.open()
     await block(stream)
     assert (await streamed_after(stream, streams)) is True
@@ -172,7 +172,7 @@ async def test_a_stream_without_a_last_event_starts_now(streams: Streams) -> Non
 
 async def streamed_after(stream: aiohttp.ClientResponse, streams: Streams) -> bool:
     """Whether the next event of the stream is the next one that is stored."""
-    event_id = await streams.happen()
+    event_id = await streams.add_event()
     return (await next_event(stream)).event_id == event_id
 
 
@@ -180,7 +180,7 @@ async def test_an_event_that_is_committed_late_is_streamed(streams: Streams) -> 
     """Two processes write at the same time, or a commit takes a while: the order of times is not that of commits."""
     stream = await streams.open()
     await block(stream)
-    first = await streams.happen()
+    first = await streams.add_event()
     assert (await next_event(stream)).event_id == first
     streams.repeat(first, 1, sooner=2.0)
     assert (await next_event(stream)).event_id == f"{first}-1"
@@ -188,19 +188,19 @@ async def test_an_event_that_is_committed_late_is_streamed(streams: Streams) -> 
 
 async def test_an_event_created_long_before_it_was_stored_is_streamed(streams: Streams) -> None:
     """The poll took its time, or the store was unavailable."""
-    await streams.happen()
+    await streams.add_event()
     stream = await streams.open()
     await block(stream)
-    late = await streams.happen(made_at=time.time() - 600)
+    late = await streams.add_event(created_at=time.time() - 600)
     assert (await next_event(stream)).event_id == late
     assert await streamed_after(stream, streams)
 
 
 async def test_a_stream_resumes_after_more_simultaneous_events_than_a_page(streams: Streams) -> None:
-    last = await streams.happen()
+    last = await streams.add_event()
     streams.repeat(last, PAGE * 21 + 50, sooner=4.0)
     stream = await streams.open()
-    new = await streams.happen()
+    new = await streams.add_event()
     while (await next_event(stream)).event_id != new:
         pass
 

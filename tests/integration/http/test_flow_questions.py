@@ -30,7 +30,7 @@ QUESTION = {
 }
 
 
-class Taken:
+class QuestionRecorder:
     def __init__(self) -> None:
         self.questions: list[tuple[str, FlowQuestion]] = []
         self.fail: Exception | None = None
@@ -42,13 +42,13 @@ class Taken:
 
 
 @pytest.fixture
-def taken() -> Taken:
-    return Taken()
+def recorder() -> QuestionRecorder:
+    return QuestionRecorder()
 
 
 @pytest.fixture
-async def server(taken: Taken) -> AsyncIterator[HttpServer]:
-    api = FlowQuestionsApi({"triage": FlowSource("https://crew.example", False, [SECRET])}, taken, lambda: NOW)
+async def server(recorder: QuestionRecorder) -> AsyncIterator[HttpServer]:
+    api = FlowQuestionsApi({"triage": FlowSource("https://crew.example", False, [SECRET])}, recorder, lambda: NOW)
     [built] = build_servers(LISTEN, api.routes(), [], Clients())
     await built.start()
     serving = asyncio.create_task(built.run())
@@ -67,18 +67,18 @@ async def send(server: HttpServer, body: bytes, crew: str = "triage", secret: st
         return response
 
 
-async def test_a_question_is_accepted_and_acknowledged_at_once(server: HttpServer, taken: Taken):
+async def test_a_question_is_accepted_and_acknowledged_at_once(server: HttpServer, recorder: QuestionRecorder):
     assert (await send(server, json.dumps(QUESTION).encode())).status == 204
-    [(crew, question)] = taken.questions
+    [(crew, question)] = recorder.questions
     assert (crew, question.kickoff_id, question.content.output) == ("triage", "k-1", "A or B?")
 
 
 @pytest.mark.parametrize(("crew", "secret", "status"), [("triage", "wrong", 401), ("research", SECRET, 404)])
 async def test_without_a_signature_nothing_is_accepted(
-    server: HttpServer, taken: Taken, crew: str, secret: str, status: int
+    server: HttpServer, recorder: QuestionRecorder, crew: str, secret: str, status: int
 ):
     assert (await send(server, json.dumps(QUESTION).encode(), crew, secret)).status == status
-    assert taken.questions == []
+    assert recorder.questions == []
 
 
 async def test_a_wrong_signature_is_logged_with_crew_and_address(server: HttpServer):
@@ -100,20 +100,22 @@ async def test_callers_without_a_signature_are_rate_limited_and_the_deployment_i
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"flow_id": "../x"}'])
-async def test_a_signed_body_that_is_not_a_question_is_acknowledged(server: HttpServer, taken: Taken, body: bytes):
+async def test_a_signed_body_that_is_not_a_question_is_acknowledged(
+    server: HttpServer, recorder: QuestionRecorder, body: bytes
+):
     assert (await send(server, body)).status == 204
-    assert taken.questions == []
+    assert recorder.questions == []
 
 
-async def test_nothing_is_decompressed_before_the_signature_is_verified(server: HttpServer, taken: Taken):
+async def test_nothing_is_decompressed_before_the_signature_is_verified(server: HttpServer, recorder: QuestionRecorder):
     url = f"http://127.0.0.1:{server.port}/amp/crews/triage/human"
     async with aiohttp.request(
         "POST", url, data=gzip.compress(b"{}"), headers={"Content-Encoding": "gzip"}
     ) as response:
         await problem(response, 415, "unsupported_media_type")
-    assert taken.questions == []
+    assert recorder.questions == []
 
 
-async def test_a_question_that_cannot_be_stored_is_not_acknowledged(server: HttpServer, taken: Taken):
-    taken.fail = Stale("others write")
+async def test_a_question_that_cannot_be_stored_is_not_acknowledged(server: HttpServer, recorder: QuestionRecorder):
+    recorder.fail = Stale("others write")
     await problem(await send(server, json.dumps(QUESTION).encode()), 503, "service_unavailable")

@@ -33,7 +33,7 @@ async def bridge() -> AsyncIterator[Bridge]:
 
 @pytest.fixture
 async def hasty() -> AsyncIterator[Bridge]:
-    """A bridge with short time-outs for heads and bodies."""
+    """A bridge with short timeouts for heads and bodies."""
     async with serving(TIGHT) as served, asyncio.timeout(PATIENCE):
         yield served
 

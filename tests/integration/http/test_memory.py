@@ -82,7 +82,7 @@ def large_run(bridge: Bridge) -> str:
 
 
 async def test_a_client_that_does_not_read_is_disconnected(bridge: Bridge) -> None:
-    """Its response was held without limit; the time-out is short here."""
+    """Its response was held without limit; the timeout is short here."""
     path = large_run(bridge)
     connections = [await unread(bridge, path) for _ in range(2 * MAX_CONCURRENT)]
     responses = bridge.servers[0].memory.responses

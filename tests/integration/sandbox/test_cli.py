@@ -49,7 +49,7 @@ def test_options_become_settings(built: list[SandboxSettings]) -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        ("--webhook-loss", "2"),
+        ("--webhook-loss-rate", "2"),
         ("--fault", "{"),
         ("--fault", '{"on": "kickoff", "do": "explode"}'),
         ("--run-time", "soon"),

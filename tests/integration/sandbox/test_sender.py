@@ -22,7 +22,7 @@ def sent_after(ledger: Any) -> list[float]:
 
 
 async def test_lost_webhooks_are_only_in_the_ledger(start: Start, receiver: Receiver) -> None:
-    sandbox_client = await start(webhook_loss=0.5)
+    sandbox_client = await start(webhook_loss_rate=0.5)
     await kick_off(sandbox_client, receiver, 20)
     notes = (await sandbox_client.later(2))["webhooks"]
     lost = [note for note in notes if note["error"] == "lost"]
@@ -34,7 +34,7 @@ async def test_lost_webhooks_are_only_in_the_ledger(start: Start, receiver: Rece
 
 
 async def test_a_fraction_is_sent_twice(start: Start, receiver: Receiver) -> None:
-    sandbox_client = await start(webhook_doubling=0.5)
+    sandbox_client = await start(webhook_duplicate_rate=0.5)
     await kick_off(sandbox_client, receiver, 20)
     sent = await sandbox_client.sent(2)
     assert 75 < len(sent) < 105
@@ -53,7 +53,7 @@ async def test_webhooks_are_late_by_no_more_than_the_delay(start: Start, receive
 
 
 async def test_shuffled_webhooks_overtake_each_other(start: Start, receiver: Receiver) -> None:
-    sandbox_client = await start(webhook_shuffle=True, run_time=parse_run_time("fixed:9"))
+    sandbox_client = await start(webhook_reorder=True, run_time=parse_run_time("fixed:9"))
     hooks = {"taskWebhookUrl": f"{receiver.url}/task", "stepWebhookUrl": f"{receiver.url}/step"}
     for _ in range(5):
         await sandbox_client.kickoff_with(hooks)
@@ -110,7 +110,7 @@ async def test_stopping_drops_webhooks_in_flight(clock: HandClock) -> None:
 async def test_the_same_seed_loses_the_same_webhooks(start: Start, receiver: Receiver) -> None:
     lost = []
     for _ in range(2):
-        sandbox_client = await start(webhook_loss=0.5, seed=5)
+        sandbox_client = await start(webhook_loss_rate=0.5, seed=5)
         await kick_off(sandbox_client, receiver, 5)
         lost.append([note["error"] == "lost" for note in (await sandbox_client.later(2))["webhooks"]])
     assert lost[0] == lost[1]

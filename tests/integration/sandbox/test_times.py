@@ -26,13 +26,13 @@ def test_each_format_of_run_time_is_read(text: str, run_time: RunTime) -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("gamma:1", "unknown distribution 'gamma'; known are fixed:SECONDS, uniform:LOW:HIGH"),
-        ("", "unknown distribution ''"),
+        ("gamma:1", "run time gamma:1: unknown distribution; use one of fixed:SECONDS, uniform:LOW:HIGH"),
+        ("", "unknown distribution"),
         ("fixed", "expected fixed:SECONDS"),
         ("uniform:1", "expected uniform:LOW:HIGH"),
-        ("fixed:soon", "'soon' is not a number"),
-        ("fixed:-1", "'-1' is not a finite number of at least 0"),
-        ("fixed:inf", "'inf' is not a finite number"),
+        ("fixed:soon", "soon is not a number"),
+        ("fixed:-1", "-1 is not a finite number of at least 0"),
+        ("fixed:inf", "inf is not a finite number"),
         ("uniform:5:1", "the lower bound must come first"),
         ("bimodal:1:2:3", "the share must be between 0 and 1"),
     ],

@@ -38,7 +38,7 @@ async def all_ended(daemon: Daemon, count: int) -> None:
 async def test_every_request_over_http_and_amqp_runs_once_and_ends_with_one_event(
     daemon: Daemon, amqp: str, crew_url: str
 ) -> None:
-    """2,000 requests all_ended RabbitMQ, half of them sent twice, and 500 all_ended HTTP."""
+    """2,000 requests over RabbitMQ, half of them sent twice, and 500 over HTTP."""
     by_queue, by_http = requests(2000), requests(500, start=2000)
     await asyncio.gather(
         publish(amqp, by_queue[:1000]),

@@ -136,7 +136,7 @@ async def test_webhooks_save_four_polls_in_five_without_more_lag_even_if_half_ar
     tmp_path: Path, record_property: Note
 ) -> None:
     """500 runs three times, side by side, with the same run times: polling, all webhooks, half of them out of order."""
-    disorder = ("--webhook-loss", "0.5", "--webhook-doubling", "1", "--webhook-shuffle")
+    disorder = ("--webhook-loss-rate", "0.5", "--webhook-duplicate-rate", "1", "--webhook-reorder")
     alone, intact, lossy = await asyncio.gather(
         tracked_runs(tmp_path / "alone", webhooks=False),
         tracked_runs(tmp_path / "intact", webhooks=True),

@@ -77,7 +77,7 @@ class History:
         return [run_id for run_id, at in self.accepted_at.items() if at <= after and run_id not in left]
 
     def forgotten_posts(self, posted_by: int, left: dict[str, str]) -> list[str]:
-        """Runs whose POST had been sent by then, and that the store shows as not started: paid for twice."""
+        """Runs whose POST had been sent by then, but that the store shows as not started: paid for twice."""
         return [run_id for run_id, at in self.posted_at.items() if at <= posted_by and left.get(run_id) == "accepted"]
 
 
@@ -86,10 +86,10 @@ async def history(tmp_path: Path, full: bool) -> "History":
     file = tmp_path / "history" / "bridge.db"
     file.parent.mkdir()
     await migrate_store(f"sqlite:///{file}")
-    return await told(file, RUNS_IN_FULL if full else RUNS)
+    return await record_history(file, RUNS_IN_FULL if full else RUNS)
 
 
-async def told(file: Path, runs: int) -> History:
+async def record_history(file: Path, runs: int) -> History:
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(f"sqlite:///{file}", "me", NOW))
         writer = await stack.enter_async_context(open_connections(database(f"sqlite:///{file}").writer()))

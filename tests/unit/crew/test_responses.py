@@ -511,13 +511,13 @@ WHOLE_ID = b'{"kickoff_id": "k-1"}'
 @pytest.mark.parametrize(
     ("reply", "expected"),
     [
-        (Reply(200, b'{"kickoff', cut="ClientPayloadError"), InDoubt("accepted, but ClientPayloadError")),
-        (Reply(200, WHOLE_ID, cut="ClientPayloadError"), Started("k-1")),
-        (Reply(200, b"[[", cut=TOO_LARGE), InDoubt(f"accepted, but {TOO_LARGE}")),
-        (Reply(422, b"", cut="TimeoutError"), Refused("HTTP 422: no text")),
-        (Reply(429, b"", cut="TimeoutError"), NotStarted("HTTP 429: no text")),
-        (Reply(401, b"", cut="TimeoutError"), CrewUnavailable("HTTP 401: no text")),
-        (Reply(500, b"", cut="TimeoutError"), InDoubt("HTTP 500: no text")),
+        (Reply(200, b'{"kickoff', cut="incomplete response"), InDoubt("accepted; incomplete response")),
+        (Reply(200, WHOLE_ID, cut="incomplete response"), Started("k-1")),
+        (Reply(200, b"[[", cut=TOO_LARGE), InDoubt(f"accepted; {TOO_LARGE}")),
+        (Reply(422, b"", cut="timed out"), Refused("HTTP 422: no text")),
+        (Reply(429, b"", cut="timed out"), NotStarted("HTTP 429: no text")),
+        (Reply(401, b"", cut="timed out"), CrewUnavailable("HTTP 401: no text")),
+        (Reply(500, b"", cut="timed out"), InDoubt("HTTP 500: no text")),
     ],
 )
 def test_a_truncated_kickoff_response_is_classified_by_its_code(reply: Reply, expected: object) -> None:
@@ -527,10 +527,10 @@ def test_a_truncated_kickoff_response_is_classified_by_its_code(reply: Reply, ex
 @pytest.mark.parametrize(
     ("reply", "expected"),
     [
-        (Reply(200, b'{"state": "SUC', cut="ClientPayloadError"), NoResponse("ClientPayloadError")),
-        (Reply(200, b'{"state": "SUCCESS", "result": "r"}', cut="ClientPayloadError"), Succeeded("r")),
+        (Reply(200, b'{"state": "SUC', cut="incomplete response"), NoResponse("incomplete response")),
+        (Reply(200, b'{"state": "SUCCESS", "result": "r"}', cut="incomplete response"), Succeeded("r")),
         (Reply(200, b"[[", cut=TOO_LARGE), Unknown(TOO_LARGE)),
-        (Reply(404, b"", cut="TimeoutError"), NotFound()),
+        (Reply(404, b"", cut="timed out"), NotFound()),
     ],
 )
 def test_a_truncated_status_is_classified_by_the_received_part(reply: Reply, expected: object) -> None:

@@ -1,4 +1,4 @@
-"""A crew's webhooks count as reliable after enough runs that they announced, and no longer after silent ends."""
+"""A crew's webhooks count as reliable after they signalled the end of enough runs, until runs end without one."""
 
 from bridge.core.crew.webhook_reliability import WebhookReliability
 

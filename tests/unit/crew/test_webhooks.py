@@ -155,4 +155,4 @@ def test_a_task_id_is_not_an_execution_id():
     ],
 )
 def test_only_webhooks_that_concern_a_tracked_run_are_relayed(webhook: CrewWebhook, says: bool):
-    assert webhook.concerns_tracked_run is says
+    assert webhook.is_relevant_to_tracked_run is says

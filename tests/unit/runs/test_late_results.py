@@ -1,4 +1,4 @@
-"""The times of polls after a webhook announced an end that the status does not confirm."""
+"""The times of polls after a webhook signalled an end that the status does not confirm."""
 
 from dataclasses import replace
 
@@ -14,11 +14,11 @@ from tests.fakes import NOW, a_run
     ("passed", "soon"), [(0.0, 0.3), (0.3, 1.0), (0.5, 1.0), (1.0, 2.0), (3.0, 4.0), (4.0, None), (90.0, None)]
 )
 def test_polls_follow_a_schedule_after_an_announced_end(passed: float, soon: float | None):
-    assert timing.announced_end_poll_at(NOW, NOW + passed) == (None if soon is None else NOW + soon)
+    assert timing.signalled_end_poll_at(NOW, NOW + passed) == (None if soon is None else NOW + soon)
 
 
 def test_without_an_announced_end_polls_keep_their_schedule():
-    assert timing.announced_end_poll_at(None, NOW) is None
+    assert timing.signalled_end_poll_at(None, NOW) is None
 
 
 def cancelled(due_at: float | None) -> Run:
@@ -26,7 +26,7 @@ def cancelled(due_at: float | None) -> Run:
 
 
 def test_an_ended_run_that_is_due_later_becomes_due_now():
-    decision = late_results.on_announced_end(cancelled(NOW + 60), NOW + 1)
+    decision = late_results.on_end_signalled(cancelled(NOW + 60), NOW + 1)
     assert decision is not None
     assert decision.run.due_at == NOW + 1
 
@@ -35,9 +35,9 @@ def test_an_ended_run_that_is_due_later_becomes_due_now():
     "run", [cancelled(None), cancelled(NOW), replace(cancelled(NOW + 60), owner="p"), replace(a_run(), due_at=NOW + 60)]
 )
 def test_a_run_with_a_known_end_or_a_pending_poll_stays_unchanged(run: Run):
-    assert late_results.on_announced_end(run, NOW + 1) is None
+    assert late_results.on_end_signalled(run, NOW + 1) is None
 
 
 def test_a_poll_that_does_not_confirm_the_end_is_repeated_soon():
-    late = late_results.on_poll(cancelled(NOW), Running(), CrewPolicy(), NOW + 1, announced_at=NOW + 1)
+    late = late_results.on_poll(cancelled(NOW), Running(), CrewPolicy(), NOW + 1, signalled_at=NOW + 1)
     assert late.run.due_at == NOW + 1.3

@@ -118,7 +118,7 @@ def test_a_started_run_keeps_its_owner_and_its_execution_id():
 
 
 def test_the_started_event_is_sent_where_requested():
-    with_event = replace(POLICY, extra_events=frozenset({"started"}))
+    with_event = replace(POLICY, optional_events=frozenset({"started"}))
     decision = state_machine.on_kickoff(starting(), Started("k-9"), with_event, NOW)
     assert event_types(decision.deliveries) == ["run.started"]
 
@@ -281,14 +281,14 @@ def test_progress_is_written_and_reported_where_requested():
     assert silent == Decision(replace(run, polls=9, started_at=NOW, progress={"completed": 2}))
     assert seen.progress == (2, None, None)
     _, reported = poll_and_apply(
-        run, tracked, Running({"completed": 2}), replace(POLICY, extra_events=frozenset({"progress"})), NOW + 4
+        run, tracked, Running({"completed": 2}), replace(POLICY, optional_events=frozenset({"progress"})), NOW + 4
     )
     assert reported is not None
     assert [delivery.event.event_id for delivery in reported.deliveries] == [f"{run_id(1)}-progress-9"]
 
 
 def test_progress_is_reported_once_per_change_and_at_most_once_a_second():
-    policy = replace(POLICY, extra_events=frozenset({"progress"}))
+    policy = replace(POLICY, optional_events=frozenset({"progress"}))
     run, tracked, reported = running(), a_tracked_run(started_at=NOW), []
     for seconds, completed in [(10.0, 1), (10.5, 2), (10.9, 2), (11.0, 2), (13.0, 2), (15.0, 3)]:
         tracked, decision = poll_and_apply(run, tracked, Running({"completed": completed}), policy, NOW + seconds)
@@ -300,7 +300,7 @@ def test_progress_is_reported_once_per_change_and_at_most_once_a_second():
 
 @pytest.mark.parametrize("response", [Running(), Running({"total": 3})])
 def test_a_status_without_progress_keeps_the_stored_progress(response: StatusResponse):
-    policy = replace(POLICY, extra_events=frozenset({"progress"}))
+    policy = replace(POLICY, optional_events=frozenset({"progress"}))
     run = running(progress={"completed": 3}, polls=2)
     _, decision = poll_and_apply(run, a_tracked_run(), response, policy, NOW + 4)
     assert decision == Decision(replace(run, polls=3, started_at=NOW + 4))
@@ -308,7 +308,7 @@ def test_a_status_without_progress_keeps_the_stored_progress(response: StatusRes
 
 def test_a_stale_tracked_run_never_reuses_an_event_id():
     """Two polls may begin with the same count; the one stored second must not reuse the number of the first."""
-    policy = replace(POLICY, extra_events=frozenset({"progress"}))
+    policy = replace(POLICY, optional_events=frozenset({"progress"}))
     tracked, ids = a_tracked_run(started_at=NOW), list[str]()
     run = running()
     for completed in (1, 2):
@@ -321,7 +321,7 @@ def test_a_stale_tracked_run_never_reuses_an_event_id():
 
 
 def test_progress_stored_by_another_poll_is_not_reported_again():
-    policy = replace(POLICY, extra_events=frozenset({"progress"}))
+    policy = replace(POLICY, optional_events=frozenset({"progress"}))
     observation = status.observe(a_tracked_run(started_at=NOW), Running({"completed": 2}), policy, NOW + 4)
     decision = status.apply(running(started_at=NOW, progress={"completed": 2}), observation, policy)
     assert event_types(decision.deliveries) == []
@@ -471,7 +471,7 @@ def test_evidence_releases_the_run_for_tracking_without_a_second_post():
 
 
 def test_a_run_found_by_evidence_reports_started_where_requested():
-    with_event = replace(POLICY, extra_events=frozenset({"started"}))
+    with_event = replace(POLICY, optional_events=frozenset({"started"}))
     decision = state_machine.on_evidence(in_doubt(), "k-7", with_event, NOW)
     assert decision is not None
     assert event_types(decision.deliveries) == ["run.started"]
@@ -627,7 +627,7 @@ POLICIES = st.builds(
     in_doubt=st.sampled_from(list(DoubtPolicy)),
     human_input=st.booleans(),
     results_exchange=st.just(True),
-    extra_events=st.sampled_from([frozenset[str](), frozenset({"started", "progress"})]),
+    optional_events=st.sampled_from([frozenset[str](), frozenset({"started", "progress"})]),
 )
 
 

@@ -1,4 +1,4 @@
-"""What a webhook of a crew concerns, seen from its run."""
+"""What a crew webhook means for its run."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ import pytest
 from bridge.core.crew.webhooks import CrewWebhook
 from bridge.core.human_input.model import QuestionContent
 from bridge.core.runs.model import Run, State
-from bridge.core.runs.webhooks import concerns, ends_ended_run, is_superseded
+from bridge.core.runs.webhooks import is_relevant, is_superseded, reports_late_end
 from tests.fakes import a_run
 
 EVIDENCE = CrewWebhook("k-1")
@@ -40,20 +40,20 @@ def run(state: State, kickoff_id: str | None = None, attempt: int = 1) -> Run:
     ],
 )
 def test_a_webhook_is_stored_only_if_its_run_needs_it(stored: Run, webhook: CrewWebhook, expected: bool):
-    assert concerns(stored, 1, webhook) is expected
+    assert is_relevant(stored, 1, webhook) is expected
 
 
 def test_a_second_execution_of_a_run_always_counts():
     second = run(State.RUNNING, "k-2", attempt=2)
     assert is_superseded(second, 1, "k-1")
-    assert concerns(second, 1, EVIDENCE)
+    assert is_relevant(second, 1, EVIDENCE)
     assert not is_superseded(second, 2, "k-1")
     assert not is_superseded(second, 1, "k-2")
     assert not is_superseded(run(State.IN_DOUBT, attempt=2), 1, "k-1")
 
 
 def test_only_the_end_of_an_ended_runs_own_execution_counts():
-    assert ends_ended_run(run(State.TIMED_OUT, "k-1"), END)
-    assert ends_ended_run(run(State.TIMED_OUT, "k-1"), CrewWebhook(poll_now=True))
-    assert not ends_ended_run(run(State.TIMED_OUT, "k-1"), EVIDENCE)
-    assert not ends_ended_run(run(State.RUNNING, "k-1"), END)
+    assert reports_late_end(run(State.TIMED_OUT, "k-1"), END)
+    assert reports_late_end(run(State.TIMED_OUT, "k-1"), CrewWebhook(poll_now=True))
+    assert not reports_late_end(run(State.TIMED_OUT, "k-1"), EVIDENCE)
+    assert not reports_late_end(run(State.RUNNING, "k-1"), END)

@@ -1,4 +1,4 @@
-"""The inbox: webhooks of crews that have not been handled yet."""
+"""The inbox: crew webhooks that have not been handled yet."""
 
 import json
 from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -38,7 +38,7 @@ class SqlWebhookInbox:
         self._crews = sorted(crews)
 
     async def add(self, entry: InboxEntry) -> bool:
-        """Store an entry; return False if there are too many."""
+        """Store an entry; return False if its run or its crew has too many."""
         added: bool = await self._write(partial(_add, entry=entry))
         return added
 
@@ -60,17 +60,20 @@ class SqlWebhookInbox:
         """Make an entry due later."""
         await self._write(partial(_update, entry_id=entry_id, due_at=due_at))
 
-    async def keep(self, entry_id: str) -> None:
-        """Keep an entry that this process has in memory, instead of earlier ones, unless its run has ended."""
-        await self._write(partial(_keep, entry_id=entry_id, owner=self._process()))
+    async def retain(self, entry_id: str) -> None:
+        """Retain an entry whose result this process also holds in memory; it replaces those retained before.
+
+        Do nothing if its run has ended.
+        """
+        await self._write(partial(_retain, entry_id=entry_id, owner=self._process()))
 
     async def remove(self, entry_id: str) -> None:
         """Remove an entry."""
         await self._write(partial(_remove, entry_id=entry_id))
 
 
-def forget_kept(connection: Connection, run_ids: Sequence[str]) -> None:
-    """Delete the kept entries of runs that have ended, or of which another entry is kept."""
+def delete_retained(connection: Connection, run_ids: Sequence[str]) -> None:
+    """Delete the retained entries of runs that have ended, or for which another entry is to be retained."""
     if run_ids:
         connection.execute(delete(webhook_inbox).where(_entries.run_id.in_(run_ids), _entries.owner.is_not(None)))
 
@@ -103,9 +106,9 @@ def _add(connection: Connection, entry: InboxEntry) -> bool:
 
 
 def _release_before_post(connection: Connection, run_id: str) -> None:
-    """Release a run whose POST is about to be repeated, because the entry may name an execution.
+    """Release a run that is claimed for another POST, because the entry may identify its execution.
 
-    Its new version refuses the mark `starting`, and claims wait for the entry.
+    The new version makes its owner's write of `starting` fail; claims wait until the entry is handled.
     """
     about_to_start = and_(runs.c.run_id == run_id, runs.c.state == State.ACCEPTED.value, runs.c.owner.is_not(None))
     connection.execute(update(runs).where(about_to_start).values(owner=None, version=runs.c.version + 1))
@@ -140,13 +143,13 @@ def _update(connection: Connection, entry_id: str, **values: Any) -> None:
     connection.execute(update(webhook_inbox).where(_entries.entry_id == entry_id).values(values))
 
 
-def _keep(connection: Connection, entry_id: str, owner: str) -> None:
+def _retain(connection: Connection, entry_id: str, owner: str) -> None:
     entry = _entries.entry_id == entry_id
     of_run = select(_entries.run_id).where(entry).scalar_subquery()
     run = select(runs.c.run_id).where(runs.c.run_id == of_run, runs.c.state.in_(TRACKED_STATES))
     run_id = connection.execute(run.with_for_update(read=True)).scalar()
     if run_id is not None:
-        forget_kept(connection, [run_id])
+        delete_retained(connection, [run_id])
         _update(connection, entry_id, owner=owner)
 
 

@@ -1,6 +1,6 @@
 """Lists of runs and deliveries: pages are limited in rows and bytes, and each query scans one index.
 
-A condition on several crews or states becomes a union of queries, each of filter_ reads at most a page from the end of
+A condition on several crews or states becomes a union of queries, each of which reads at most a page from the end of
 one range of an index. One query with IN would sort all rows that match, or skip all that do not.
 """
 
@@ -19,7 +19,7 @@ from bridge.core.runs.model import Run, State
 from bridge.ports.queries import DeliveryFilter, Page, RunFilter
 
 MAX_LISTED_RESULT = 256 * 1024  # bytes; the default of `callbacks.max_event_bytes`
-PAGE_BYTES = 2 * 1024 * 1024  # of the rows of one page, filter_ has at least one
+PAGE_BYTES = 2 * 1024 * 1024  # of the rows of one page, which has at least one
 _BRANCHES = 100  # queries in one union; SQLite permits 500
 
 
@@ -40,12 +40,12 @@ _LISTED = [(_SHORTENED | _WITHOUT_INPUTS).get(column.name, column) for column in
 _LISTED_BYTES = case((_RESULT_BYTES <= MAX_LISTED_RESULT, _RESULT_BYTES), else_=0) + _size_of(
     *(runs.c[name] for name in ("meta", "progress", "human_input", "deferral", "usage", "error_message"))
 )
-_NOTHING = null()
+_NULL = null()
 WITHOUT_RESULT = [
-    _NOTHING.label(column.name) if column.name in {"progress", "usage", "result", "result_json"} else column
+    _NULL.label(column.name) if column.name in {"progress", "usage", "result", "result_json"} else column
     for column in runs.c
 ]
-"""The columns of a run without those that its execution reports, filter_ may be large."""
+"""The columns of a run without those that its execution reports, which may be large."""
 _SUMMARY = [
     literal(b"{}").label(column.name) if column.name in {"inputs", "meta"} else column for column in WITHOUT_RESULT
 ]
@@ -93,7 +93,7 @@ def runs_page(connection: Connection, filter_: RunFilter, report: ReportUndecoda
 
 
 def _runs_page(connection: Connection, filter_: RunFilter, report: ReportUndecodable) -> tuple[Page[Run], str | None]:
-    """Return a page, and the id after filter_ others follow, because none of its runs may be decodable."""
+    """Return a page, and the id after which others follow, because none of its runs may be decodable."""
     ids = _newest(connection, run_ranges(filter_), filter_.limit + 1)
     sizes = dict(connection.execute(select(runs.c.run_id, _LISTED_BYTES).where(runs.c.run_id.in_(ids))).all())
     shown = list(ids_within([(run_id, sizes[run_id]) for run_id in ids[: filter_.limit]], PAGE_BYTES))
@@ -107,18 +107,20 @@ def run_ranges(filter_: RunFilter) -> _Ranges:
     rest = [] if filter_.before is None else [runs.c.run_id < filter_.before]
     crews = _crews(filter_.crew, filter_.crews)
     states = list(State) if filter_.state is None else [filter_.state]
-    of_states = [runs.c.state == state.value for state in states]
+    state_conditions = [runs.c.state == state.value for state in states]
     if filter_.source is not None:
-        of_source = [runs.c.source == filter_.source]
+        source_conditions = [runs.c.source == filter_.source]
         if filter_.source.startswith("client/"):
-            of_source.append(text(OF_CLIENT))  # type: ignore[arg-type]  # the index's own condition
+            source_conditions.append(text(OF_CLIENT))  # type: ignore[arg-type]  # the index's own condition
         if crews is not None:
             rest.append(runs.c.crew.in_(crews))
-        return _Ranges(runs.c.run_id, [[*of_source, of_state] for of_state in of_states], rest)
+        return _Ranges(
+            runs.c.run_id, [[*source_conditions, state_condition] for state_condition in state_conditions], rest
+        )
     if crews is not None:
-        pairs = product([runs.c.crew == crew for crew in crews], of_states)
+        pairs = product([runs.c.crew == crew for crew in crews], state_conditions)
         return _Ranges(runs.c.run_id, [list(pair) for pair in pairs], rest)
-    return _Ranges(runs.c.run_id, [[]] if filter_.state is None else [of_states], rest)
+    return _Ranges(runs.c.run_id, [[]] if filter_.state is None else [state_conditions], rest)
 
 
 def load_run(connection: Connection, run_id: str) -> Run | None:
@@ -159,20 +161,20 @@ def delivery_ranges(filter_: DeliveryFilter) -> _Ranges:
     rest = [] if filter_.before is None else [ids < filter_.before]
     rest += (in_period := _created_in_period(filter_))
     crews = _crews(filter_.crew, filter_.crews)
-    of_crews = [] if crews is None else [deliveries.c.crew.in_(crews)]
-    of_states = [
+    crew_conditions = [] if crews is None else [deliveries.c.crew.in_(crews)]
+    state_conditions = [
         deliveries.c.state == state.value for state in (DeliveryState if filter_.state is None else [filter_.state])
     ]
-    of_state = of_states if filter_.state is not None else []
+    state_condition = state_conditions if filter_.state is not None else []
     if filter_.delivery_id is not None:
-        return _Ranges(ids, [[ids == filter_.delivery_id, *of_crews, *of_state]], rest)
+        return _Ranges(ids, [[ids == filter_.delivery_id, *crew_conditions, *state_condition]], rest)
     if filter_.run_id is not None:
-        of_run = deliveries.c.event_id.in_(select(events.c.event_id).where(events.c.run_id == filter_.run_id))
-        return _Ranges(ids, [[of_run, *of_crews, *of_state]], rest)
+        run_condition = deliveries.c.event_id.in_(select(events.c.event_id).where(events.c.run_id == filter_.run_id))
+        return _Ranges(ids, [[run_condition, *crew_conditions, *state_condition]], rest)
     if crews is not None:
-        pairs = product([deliveries.c.crew == crew for crew in crews], of_states)
+        pairs = product([deliveries.c.crew == crew for crew in crews], state_conditions)
         return _Ranges(ids, [list(pair) for pair in pairs], rest)
-    return _Ranges(ids, [[state] for state in of_states] if in_period or of_state else [[]], rest)
+    return _Ranges(ids, [[state] for state in state_conditions] if in_period or state_condition else [[]], rest)
 
 
 def _created_in_period(filter_: DeliveryFilter) -> list[ColumnElement[bool]]:

@@ -12,13 +12,13 @@ from bridge.core.runs.model import RunTime
 
 
 def select_newest(crew: str, after: float, limit: int) -> Select[Any]:
-    """Select the last `limit` run times of a crew that ended after then."""
+    """Select the last `limit` run times of a crew that ended after `after`."""
     newest = run_times.c.ended_at.desc()
     return select(run_times).where(run_times.c.crew == crew, run_times.c.ended_at > after).order_by(newest).limit(limit)
 
 
 def add(connection: Connection, crew: str, new: Sequence[RunTime], since: float, limit: int) -> None:
-    """Add run times of a crew; keep only the last `limit` of those that ended since then."""
+    """Add run times of a crew; keep only the last `limit` of those that ended since `since`."""
     if new:
         rows = [_row_from(run_time) for run_time in new]
         connection.execute(dialect.insert_or_ignore(connection, run_times), rows)

@@ -9,7 +9,7 @@ from bridge.adapters.store.bulk_statement import BulkStatement
 from bridge.adapters.store.group_commit import BatchConflict
 from bridge.adapters.store.queries.accept import insert_deliveries
 from bridge.adapters.store.queries.claims import ClaimedRows, is_alive
-from bridge.adapters.store.queries.inbox import forget_kept
+from bridge.adapters.store.queries.inbox import delete_retained
 from bridge.adapters.store.rows import MUTABLE_COLUMNS, Values, mutable_values
 from bridge.adapters.store.schema import runs
 from bridge.core.errors import Stale
@@ -82,7 +82,7 @@ def _write(connection: Connection, decisions: Sequence[Decision], owners: Mappin
         deliveries = [delivery for decision in decisions for delivery in decision.deliveries]
         unaddressed = [event for decision in decisions for event in decision.unaddressed]
         insert_deliveries(connection, deliveries, unaddressed, owners)
-        forget_kept(connection, [decision.run.run_id for decision in decisions if decision.run.final])
+        delete_retained(connection, [decision.run.run_id for decision in decisions if decision.run.final])
     return changed
 
 

@@ -49,7 +49,7 @@ async def test_a_running_run_is_cancelled_at_once_and_its_execution_is_stopped_a
     assert len(bench.api.polls) == 2
 
 
-@pytest.mark.parametrize("response", [Succeeded("late", {"n": 1}), Failed("late, too")])
+@pytest.mark.parametrize("response", [Succeeded("late", {"n": 1}), Failed("also late")])
 async def test_a_late_end_is_reported_once(bench: Bench, response: Succeeded | Failed):
     run = await bench.started()
     await bench.apply_command(run.run_id, Cancel(), "client/orders")
@@ -250,7 +250,7 @@ async def test_after_a_webhook_the_execution_of_an_ended_run_is_polled_until_the
     for _ in range(50):
         polled += [bench.clock() - NOW for _ in await bench.round(bench.late_results)]
         bench.clock.forward(bench.late_results.pause() if bench.late_results.pause() < 1 else 0.3)
-    assert len(polled) == 1 + len(timing.AFTER_ANNOUNCED_END)
+    assert len(polled) == 1 + len(timing.AFTER_SIGNALLED_END)
     bench.api.standing_status = Succeeded("late")
     await bench.webhook(token, Kind.CREW, read)
     await bench.round(bench.late_results)
@@ -264,4 +264,4 @@ async def test_an_execution_that_cannot_be_stopped_because_it_has_ended_is_polle
     bench.api.stop_response = StopResponse.ENDED
     await bench.apply_command(run.run_id, Cancel(), "client/orders")
     await bench.round(bench.late_results)
-    assert (await bench.now(run)).due_at == bench.clock() + timing.AFTER_ANNOUNCED_END[0]
+    assert (await bench.now(run)).due_at == bench.clock() + timing.AFTER_SIGNALLED_END[0]

@@ -66,7 +66,7 @@ async def test_a_kickoff_that_did_not_start_is_retried_when_due(bench: Bench):
 
 
 async def test_an_ambiguous_response_is_never_followed_by_a_second_post(bench: Bench):
-    bench.api.kickoff_answers = [InDoubt("TimeoutError")]
+    bench.api.kickoff_answers = [InDoubt("timed out")]
     run = await bench.started()
     assert run.state is State.IN_DOUBT
     for _ in range(5):
@@ -168,7 +168,7 @@ async def test_evidence_with_the_execution_of_another_run_leaves_the_run_in_doub
         (Refused("HTTP 422: inputs.card 4111: not a number"), "HTTP 422"),
         (NotStarted("HTTP 429: slow down, card 4111"), "HTTP 429"),
         (CrewUnavailable("HTTP 403: no quota for card 4111"), "HTTP 403"),
-        (InDoubt("ServerDisconnectedError"), "ServerDisconnectedError"),
+        (InDoubt("connection closed"), "connection closed"),
     ],
 )
 async def test_the_reason_of_a_failed_kickoff_is_logged_without_the_message_of_the_api(
