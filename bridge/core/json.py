@@ -10,7 +10,7 @@ from collections.abc import Collection, ItemsView, Iterator, Mapping
 from typing import Any, NoReturn
 
 from bridge.core.errors import RequestRefused
-from bridge.core.numbers import json_float, json_int
+from bridge.core.numbers import json_float, json_int, keeps_digits
 
 MAX_DEPTH = 64
 MAX_CONTAINERS = 20_000  # arrays and objects that any body may contain, however dense
@@ -190,6 +190,8 @@ def _no_constant(name: str) -> NoReturn:
 def _finite(digits: str) -> float:
     if (number := json_float(digits)) is None:
         raise RequestRefused("invalid_json", f"{digits[:20]} is out of range")
+    if not keeps_digits(number, digits):
+        raise RequestRefused("invalid_json", f"{digits[:30]} has more digits than a double keeps; send it as text")
     return number
 
 

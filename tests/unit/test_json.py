@@ -73,6 +73,35 @@ def test_invalid_json_is_refused(body: bytes, said: str):
     assert caught.value.code == "invalid_json"
 
 
+@pytest.mark.parametrize(
+    "digits",
+    [
+        "0.12345678901234567890", "12345678901234567890.5", "9007199254740993.0", "1e-400", "2e-324", "1.2345678e-320",
+        "-0.12345678901234567890", "1e-9999999999999999999999",
+    ],
+)  # fmt: skip
+def test_a_number_with_more_digits_than_a_double_keeps_is_refused(digits: str):
+    with pytest.raises(RequestRefused, match="as text"):
+        parse(f"[{digits}]".encode())
+
+
+@pytest.mark.parametrize(
+    "digits",
+    [
+        "0.1", "1.10", "1E5", "1e22", "1e23", "5e-324", "0.0", "-0.0", "0e-9", "0.000000000000000000000",
+        "0.30000000000000004", "0.10000000000000001", "1.7976931348623157e308", "2.2250738585072014e-308",
+        "0.1000000000000000055511151231257827021181583404541015625", "100000000000000000000000000000000000.0",
+    ],
+)  # fmt: skip
+def test_a_number_in_a_form_of_its_double_is_accepted(digits: str):
+    assert parse(f"[{digits}]".encode()) == [float(digits)]
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_every_double_is_accepted_in_its_usual_forms(number: float):
+    assert parse(f"[{number!r}, {number:.16e}]".encode()) == [number, number]
+
+
 @pytest.mark.parametrize("body", [b'{"a": 1e999}', b'{"a": [-1e999]}'])
 def test_a_number_out_of_range_is_refused(body: bytes):
     """`1e999` becomes infinity, which would be serialized as `Infinity`, which is not JSON."""
