@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
-import orjson
+from bridge.sandbox.exact_json import read_json
 
 PREFIX = "sandbox_"
 MOST_QUESTIONS = 100
@@ -72,8 +72,8 @@ def _questions(value: object) -> int | None:
 def _object(value: object) -> dict[str, object] | None:
     if isinstance(value, str):
         try:
-            value = orjson.loads(value)
-        except orjson.JSONDecodeError:
+            value = read_json(value)
+        except ValueError:
             raise ValueError("sandbox_result_json must be a JSON object") from None
     if value is not None and not isinstance(value, dict):
         raise ValueError("sandbox_result_json must be a JSON object")
@@ -83,6 +83,6 @@ def _object(value: object) -> dict[str, object] | None:
 def _any_json(value: object) -> object:
     """Return a value of any JSON type; decode text that is valid JSON, because crews accept only text."""
     if isinstance(value, str):
-        with suppress(orjson.JSONDecodeError):
-            return orjson.loads(value)
+        with suppress(ValueError):
+            return read_json(value)
     return value

@@ -4,10 +4,9 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import orjson
-
 from bridge.sandbox.controls import read_controls
 from bridge.sandbox.dialects import Body, inputs_response, is_terminal, status_response
+from bridge.sandbox.exact_json import read_json
 from bridge.sandbox.execution import Execution
 from bridge.sandbox.hooks import Hooks, read_hooks
 from bridge.sandbox.planner import Planner
@@ -33,8 +32,8 @@ def read_body(raw: bytes) -> KickoffBody | Response:
     Only the member `inputs` is read: a bare body is a kickoff without inputs.
     """
     try:
-        body = orjson.loads(raw)
-    except orjson.JSONDecodeError:
+        body = read_json(raw)
+    except ValueError:
         return INTERNAL_SERVER_ERROR
     if not isinstance(body, dict):
         return _not_an_object("body")

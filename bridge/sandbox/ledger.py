@@ -10,8 +10,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import orjson
-
+from bridge.sandbox.exact_json import read_json, to_json
 from bridge.sandbox.execution import Execution
 from bridge.sandbox.journal import Journal
 
@@ -143,7 +142,7 @@ def _to_dict(entry: Entry) -> dict[str, object]:
 
 
 def _to_line(entry: Entry) -> bytes:
-    return orjson.dumps(_to_dict(entry))
+    return to_json(_to_dict(entry))
 
 
 def _from_lines(lines: Iterable[bytes]) -> list[Entry]:
@@ -152,7 +151,7 @@ def _from_lines(lines: Iterable[bytes]) -> list[Entry]:
 
 
 def _from_line(line: bytes) -> Entry:
-    row: dict[str, Any] = orjson.loads(line)
+    row: dict[str, Any] = read_json(line)
     execution = None
     if row["kickoff_id"] is not None:
         names = ("inputs", "meta", *_EXECUTION_FIELDS)

@@ -1,7 +1,6 @@
 """Build the outputs of an execution and its tasks."""
 
-import orjson
-
+from bridge.sandbox.exact_json import to_json
 from bridge.sandbox.execution import TASKS, Execution
 
 TOKENS = {"total_tokens": 1500, "prompt_tokens": 1200, "completion_tokens": 300}
@@ -11,7 +10,7 @@ TOKENS = {"total_tokens": 1500, "prompt_tokens": 1200, "completion_tokens": 300}
 def result_text(execution: Execution, kind: str) -> str:
     """Return the final output of a success: the requested JSON as text, or a sentence about the first input."""
     if execution.result_json is not None:
-        return orjson.dumps(execution.result_json).decode()
+        return to_json(execution.result_json).decode()
     return f"The sandbox {kind} has dealt with {execution.topic() or 'nothing in particular'}."
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import orjson
+from bridge.sandbox.exact_json import to_json
 
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
@@ -22,7 +22,7 @@ class Response:
 
 def json_response(code: int, value: object) -> Response:
     """Return a response with a JSON body."""
-    return Response(code, orjson.dumps(value))
+    return Response(code, to_json(value))
 
 
 def detail(code: int, problem: object) -> Response:

@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import orjson
-
+from bridge.sandbox.exact_json import read_json
 from bridge.sandbox.execution import Execution
 from bridge.sandbox.hooks import Hooks, read_hooks
 from bridge.sandbox.responses import INTERNAL_SERVER_ERROR, Response, detail
@@ -43,8 +42,8 @@ def read_resume(raw: bytes) -> ResumeBody | Response:
 def parsed(raw: bytes) -> Any:
     """Return the JSON value of a body, None for one that is not JSON."""
     try:
-        return orjson.loads(raw)
-    except orjson.JSONDecodeError:
+        return read_json(raw)
+    except ValueError:
         return None
 
 

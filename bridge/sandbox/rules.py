@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-import orjson
-
+from bridge.sandbox.exact_json import read_json, to_json
 from bridge.sandbox.responses import HTML, JSON, TEXT, Response, detail
 
 Call = Literal["kickoff", "status", "inputs", "resume", "stop"]
@@ -76,7 +75,7 @@ class Rule:
 
 def read_rules(raw: bytes) -> list[Rule]:
     """Read one rule or a list of rules from JSON; raise ValueError naming the invalid rule and the reason."""
-    value = orjson.loads(raw)
+    value = read_json(raw)
     return rules_from(value if isinstance(value, list) else [value])
 
 
@@ -136,7 +135,7 @@ def _http_response(source: Mapping[str, object], name: str) -> Response:
         raise ValueError(f"{name}: headers must be an object whose values are text")
     is_text = isinstance(body, str)
     content_type = str(source.get("content_type", TEXT if is_text else JSON))
-    return Response(code, body.encode() if isinstance(body, str) else orjson.dumps(body), content_type, headers)
+    return Response(code, body.encode() if isinstance(body, str) else to_json(body), content_type, headers)
 
 
 def _number(value: object, name: str) -> float:

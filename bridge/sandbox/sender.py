@@ -11,8 +11,8 @@ from functools import partial
 from random import Random
 
 import aiohttp
-import orjson
 
+from bridge.sandbox.exact_json import to_json
 from bridge.sandbox.execution import TASKS, Execution
 from bridge.sandbox.settings import SandboxSettings
 from bridge.sandbox.timers import Timers
@@ -91,7 +91,7 @@ class Sender:
         return record
 
     async def _deliver(self, webhook: Webhook, record: Record) -> None:
-        raw = orjson.dumps(webhook.body)
+        raw = to_json(webhook.body)
         headers = {"Content-Type": "application/json"}
         if webhook.hook.authorization is not None:
             headers["Authorization"] = webhook.hook.authorization

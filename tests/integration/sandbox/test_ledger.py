@@ -44,6 +44,14 @@ async def test_a_kickoff_is_in_the_ledger_with_all_its_details(start: Start, clo
     ]
 
 
+@pytest.mark.parametrize("number", [2**70 + 1, -(10**3000)], ids=["22 digits", "3001 digits"])
+async def test_integers_of_any_size_are_in_the_ledger_as_sent(start: Start, number: int) -> None:
+    sandbox_client = await start(kind="flow")
+    await sandbox_client.kickoff({"n": number}, topic=number)
+    [kickoff] = (await sandbox_client.ledger())["kickoffs"]
+    assert (kickoff["inputs"]["topic"], kickoff["meta"]["n"]) == (number, number)
+
+
 async def test_refused_kickoffs_are_in_the_ledger_with_their_code(start: Start) -> None:
     sandbox_client = await start()
     await sandbox_client.refusal("POST", "/kickoff", json={"inputs": {}})
