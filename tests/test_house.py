@@ -1,9 +1,11 @@
-"""House rules: file sizes, module docstrings, and the table of transitions.
+"""House rules: file sizes, module docstrings, the table of transitions, and the kill points of fault tests.
 
 `make check` checks the import contracts in another process, because the linter disables all loggers.
 """
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 from bridge.core.runs.model import FINAL_STATES, State
@@ -12,6 +14,12 @@ from bridge.core.runs.state_machine import TRANSITIONS
 ROOT = Path(__file__).parents[1]
 FILES = sorted(path for folder in ("bridge", "tests") for path in (ROOT / folder).rglob("*.py"))
 MAX_LINES = 400
+WRAP_EVERY_POINT = """
+from pathlib import Path
+from tests.system.faults.daemon import POINTS, Death
+for wrap in POINTS.values():
+    wrap(Death("none", 0, Path("mark")))
+"""
 
 
 def name_of(path: Path) -> str:
@@ -35,6 +43,13 @@ def test_the_table_of_transitions_covers_every_state():
 
 def test_no_transition_leads_out_of_a_final_state():
     assert {state for state in State if not TRANSITIONS[state]} == FINAL_STATES
+
+
+def test_the_method_of_each_kill_point_exists():
+    """In another process, because the points change the classes."""
+    done = subprocess.run([sys.executable, "-c", WRAP_EVERY_POINT], cwd=ROOT, capture_output=True, check=False)
+
+    assert done.stderr.decode() == ""
 
 
 def _is_empty_test_package(path: Path) -> bool:

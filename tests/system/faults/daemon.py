@@ -126,7 +126,7 @@ POINTS: dict[str, Callable[[Death], None]] = {
     "K14": lambda death: after(death, AmqpPublisher, "send"),
     "K15": lambda death: amid(death, CallbackSender, "send", 0.005),
     "K16": lambda death: after(death, CallbackSender, "send"),
-    "K17": lambda death: after(death, SqlStore, "file"),
+    "K17": lambda death: after(death, SqlStore, "add_deliveries"),
     "K18": migrating,
     "K19": lambda death: before(death, Recover, "handle"),
     "K20": lambda death: amid(death, Supervisor, "stop", 0.0),
