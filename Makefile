@@ -42,7 +42,7 @@ test: check ## everything, with a real RabbitMQ and PostgreSQL (as root, install
 
 nightly: $(VENV)/dev ## every proof at full numbers (hours): repeated proofs, and most targets below
 	sh tests/need-servers.sh
-	FAULTS=full $(BIN)/pytest -q -n $(WORKERS) --dist worksteal -m nightly $(SLOW_TESTS)
+	FAULTS=full $(BIN)/pytest -q -n $(WORKERS) --dist worksteal -m nightly --ignore tests/system/faults $(SLOW_TESTS)
 	$(MAKE) --keep-going faults replicas soak mutants simulate proofs fuzz schemathesis
 
 faults: $(VENV)/dev ## the whole fault suite at full numbers (an hour); SEED=17 repeats a run

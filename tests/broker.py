@@ -90,11 +90,11 @@ class Broker:
             self._epmd.wait()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def add_vhost(self, name: str) -> None:
-        """One call instead of two, each of which would start a virtual machine."""
-        user = {"user": "guest", "vhost": name, "configure": ".*", "write": ".*", "read": ".*"}
+    def add_vhosts(self, names: Sequence[str]) -> None:
+        """One call for all of them, because each one starts a virtual machine."""
+        users = [{"user": "guest", "vhost": name, "configure": ".*", "write": ".*", "read": ".*"} for name in names]
         definitions = self._file("definitions.json")
-        definitions.write_text(json.dumps({"vhosts": [{"name": name}], "permissions": [user]}))
+        definitions.write_text(json.dumps({"vhosts": [{"name": name} for name in names], "permissions": users}))
         self.ctl("import_definitions", str(definitions))
 
     def ctl(self, *args: str) -> str:

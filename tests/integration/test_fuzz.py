@@ -150,7 +150,9 @@ async def port(tmp_path: Path) -> AsyncIterator[int]:
     async with open_bridge(load(tmp_path / "bridge.yaml", environ={}), migrate=True) as bridge:
         supervisor = await bridge.start()
         yield bridge.servers[0].port
-        await supervisor.stop(asyncio.Event())
+        hurry = asyncio.Event()
+        hurry.set()
+        await supervisor.stop(hurry)
 
 
 async def request_status(port: int, sent: bytes) -> int:

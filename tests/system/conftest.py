@@ -9,7 +9,7 @@ import pytest
 from tests.broker import Broker, running_broker
 from tests.system.acceptance.harness import bind_results
 
-_numbers = count(1)
+VHOSTS = 8  # created at a time
 
 
 @pytest.fixture(scope="session")
@@ -19,12 +19,24 @@ def node() -> Iterator[Broker]:
         yield node
 
 
+@pytest.fixture(scope="session")
+def vhosts(node: Broker) -> Iterator[str]:
+    """New virtual hosts."""
+    return new_vhosts(node)
+
+
+def new_vhosts(node: Broker) -> Iterator[str]:
+    for first in count(step=VHOSTS):
+        names = [f"test-{number}" for number in range(first, first + VHOSTS)]
+        node.add_vhosts(names)
+        yield from names
+
+
 @pytest.fixture
-async def amqp(node: Broker) -> str:
+async def amqp(node: Broker, vhosts: Iterator[str]) -> str:
     """The URL of a virtual host of its own for the test, with a queue that keeps every event."""
     await asyncio.to_thread(node.start_again)
-    name = f"test-{next(_numbers)}"
-    await asyncio.to_thread(node.add_vhost, name)
+    name = await asyncio.to_thread(next, vhosts)
     url = node.url_for("guest", "guest", name)
     await bind_results(url)
     return url

@@ -28,6 +28,7 @@ async def crew_url() -> AsyncIterator[str]:
         yield url
 
 
+@pytest.mark.nightly
 async def test_a_bridge_does_not_claim_runs_of_a_crew_that_only_another_one_has(
     tmp_path: Path, crew_url: str, postgres: PostgresServer
 ) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 
 from bridge.sandbox import SandboxSettings, parse_run_time, running
 from tests.broker import Broker
@@ -38,25 +39,26 @@ async def all_ended(daemon: Daemon, count: int) -> None:
 async def test_every_request_over_http_and_amqp_runs_once_and_ends_with_one_event(
     daemon: Daemon, amqp: str, crew_url: str
 ) -> None:
-    """2,000 requests over RabbitMQ, half of them sent twice, and 500 over HTTP."""
-    by_queue, by_http = requests(2000), requests(500, start=2000)
+    """400 requests over RabbitMQ, half of them sent twice, and 100 over HTTP."""
+    by_queue, by_http = requests(400), requests(100, start=400)
     await asyncio.gather(
-        publish(amqp, by_queue[:1000]),
-        publish(amqp, by_queue[1000:]),
-        publish(amqp, by_queue[:1000]),
+        publish(amqp, by_queue[:200]),
+        publish(amqp, by_queue[200:]),
+        publish(amqp, by_queue[:200]),
         submit(daemon, by_http),
     )
-    await all_ended(daemon, 2500)
-    results = await drain(amqp, 2500)
+    await all_ended(daemon, 500)
+    results = await drain(amqp, 500)
 
-    assert posts_per_request(await ledger(crew_url)) == dict.fromkeys((str(number) for number in range(2500)), 1)
-    assert len(await daemon.all_runs()) == 2500
+    assert posts_per_request(await ledger(crew_url)) == dict.fromkeys((str(number) for number in range(500)), 1)
+    assert len(await daemon.all_runs()) == 500
     finals = results.final_events()
-    assert len(finals) == 2500
+    assert len(finals) == 500
     assert all(types == ["run.succeeded"] for types in finals.values())
     assert results.duplicates == 0
 
 
+@pytest.mark.nightly
 async def test_ten_kills_lose_nothing_and_post_nothing_twice(
     daemon: Daemon, amqp: str, crew_url: str, record_property: Callable[[str, object], None]
 ) -> None:
@@ -91,6 +93,7 @@ async def ended_or_running(daemon: Daemon, count: int) -> None:
     await eventually(met, f"{count} runs were started")
 
 
+@pytest.mark.nightly
 async def test_three_broker_restarts_lose_nothing(daemon: Daemon, node: Broker, amqp: str, crew_url: str) -> None:
     """The daemon recovers by itself; events wait in the store while the broker is unavailable."""
     producing = asyncio.create_task(publish(amqp, requests(1000), retry=True))

@@ -15,6 +15,7 @@ from tests.system.faults.harness import Scenario, requests
 pytestmark = pytest.mark.timeout(3600)
 
 
+@pytest.mark.nightly
 async def test_an_alarm_of_the_broker_accumulates_no_copies(
     open_scenario: OpenScenario, node: Broker, full: bool
 ) -> None:

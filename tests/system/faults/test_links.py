@@ -47,6 +47,7 @@ async def test_a_killed_broker_loses_nothing_confirmed(open_scenario: OpenScenar
     assert scenario.tally.in_doubt == 0, "a POST to the crew has nothing to do with the broker"
 
 
+@pytest.mark.nightly
 async def test_a_silent_connection_is_noticed_and_replaced(
     open_scenario: OpenScenario, link: Proxy, node: Broker, amqp: str, full: bool
 ) -> None:

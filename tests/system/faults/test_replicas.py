@@ -42,6 +42,7 @@ async def replicas(tmp_path: Path, amqp: str, postgres: PostgresServer) -> Async
         yield found
 
 
+@pytest.mark.nightly
 async def test_three_bridges_divide_the_work_evenly_and_do_nothing_twice(
     tmp_path: Path, amqp: str, postgres: PostgresServer, full: bool
 ) -> None:
@@ -115,6 +116,7 @@ async def test_bridges_suspended_beyond_their_expiry_post_nothing_twice(replicas
     assert refused > 0, "the version check was needed"
 
 
+@pytest.mark.nightly
 async def test_a_rolling_restart_under_load_leaves_nothing_in_doubt(replicas: Replicas, full: bool) -> None:
     """M20, within one version: SIGTERM with POSTs in flight while requests arrive, then a new process."""
     await replicas.start(3)
@@ -157,6 +159,7 @@ async def test_a_database_that_fails_under_load_loses_nothing(
     assert [daemon.log_events()["started"] for daemon in replicas.all] == [1, 1, 1]
 
 
+@pytest.mark.nightly
 async def test_copies_over_http_and_amqp_at_three_bridges_are_one_run_each(
     replicas: Replicas, seed: int, full: bool
 ) -> None:
