@@ -55,7 +55,7 @@ class Supervisor:
         hurried.cancel()
         await self._cancel_rest()
         for task in self._tasks:
-            if not task.cancelled() and (error := task.exception()) is not None:
+            if task.done() and not task.cancelled() and (error := task.exception()) is not None:
                 raise error
         if ended_early:
             raise RuntimeError(f"services ended without being stopped: {', '.join(ended_early)}")

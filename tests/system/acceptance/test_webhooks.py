@@ -141,13 +141,23 @@ async def tracked_runs(folder: Path, load: Load, *, webhooks: bool, options: Seq
             return Outcome(taker.finals(), found["polls"], lags)
 
 
-@pytest.mark.parametrize(
-    "load", [Load(200, 8.0, 0.25), pytest.param(Load(500, 20.0, 0.2), marks=pytest.mark.nightly)], ids=["few", "many"]
-)
-async def test_webhooks_save_polls_without_more_lag_even_if_half_are_lost(
-    tmp_path: Path, record_property: Note, load: Load
-) -> None:
-    """The same runs three times, side by side: polling, all webhooks, half of them out of order."""
+async def test_webhooks_save_three_polls_in_four_even_if_half_are_lost(tmp_path: Path, record_property: Note) -> None:
+    await compare(tmp_path, record_property, Load(80, 8.0, 0.25))
+
+
+@pytest.mark.nightly
+async def test_webhooks_save_four_polls_in_five_without_more_lag(tmp_path: Path, record_property: Note) -> None:
+    """Lags are only meaningful on a machine that is fast enough for all runs."""
+    alone, intact = await compare(tmp_path, record_property, Load(500, 20.0, 0.2))
+    assert statistics.mean(intact.lags) <= statistics.mean(alone.lags)
+    assert max(statistics.quantiles(intact.lags, n=20)) <= max(statistics.quantiles(alone.lags, n=20))
+
+
+async def compare(tmp_path: Path, record_property: Note, load: Load) -> tuple[Outcome, Outcome]:
+    """The same runs three times, side by side: polling, all webhooks, half of them out of order.
+
+    Return the first two.
+    """
     disorder = ("--webhook-loss-rate", "0.5", "--webhook-duplicate-rate", "1", "--webhook-reorder")
     alone, intact, lossy = await asyncio.gather(
         tracked_runs(tmp_path / "alone", load, webhooks=False),
@@ -162,8 +172,7 @@ async def test_webhooks_save_polls_without_more_lag_even_if_half_are_lost(
     assert intact.finals == alone.finals
     assert lossy.finals == alone.finals
     assert intact.polls <= load.saving * alone.polls
-    assert statistics.mean(intact.lags) <= statistics.mean(alone.lags)
-    assert max(statistics.quantiles(intact.lags, n=20)) <= max(statistics.quantiles(alone.lags, n=20))
+    return alone, intact
 
 
 # Lost responses -----------------------------------------------------------------------------------------------------
