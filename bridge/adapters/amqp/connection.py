@@ -79,7 +79,12 @@ class Session:
             if survives is None or not survives(error):
                 self._on_close(channel, error)
 
-        channel = await self._connection.channel(publisher_confirms=confirms, on_return_raises=confirms)
+        try:
+            channel = await self._connection.channel(publisher_confirms=confirms, on_return_raises=confirms)
+        except Exception as error:
+            if type(error) is Exception:  # aiormq raises the bare class for a call that the end of the link cut off
+                raise ConnectionLost("connection closed", error) from error
+            raise
         channel.close_callbacks.add(on_close)
         underlay = await channel.get_underlay_channel()
         underlay.on_consumer_cancel_callbacks.add(self._on_cancel)
