@@ -6,7 +6,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 10 --timeout 60
-WORKERS ?= 2
+# Two per core, because tests wait half of the time.
+WORKERS ?= 4
 SLOW_TESTS := tests/test_documents.py tests/contract tests/integration tests/simulation tests/system
 
 help: ## print this list

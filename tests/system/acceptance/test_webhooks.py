@@ -142,7 +142,7 @@ async def tracked_runs(folder: Path, load: Load, *, webhooks: bool, options: Seq
 
 
 async def test_webhooks_save_three_polls_in_four_even_if_half_are_lost(tmp_path: Path, record_property: Note) -> None:
-    await compare(tmp_path, record_property, Load(80, 8.0, 0.25))
+    await compare(tmp_path, record_property, Load(200, 8.0, 0.25))
 
 
 @pytest.mark.nightly
