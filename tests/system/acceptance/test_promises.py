@@ -113,6 +113,7 @@ async def test_three_broker_restarts_lose_nothing(daemon: Daemon, node: Broker, 
     assert daemon.log_events()["started"] == 1
 
 
+@pytest.mark.nightly
 async def test_sigterm_under_load_ends_with_0_and_aborts_no_post(tmp_path: Path, amqp: str) -> None:
     """Each POST takes half a second, so several are in flight when the signal arrives."""
     slow = SandboxSettings(run_time=parse_run_time("uniform:0.1:1"), inputs=("n",), kickoff_delay=0.5)

@@ -38,6 +38,7 @@ async def test_a_new_bridge_takes_its_share_of_running_runs(
     assert len(posts) == 300
 
 
+@pytest.mark.nightly
 async def test_max_running_applies_to_all_bridges_together(tmp_path: Path, amqp: str, postgres: PostgresServer) -> None:
     limits: dict[str, Any] = {
         "max_running": 8,

@@ -252,6 +252,7 @@ async def test_without_webhooks_they_are_all_in_doubt_and_an_operator_decides(tm
             assert await daemon.count("in_doubt") == LOST - 3
 
 
+@pytest.mark.nightly
 async def test_the_policy_fail_ends_them_and_retry_posts_each_once_more(tmp_path: Path) -> None:
     """The ten minutes of `retry` pass while the bridge is stopped: its times are moved back in the store."""
     async with sandbox(*CUT_OFF) as crew_url, receiver() as taker:

@@ -282,7 +282,7 @@ async def test_messages_that_are_too_large(tmp_path: Path, amqp: str, full: bool
             record(record_property, "messages of 15 MiB, which are too large", daemon, manifest_limit() // 2)
 
 
-@pytest.mark.parametrize("kind", ["crew", "flow"])
+@pytest.mark.parametrize("kind", ["crew", pytest.param("flow", marks=pytest.mark.nightly)])
 async def test_submits_of_many_small_objects(tmp_path: Path, full: bool, record_property: Record, kind: str) -> None:
     """Sixteen of them are POSTed at once, while others are accepted."""
     body = b'{"crew":"research","inputs":{"topic":' + small_objects().encode() + b"}}"
