@@ -18,8 +18,9 @@ from bridge.adapters.store import SqlStore, open_store
 from bridge.core.crew.responses import Started, Succeeded
 from bridge.core.delivery.model import Channel
 from bridge.core.delivery.outcome import Confirmed, outcome_of_attempt
-from bridge.core.runs import state_machine, status, tracking
+from bridge.core.runs import state_machine, tracking
 from bridge.core.runs.model import CrewPolicy, Envelope, KickoffRequest, Run
+from bridge.core.runs.observation import apply_observation, observe
 
 POLICY = CrewPolicy(results_exchange=True)
 
@@ -73,8 +74,8 @@ def _request(number: int) -> Run:
     return state_machine.accept(request, Envelope("queue/kickoff.requests"), str(uuid_utils.uuid7()), 0.0)
 
 
-async def _claim(store: SqlStore, claimed: list[Run], room: int) -> None:
-    claimed += await store.claim_accepted("bench", room, 1_000_000, 1.0)
+async def _claim(store: SqlStore, claimed: list[Run], limit: int) -> None:
+    claimed += await store.claim_accepted("bench", limit, 1_000_000, 1.0)
 
 
 async def _apply(store: SqlStore, decision: Any, into: list[Run]) -> None:
@@ -85,7 +86,7 @@ async def _finish(store: SqlStore, run: Run) -> None:
     loaded = await store.load(run.run_id)
     assert loaded is not None
     tracked = replace(tracking.tracked_from_run(loaded, POLICY, 1.0), started_at=1.0)
-    await store.apply(status.apply(loaded, status.observe(tracked, Succeeded("done"), POLICY, 2.0), POLICY))
+    await store.apply(apply_observation(loaded, observe(tracked, Succeeded("done"), POLICY, 2.0), POLICY))
 
 
 async def _claim_deliveries(store: SqlStore, into: list[Any]) -> None:

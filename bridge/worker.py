@@ -80,13 +80,13 @@ class Worker(Generic[Item]):
         except Exception as error:  # noqa: BLE001 - must not affect other steps
             return self._after_failed_claim(error)
 
-    async def _fill(self, room: int) -> float | None:
-        items = await self._step.claim(room)
+    async def _fill(self, limit: int) -> float | None:
+        items = await self._step.claim(limit)
         for item in items:
             self._start(item)
         pause = max(self._step.pause(), 0.0)
         self._failed_claims = 0
-        if len(items) < room:
+        if len(items) < limit:
             return pause
         return None if self._full() else 0.0  # there may be more, and items have finished during the claim
 

@@ -81,15 +81,15 @@ async def nothing_more(_: Any = None) -> None:
 class FakeCrewApi:
     """Returns the scripted responses, then the standing ones; `meanwhile` runs while a POST is in flight."""
 
-    kickoff_answers: list[KickoffResponse] = field(default_factory=list)
-    status_answers: list[StatusResponse] = field(default_factory=list)
-    standing_status: StatusResponse = field(default_factory=Running)
+    kickoff_responses: list[KickoffResponse] = field(default_factory=list)
+    status_responses: list[StatusResponse] = field(default_factory=list)
+    default_status: StatusResponse = field(default_factory=Running)
     meanwhile: Callable[[Any], Awaitable[None]] = nothing_more
     bodies: list[dict[str, Any]] = field(default_factory=list)
     polls: list[str] = field(default_factory=list)
     resumes: list[dict[str, Any]] = field(default_factory=list)
-    flow_answers: list[tuple[str, str]] = field(default_factory=list)
-    resume_answers: list[ResumeResponse] = field(default_factory=list)
+    flow_responses: list[tuple[str, str]] = field(default_factory=list)
+    resume_responses: list[ResumeResponse] = field(default_factory=list)
     permits: int = 0
     usable: bool = True
     stopped: list[str] = field(default_factory=list)
@@ -114,20 +114,20 @@ class FakeCrewApi:
     async def kickoff(self, body: dict[str, Any]) -> KickoffResponse:
         self.bodies.append(body)
         await self.meanwhile(body)
-        return self.kickoff_answers.pop(0) if self.kickoff_answers else Started(f"execution-{len(self.bodies)}")
+        return self.kickoff_responses.pop(0) if self.kickoff_responses else Started(f"execution-{len(self.bodies)}")
 
     async def resume(self, body: dict[str, Any]) -> ResumeResponse:
         self.resumes.append(body)
         await self.meanwhile(body)
-        return self.resume_answers.pop(0) if self.resume_answers else Resumed(f"alias-{len(self.resumes)}")
+        return self.resume_responses.pop(0) if self.resume_responses else Resumed(f"alias-{len(self.resumes)}")
 
     async def answer_flow(self, callback_url: str, feedback: str) -> ResumeResponse:
-        self.flow_answers.append((callback_url, feedback))
-        return self.resume_answers.pop(0) if self.resume_answers else Resumed()
+        self.flow_responses.append((callback_url, feedback))
+        return self.resume_responses.pop(0) if self.resume_responses else Resumed()
 
     async def status(self, kickoff_id: str) -> StatusResponse:
         self.polls.append(kickoff_id)
-        return self.status_answers.pop(0) if self.status_answers else self.standing_status
+        return self.status_responses.pop(0) if self.status_responses else self.default_status
 
 
 @dataclass(slots=True)

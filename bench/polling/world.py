@@ -13,8 +13,8 @@ from statistics import NormalDist
 from bridge.core.crew.responses import Running, StatusResponse
 from bridge.core.polling import intervals
 from bridge.core.polling.planner import PollPlanner
-from bridge.core.runs import status
 from bridge.core.runs.model import CrewPolicy, TrackedRun
+from bridge.core.runs.observation import observe
 
 Quantile = Callable[[float], float]
 """The run time in seconds below which a fraction of the runs lies, between 0 and 1, both excluded."""
@@ -83,7 +83,7 @@ class Follower:
                 self.planner.on_run_ended(tracked, polled_at)
                 return Followed(tracked.polls + 1, polled_at - began - run_time)
             response = _answer(polled_at - began, tasks, done_at)
-            tracked = status.observe(tracked, response, self.policy, polled_at).tracked
+            tracked = observe(tracked, response, self.policy, polled_at).tracked
 
     def planned_ages(self, until: float, done_at: tuple[float, ...] = (), tasks: int = 0) -> list[float]:
         """The ages at which a run would be polled that does not end before `until`; nothing is learned from it."""
@@ -93,7 +93,7 @@ class Follower:
             self._now = self._next_poll(tracked)
             ages.append(self._now - began)
             response = _answer(ages[-1], tasks, done_at)
-            tracked = status.observe(tracked, response, self.policy, self._now).tracked
+            tracked = observe(tracked, response, self.policy, self._now).tracked
         self._now = began
         return ages
 

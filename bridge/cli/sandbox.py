@@ -12,7 +12,8 @@ import uvloop
 
 from bridge.cli._errors import CommandFailed, Exit
 from bridge.sandbox import SandboxSettings, parse_run_time, serve
-from bridge.sandbox.settings import DEFAULT_PORT, Dialect, FlowHitlShape, HumanStatus, InputsShape, Kind, ResumedStatus
+from bridge.sandbox.dialects import Dialect, InputsShape
+from bridge.sandbox.settings import DEFAULT_PORT, FlowHitlShape, HumanStatus, Kind, ResumedStatus
 from bridge.sandbox.times import RUN_TIME_FORMS
 
 _DEFAULTS = SandboxSettings()

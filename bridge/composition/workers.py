@@ -44,7 +44,7 @@ def build_callback_worker(runtime: Runtime, sender: Sender) -> Service:
     """Build the worker that sends callbacks."""
     store, settings = runtime.store, runtime.settings
     deliver = DeliverEvents(
-        "deliver-callbacks", lambda room, now: store.claim_callbacks(room, CALLBACK_LIMITS, now), sender, store,
+        "deliver-callbacks", lambda limit, now: store.claim_callbacks(limit, CALLBACK_LIMITS, now), sender, store,
         runtime.clock, runtime.signals.deliver, results_exchange=settings.amqp is not None,
     )  # fmt: skip
     return runtime.worker(deliver, CALLBACK_LIMITS.slots)

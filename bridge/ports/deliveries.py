@@ -28,10 +28,10 @@ class DeliveryStore(Protocol):
     async def add_deliveries(self, deliveries: Sequence[Delivery]) -> None:
         """Store deliveries that belong to no run, such as dead letters and notices."""
 
-    async def claim_deliveries(self, channels: Sequence[Channel], room: int, now: float) -> list[Delivery]:
+    async def claim_deliveries(self, channels: Sequence[Channel], limit: int, now: float) -> list[Delivery]:
         """Claim due deliveries of these channels, the longest due first."""
 
-    async def claim_callbacks(self, room: int, limits: ConcurrencyLimits, now: float) -> list[Delivery]:
+    async def claim_callbacks(self, limit: int, limits: ConcurrencyLimits, now: float) -> list[Delivery]:
         """Claim due callback deliveries: per receiver up to its concurrency limit, for a paused receiver none."""
 
     async def record_outcome(self, outcome: DeliveryOutcome) -> None:

@@ -42,8 +42,8 @@ class Step(Protocol, Generic[Item]):
     name: str
     kind: Quarantined
 
-    async def claim(self, room: int) -> Sequence[Item]:
-        """Claim at most `room` due items, in a single write, so that a failure leaves none claimed and forgotten."""
+    async def claim(self, limit: int) -> Sequence[Item]:
+        """Claim at most `limit` due items, in a single write, so that a failure leaves none claimed and forgotten."""
 
     async def handle(self, item: Item) -> None:
         """One I/O, one decision, one write. A step that raises `StoreUnavailable` has requeued its item first."""

@@ -24,13 +24,13 @@ class RunStore(Protocol):
     async def claim_accepted(
         self,
         crew: str,
-        room: int,
+        limit: int,
         max_running: int,
         now: float,
         limits: Budgets = UNLIMITED,
         max_bytes: float = math.inf,
     ) -> list[Run]:
-        """Claim at most `room` due accepted runs of a crew, by priority and age.
+        """Claim at most `limit` due accepted runs of a crew, by priority and age.
 
         The claim keeps the crew within `max_running`, the crew and the senders within their budgets, and the memory of
         the claimed runs within `max_bytes` (`core.runs.kickoff_memory`), except that one run is always claimed.
@@ -40,7 +40,7 @@ class RunStore(Protocol):
         """Return the estimated seconds until the budgets permit an accepted run to start."""
 
     async def claim(
-        self, states: Collection[State], room: int, now: float | None = None, crews: Collection[str] | None = None
+        self, states: Collection[State], limit: int, now: float | None = None, crews: Collection[str] | None = None
     ) -> list[Run]:
         """Claim runs without an owner, of `crews` or of all.
 

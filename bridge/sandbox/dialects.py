@@ -9,12 +9,14 @@ status_upper: `status` in capitals, and `output` (from one old client).
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from bridge.sandbox.execution import TASKS, Execution
 from bridge.sandbox.outputs import output_of
 from bridge.sandbox.responses import Response, detail, json_response
-from bridge.sandbox.settings import Dialect, InputsShape
+
+Dialect = Literal["live", "reference", "celery", "old", "status_upper"]
+InputsShape = Literal["list", "object", "detailed"]
 
 _TERMINAL = {"SUCCESS", "FAILED", "REVOKED"}
 _OLD = ("state", "status", "result", "result_json", "progress", "last_event", "last_step", "last_executed_task")

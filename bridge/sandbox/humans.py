@@ -84,7 +84,7 @@ class Humans:
         raw, now = await request.read(), self._clock()
         response = await self._answer_flow(request.match_info["request_id"], request.query.get("token"), raw, now)
         record = {"received_at": now, "request_id": request.match_info["request_id"], "body": parsed(raw)}
-        self._traffic.flow_answers.append({**record, "answered": response.code})
+        self._traffic.flow_responses.append({**record, "answered": response.code})
         return respond(response)
 
     async def _answer_flow(self, request_id: str, token: str | None, raw: bytes, now: float) -> Response:

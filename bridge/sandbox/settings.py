@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from bridge.sandbox.controls import MOST_QUESTIONS
+from bridge.sandbox.dialects import Dialect, InputsShape
 from bridge.sandbox.rules import rules_from
 from bridge.sandbox.times import Fixed, RunTime
 
 Kind = Literal["crew", "flow"]
-Dialect = Literal["live", "reference", "celery", "old", "status_upper"]
-InputsShape = Literal["list", "object", "detailed"]
 HumanStatus = Literal["not_found", "paused"]
 ResumedStatus = Literal["not_found", "follows", "failed"]
 FlowHitlShape = Literal["flat", "nested"]

@@ -11,7 +11,7 @@ class Traffic:
     def __init__(self) -> None:
         self.resumes: list[Record] = []
         self.stops: list[Record] = []
-        self.flow_answers: list[Record] = []
+        self.flow_responses: list[Record] = []
         self.webhooks: list[Record] = []
 
     def report(self) -> dict[str, list[Record]]:
@@ -19,7 +19,7 @@ class Traffic:
         return {
             "resumes": self.resumes,
             "stops": self.stops,
-            "flow_answers": self.flow_answers,
+            "flow_responses": self.flow_responses,
             "webhooks": self.webhooks,
         }
 

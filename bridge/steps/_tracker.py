@@ -47,9 +47,9 @@ class RunTracker:
         self._being_polled.discard(tracked.run_id)
         self.queue.put(tracked, due)
 
-    def take_due(self, now: float, room: int, chance: Callable[[TrackedRun], float]) -> list[TrackedRun]:
-        """Take at most `room` due runs out of the queue, to be polled now."""
-        taken = self.queue.take_due(now, room, chance)
+    def take_due(self, now: float, limit: int, chance: Callable[[TrackedRun], float]) -> list[TrackedRun]:
+        """Take at most `limit` due runs out of the queue, to be polled now."""
+        taken = self.queue.take_due(now, limit, chance)
         self._being_polled.update(tracked.run_id for tracked in taken)
         return taken
 

@@ -53,12 +53,12 @@ class DeliverEvents:
         self._memory_full = False
         self._pause = TICK
 
-    async def claim(self, room: int) -> Sequence[Delivery]:
+    async def claim(self, limit: int) -> Sequence[Delivery]:
         """Claim due deliveries; none while the sender is not ready, which costs no attempts, or memory is full."""
         self._pause, self._memory_full = TICK, self._bytes_in_progress >= MAX_BYTES_IN_PROGRESS
         if self._memory_full or not self._sender.ready:
             return []
-        claimed = await self._claim(room, self._clock())
+        claimed = await self._claim(limit, self._clock())
         size = sum(len(delivery.event.body) for delivery in claimed)
         self._bytes_in_progress += size
         self._pause = 0.0 if size >= LARGE_CLAIM_BYTES else TICK

@@ -106,9 +106,9 @@ class HandleWebhooks:
         self._notify_deliveries = notify_deliveries
         self._handling: set[str] = set()
 
-    async def claim(self, room: int) -> Sequence[InboxEntry]:
+    async def claim(self, limit: int) -> Sequence[InboxEntry]:
         """Return entries that this process can handle now; they are not claimed, because handling one is idempotent."""
-        entries = await self._inbox.due(room, self._clock(), self._handling)
+        entries = await self._inbox.due(limit, self._clock(), self._handling)
         self._handling.update(entry.entry_id for entry in entries)
         return entries
 

@@ -27,7 +27,7 @@ class Script:
     wait: float = 1e9
     name: str = "script"
     kind: Quarantined = Quarantined.RUN
-    rooms: list[int] = field(default_factory=list)
+    limits: list[int] = field(default_factory=list)
     in_hand: set[str] = field(default_factory=set)
     done: list[str] = field(default_factory=list)
     failures: list[Exception] = field(default_factory=list)
@@ -36,12 +36,12 @@ class Script:
     """Raised by `quarantine`."""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def claim(self, room: int) -> Sequence[str]:
-        self.rooms.append(room)
+    async def claim(self, limit: int) -> Sequence[str]:
+        self.limits.append(limit)
         self.changed.set()
         if self.failures:
             raise self.failures.pop(0)
-        taken, self.waiting = self.waiting[:room], self.waiting[room:]
+        taken, self.waiting = self.waiting[:limit], self.waiting[limit:]
         return taken
 
     async def handle(self, item: str) -> None:
@@ -125,14 +125,14 @@ async def test_items_in_progress_never_exceed_the_capacity_and_free_slots_are_fi
     await step.until(lambda: step.in_hand == {"b", "c"})
     gate.release("b", "c")
     await running.stopped()
-    assert max(step.rooms) <= 2
-    assert 0 not in step.rooms
+    assert max(step.limits) <= 2
+    assert 0 not in step.limits
 
 
 async def test_a_signal_causes_a_claim_at_once():
     step = Script()
     running = start(step)
-    await step.until(lambda: len(step.rooms) == 1)
+    await step.until(lambda: len(step.limits) == 1)
     step.waiting.append("late")
     running.wake.set()
     await step.until(lambda: step.done == ["late"])
@@ -144,9 +144,9 @@ async def test_a_signal_during_a_claim_is_not_lost():
     wake = asyncio.Event()
 
     class SignalledWhileClaiming(Script):
-        async def claim(self, room: int) -> Sequence[str]:
-            found = await super().claim(room)
-            if len(self.rooms) == 1:
+        async def claim(self, limit: int) -> Sequence[str]:
+            found = await super().claim(limit)
+            if len(self.limits) == 1:
                 self.waiting.append("just in time")
                 wake.set()
             return found
@@ -162,7 +162,7 @@ async def test_a_signal_during_a_claim_is_not_lost():
 async def test_without_a_signal_the_next_claim_follows_after_the_pause(wait: float):
     step = Script(wait=wait)
     running = start(step)
-    await step.until(lambda: len(step.rooms) > 3)
+    await step.until(lambda: len(step.limits) > 3)
     await running.stopped()
 
 
@@ -185,7 +185,7 @@ async def test_stopping_before_the_start_claims_nothing():
     worker = Worker[str](step, 2, asyncio.Event(), Faults())
     worker.stop()
     await worker.run()
-    assert step.rooms == []
+    assert step.limits == []
 
 
 async def test_an_unexpected_exception_costs_only_its_item():
@@ -285,11 +285,11 @@ async def test_after_a_bug_in_claim_the_next_claim_is_delayed_despite_signals(mo
     monkeypatch.setattr(worker_module, "delay_after", lambda failures: pauses[failures - 1])
     step = Script(["a"], failures=[ZeroDivisionError("a bug"), ZeroDivisionError("a bug")])
     running = start(step)
-    await step.until(lambda: len(step.rooms) == 1)
+    await step.until(lambda: len(step.limits) == 1)
     for _ in range(5):
         running.wake.set()
         await asyncio.sleep(0)
-    assert len(step.rooms) == 1
+    assert len(step.limits) == 1
     await step.until(lambda: step.done == ["a"])
     await running.stopped()
     assert running.faults.kinds == [Quarantined.TASK] * 2

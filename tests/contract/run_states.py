@@ -5,8 +5,9 @@ from typing import Any
 
 from bridge.adapters.store import SqlStore
 from bridge.core.crew.responses import Failed, InDoubt, Refused, Started
-from bridge.core.runs import state_machine, status, tracking
+from bridge.core.runs import state_machine, tracking
 from bridge.core.runs.model import CrewPolicy, Decision, Run
+from bridge.core.runs.observation import apply_observation, observe
 from tests.fakes import NOW, a_run
 
 POLICY = CrewPolicy(results_exchange=True)
@@ -44,4 +45,4 @@ def ids(runs: list[Run]) -> list[str]:
 
 def end_of(run: Run) -> Decision:
     tracked = replace(tracking.tracked_from_run(run, POLICY, NOW), polls=1)
-    return status.apply(run, status.observe(tracked, Failed("boom"), POLICY, NOW), POLICY)
+    return apply_observation(run, observe(tracked, Failed("boom"), POLICY, NOW), POLICY)

@@ -25,9 +25,9 @@ ORDERS, REPORTS = Envelope("client/orders"), Envelope("client/reports")
 OF_ORDERS = Budgets(senders={"client/orders": Budget(2, DAY)})
 
 
-async def begun(store: SqlStore, limits: Budgets, now: float = NOW, room: int = 9) -> list[str]:
+async def begun(store: SqlStore, limits: Budgets, now: float = NOW, limit: int = 9) -> list[str]:
     """The runs that start now: claimed, with their POSTs about to be sent."""
-    claimed = await store.claim_accepted("research", room, 99, now, limits)
+    claimed = await store.claim_accepted("research", limit, 99, now, limits)
     for run in claimed:
         await store.apply(state_machine.begin(run, now))
     return ids(claimed)
@@ -61,9 +61,9 @@ async def test_ended_runs_count_and_runs_that_never_started_do_not(store: SqlSto
     for number in range(1, 7):
         await accepted(store, number)
     for number, response in ((1, Started("k-1")), (2, Refused("no")), (3, NotStarted("429", 2 * DAY))):
-        assert await begun(store, OF_CREW, room=1) == [run_id(number)]
+        assert await begun(store, OF_CREW, limit=1) == [run_id(number)]
         await respond(store, number, response)
-    assert await begun(store, OF_CREW, room=1) == [run_id(4)]
+    assert await begun(store, OF_CREW, limit=1) == [run_id(4)]
     await respond(store, 4, InDoubt("reset"))
     assert await begun(store, OF_CREW) == []  # the execution may have started and may have to be paid for
 
@@ -98,8 +98,8 @@ async def test_a_budget_applies_to_concurrent_processes(adapter: Adapter, store:
 async def test_the_waiting_time_of_a_run_is_computed(store: SqlStore):
     first, second = await accepted(store, 1), await accepted(store, 2)
     assert await store.seconds_until_budget(second, OF_CREW, NOW) == 0.0
-    await begun(store, OF_CREW, NOW, room=1)
-    await begun(store, OF_CREW, NOW + 60, room=1)
+    await begun(store, OF_CREW, NOW, limit=1)
+    await begun(store, OF_CREW, NOW + 60, limit=1)
     third = await accepted(store, 3)
     assert await store.seconds_until_budget(third, OF_CREW, NOW + 100) == DAY - 100
     fourth = await accepted(store, 4)
@@ -123,7 +123,7 @@ async def test_the_backlog_of_one_sender_does_not_delay_others(store: SqlStore):
     for number in range(1, 9):
         await accepted(store, number, envelope=ORDERS)
     await accepted(store, 9, envelope=REPORTS)
-    assert await begun(store, OF_ORDERS, room=4) == [run_id(1), run_id(2), run_id(9)]
+    assert await begun(store, OF_ORDERS, limit=4) == [run_id(1), run_id(2), run_id(9)]
 
 
 @pytest.mark.parametrize("started", [0, 1, 2])

@@ -30,9 +30,9 @@ def to(host: str, number: int, due_at: float = NOW) -> Delivery:
 
 
 async def claim(
-    store: SqlStore, room: int = 99, now: float = NOW, limits: ConcurrencyLimits = LIMITS
+    store: SqlStore, limit: int = 99, now: float = NOW, limits: ConcurrencyLimits = LIMITS
 ) -> list[Delivery]:
-    return await store.claim_callbacks(room, limits, now)
+    return await store.claim_callbacks(limit, limits, now)
 
 
 async def record(store: SqlStore, delivery: Delivery, result: SendResult, now: float = NOW) -> Delivery:
@@ -91,16 +91,16 @@ class TestConcurrencyLimits:
 
     async def test_the_longest_due_comes_first(self, store: SqlStore):
         await store.add_deliveries([to(f"h{number}.example", number, due_at=NOW - number) for number in range(6)])
-        assert hosts(await claim(store, room=3)) == ["h5", "h4", "h3"]
+        assert hosts(await claim(store, limit=3)) == ["h5", "h4", "h3"]
 
     async def test_unproven_receivers_share_half_of_the_slots(self, store: SqlStore):
         await prove(store, "live.example")
         await store.add_deliveries([to(f"dead{number}.example", number, due_at=NOW - 60) for number in range(50)])
         await store.add_deliveries([to("live.example", 100)])
-        first = await claim(store, room=12)
+        first = await claim(store, limit=12)
         assert len(first) == 7
         assert "live" in hosts(first)
-        assert await claim(store, room=5) == []
+        assert await claim(store, limit=5) == []
 
     async def test_only_due_deliveries_are_claimed_and_none_twice(self, store: SqlStore):
         await store.add_deliveries(

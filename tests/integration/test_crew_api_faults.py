@@ -113,8 +113,8 @@ class Bench:
         found = [await self.store.load(run.run_id) for run in runs]
         return Counter(run.state for run in found if run is not None)
 
-    async def round(self, step: Kickoff | Poll, room: int) -> None:
-        items = list(await step.claim(room))
+    async def round(self, step: Kickoff | Poll, limit: int) -> None:
+        items = list(await step.claim(limit))
         handle: Callable[[Any], Awaitable[None]] = step.handle
         for start in range(0, len(items), AT_ONCE):
             await asyncio.gather(*map(handle, items[start : start + AT_ONCE]))

@@ -160,7 +160,7 @@ MUTANTS = (
     ),
     Mutant(
         "the clock alone ends a run",
-        "bridge/core/runs/status.py",
+        "bridge/core/runs/observation.py",
         "return passed and not isinstance(response, responses.NoResponse | responses.CrewUnavailable)",
         "return passed",
         pytest("tests/unit/runs/test_state_machine.py"),
@@ -176,7 +176,7 @@ MUTANTS = (
         "slots are not counted",
         "bridge/adapters/store/queries/claims.py",
         "    if free <= 0:",
-        "    free = request.room\n    if free <= 0:",
+        "    free = request.limit\n    if free <= 0:",
         SIMULATION,
     ),
     Mutant(

@@ -16,15 +16,16 @@ from bridge.core.crew import responses
 from bridge.core.delivery.model import Channel, Delivery, DeliveryState
 from bridge.core.delivery.outcome import Confirmed, Retryable, Undeliverable, outcome_of_attempt
 from bridge.core.errors import PostInProgress, RequestRefused
-from bridge.core.runs import state_machine, status, tracking
+from bridge.core.runs import state_machine, tracking
 from bridge.core.runs.commands import Abandon, Cancel, Retry, apply_command
 from bridge.core.runs.model import FINAL_STATES, TRACKED_STATES, CrewPolicy, Decision, DoubtPolicy, Run, State
+from bridge.core.runs.observation import apply_observation, observe
 from tests.fakes import NOW, a_delivery, a_run
 
 EXAMPLES = settings(max_examples=120, stateful_step_count=40)
 FINAL_EVENTS = {f"run.{state}" for state in FINAL_STATES}
 
-kickoff_answers = st.sampled_from(
+kickoff_responses = st.sampled_from(
     [
         responses.Started("k-1"),
         responses.Refused("HTTP 422"),
@@ -33,7 +34,7 @@ kickoff_answers = st.sampled_from(
         responses.InDoubt("HTTP 502"),
     ]
 )
-status_answers = st.sampled_from(
+status_responses = st.sampled_from(
     [
         responses.Pending(),
         responses.Running(),
@@ -94,7 +95,7 @@ class RunMachine(RuleBasedStateMachine):
         self.runs_in_progress = self.run
 
     @precondition(lambda self: self.runs_in_progress is not None)
-    @rule(response=kickoff_answers)
+    @rule(response=kickoff_responses)
     def post_is_answered(self, response: responses.KickoffResponse) -> None:
         starting, self.runs_in_progress = self.runs_in_progress, None
         assert starting is not None
@@ -131,16 +132,16 @@ class RunMachine(RuleBasedStateMachine):
             self.proven += self.run.state is State.ACCEPTED
 
     @precondition(lambda self: self.run.state in TRACKED_STATES)
-    @rule(response=status_answers, old=st.booleans())
+    @rule(response=status_responses, old=st.booleans())
     def poll(self, response: responses.StatusResponse, old: bool) -> None:
         tracked = tracking.sync_with_run(
             self.tracked or tracking.tracked_from_run(self.run, self.policy, self.now), self.run
         )
-        observation = status.observe(tracked, response, self.policy, self.now)
+        observation = observe(tracked, response, self.policy, self.now)
         self.tracked = seen = observation.tracked
         if not observation.changes:
             return
-        decision = status.apply(self.run, observation, self.policy)
+        decision = apply_observation(self.run, observation, self.policy)
         if decision.run.state is State.TIMED_OUT:
             assert seen.deadline_at is not None, "I15"
             assert self.now >= seen.deadline_at, "I15"

@@ -38,26 +38,26 @@ class LocalHandoff:
         """Add deliveries that this process has written and owns."""
         self._waiting |= {delivery.delivery_id: delivery for delivery in written}
 
-    def take(self, channels: Collection[Channel], room: int, now: float) -> list[Delivery]:
-        """Take at most `room` due deliveries, in the order written."""
+    def take(self, channels: Collection[Channel], limit: int, now: float) -> list[Delivery]:
+        """Take at most `limit` due deliveries, in the order written."""
         self._requested_at |= dict.fromkeys(channels, now)
         waiting = self._waiting.values()
         due = (item for item in waiting if item.destination.channel in channels and item.due_at <= now)
-        taken = list(islice(due, room))
+        taken = list(islice(due, limit))
         for delivery in taken:
             del self._waiting[delivery.delivery_id]
         return taken
 
-    def slots_for_store(self, room: int, now: float) -> int:
-        """Return how many of `room` slots to reserve for the store: half, and a single one every other time."""
+    def slots_for_store(self, limit: int, now: float) -> int:
+        """Return how many of `limit` slots to reserve for the store: half, and a single one every other time."""
         if 0 <= now - self._store_claimed_at < ASK_STORE_INTERVAL and not self._more_in_store:
             return 0
         self._odd_slot_for_store = not self._odd_slot_for_store
-        return (room + self._odd_slot_for_store) // 2
+        return (limit + self._odd_slot_for_store) // 2
 
-    def claimed_from_store(self, number: int, room: int, now: float) -> None:
-        """Record that a claim of at most `room` deliveries returned `number`."""
-        self._more_in_store = number == room
+    def claimed_from_store(self, number: int, limit: int, now: float) -> None:
+        """Record that a claim of at most `limit` deliveries returned `number`."""
+        self._more_in_store = number == limit
         self._store_claimed_at = now
 
     def take_unclaimed(self, now: float) -> list[Delivery]:

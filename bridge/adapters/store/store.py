@@ -101,14 +101,16 @@ class SqlStore:
     async def claim_accepted(
         self,
         crew: str,
-        room: int,
+        limit: int,
         max_running: int,
         now: float,
         limits: Budgets = UNLIMITED,
         max_bytes: float = math.inf,
     ) -> list[Run]:
         """Claim due accepted runs of a crew, by priority and age, within slots, budgets, and memory."""
-        request = claims.ClaimAccepted(self._process, crew, room, max_running, now, limits, max_bytes, self._free_slots)
+        request = claims.ClaimAccepted(
+            self._process, crew, limit, max_running, now, limits, max_bytes, self._free_slots
+        )
         return await self._claimer.claim(claims.claim_runs, request)
 
     async def seconds_until_budget(self, run: Run, limits: Budgets, now: float) -> float:
@@ -116,11 +118,11 @@ class SqlStore:
         return await self._read(lambda connection: budgets.seconds_until_budget(connection, run, limits, now))
 
     async def claim(
-        self, states: Collection[State], room: int, now: float | None = None, crews: Collection[str] | None = None
+        self, states: Collection[State], limit: int, now: float | None = None, crews: Collection[str] | None = None
     ) -> list[Run]:
         """Claim unowned runs: those due by `now`, or without it those with no due time, without inputs and meta."""
         return await self._claimer.claim(
-            claims.claim_runs, claims.ClaimInStates(self._process, frozenset(states), room, now, crews)
+            claims.claim_runs, claims.ClaimInStates(self._process, frozenset(states), limit, now, crews)
         )
 
     async def apply(self, decision: Decision, *, retry: bool = True) -> Run:
@@ -186,26 +188,26 @@ class SqlStore:
         """Return a page of runs, newest first, without inputs and large results."""
         return await self._read_for_api(partial(run_lists.runs_page, filter_=filter_, report=self._report))
 
-    async def claim_deliveries(self, channels: Sequence[Channel], room: int, now: float) -> list[Delivery]:
+    async def claim_deliveries(self, channels: Sequence[Channel], limit: int, now: float) -> list[Delivery]:
         """Claim due deliveries of these channels: those handed off, then the longest due in the store."""
-        for_store = self._handoff.slots_for_store(room, now)
-        own = self._handoff.take(channels, room - for_store, now)
+        for_store = self._handoff.slots_for_store(limit, now)
+        own = self._handoff.take(channels, limit - for_store, now)
         if own and not for_store:
             return own
-        request = claims.ClaimDeliveries(self._process, tuple(channels), room - len(own), now)
+        request = claims.ClaimDeliveries(self._process, tuple(channels), limit - len(own), now)
         try:
             claimed = await self._claimer.claim(claims.claim_deliveries, request)
         except StoreUnavailable:
             if own:
                 return own  # no other process would send them
             raise
-        self._handoff.claimed_from_store(len(claimed), request.room, now)
-        return own + claimed + self._handoff.take(channels, request.room - len(claimed), now)
+        self._handoff.claimed_from_store(len(claimed), request.limit, now)
+        return own + claimed + self._handoff.take(channels, request.limit - len(claimed), now)
 
-    async def claim_callbacks(self, room: int, limits: ConcurrencyLimits, now: float) -> list[Delivery]:
+    async def claim_callbacks(self, limit: int, limits: ConcurrencyLimits, now: float) -> list[Delivery]:
         """Claim due callbacks, the longest due first, within the concurrency limits of their receivers."""
         return await self._claimer.claim(
-            callbacks.claim_callbacks, claims.ClaimCallbacks(self._process, room, limits, now)
+            callbacks.claim_callbacks, claims.ClaimCallbacks(self._process, limit, limits, now)
         )
 
     async def record_outcome(self, outcome: DeliveryOutcome) -> None:

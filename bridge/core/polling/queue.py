@@ -105,18 +105,18 @@ class PollQueue:
         self._overdue.extendleft(reversed(due_entries))
         return len(self._overdue)
 
-    def take_due(self, now: float, room: int, chance: Callable[[TrackedRun], float] | None = None) -> list[TrackedRun]:
-        """Remove and return at most `room` due runs, the longest overdue first.
+    def take_due(self, now: float, limit: int, chance: Callable[[TrackedRun], float] | None = None) -> list[TrackedRun]:
+        """Remove and return at most `limit` due runs, the longest overdue first.
 
         If more are due: first the expedited ones, then by `chance`, the probability that a poll finds an end, and
         regularly the one that is overdue longest.
         """
-        if self.due(now) <= room or chance is None:
-            return self._taken(self._next(room))
-        candidates = self._next(CANDIDATES_PER_POLL * room)
-        longest = self._longest_overdue(candidates, room)
+        if self.due(now) <= limit or chance is None:
+            return self._taken(self._next(limit))
+        candidates = self._next(CANDIDATES_PER_POLL * limit)
+        longest = self._longest_overdue(candidates, limit)
         best = heapq.nlargest(
-            room,
+            limit,
             candidates,
             key=lambda entry: math.inf if entry[0] == _EXPEDITED or entry is longest else chance(entry[2]),
         )
@@ -124,9 +124,9 @@ class PollQueue:
         self._overdue.extend(entry for entry in candidates if entry[1] not in chosen)
         return self._taken(best)
 
-    def _longest_overdue(self, candidates: Iterable[_Entry], room: int) -> _Entry | None:
+    def _longest_overdue(self, candidates: Iterable[_Entry], limit: int) -> _Entry | None:
         """Return the longest overdue candidate on every eighth poll, otherwise None."""
-        self._polls_since_longest_overdue += room
+        self._polls_since_longest_overdue += limit
         if self._polls_since_longest_overdue < CANDIDATES_PER_POLL:
             return None
         self._polls_since_longest_overdue %= CANDIDATES_PER_POLL

@@ -1,4 +1,4 @@
-"""What a poll can reveal about a tracked run: the values between `status.observe` and `status.apply`."""
+"""What a poll can reveal about a tracked run: the values between `observe` and `apply_observation`."""
 
 from dataclasses import dataclass
 from typing import Any

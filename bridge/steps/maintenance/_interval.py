@@ -13,10 +13,10 @@ class Interval:
         self._clock = clock
         self._due = 0.0
 
-    def claim(self, room: int) -> Sequence[float]:
+    def claim(self, limit: int) -> Sequence[float]:
         """Return the time of one round if it is due."""
         now = self._clock()
-        if not room or now < self._due:
+        if not limit or now < self._due:
             return []
         self._due = now + self._every
         return [now]

@@ -25,10 +25,10 @@ class ProbeCrew:
         self._notify_kickoff = notify_kickoff
         self._notify_poll = notify_poll
 
-    async def claim(self, room: int) -> Sequence[Crew]:
+    async def claim(self, limit: int) -> Sequence[Crew]:
         """Return the crew if it is paused and a probe is due."""
         breaker = self._crew.breaker
-        return [self._crew] if room and breaker.is_open and self._clock() >= breaker.probe_at else []
+        return [self._crew] if limit and breaker.is_open and self._clock() >= breaker.probe_at else []
 
     async def handle(self, crew: Crew) -> None:
         """Probe; on success, resume polls, extend deadlines by the length of the pause, and try one kickoff."""

@@ -37,9 +37,9 @@ class Housekeeping:
         self._alive_since = 0.0
         self._unserved: frozenset[str] = frozenset()
 
-    async def claim(self, room: int) -> Sequence[float]:
+    async def claim(self, limit: int) -> Sequence[float]:
         """Return the time of one round if it is due."""
-        return self._rounds.claim(room)
+        return self._rounds.claim(limit)
 
     async def handle(self, now: float) -> None:
         """Do one round."""

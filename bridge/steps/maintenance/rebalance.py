@@ -28,9 +28,9 @@ class Rebalance:
         self._notify_recover = notify_recover
         self._rounds = Interval(INTERVAL, clock)
 
-    async def claim(self, room: int) -> Sequence[float]:
+    async def claim(self, limit: int) -> Sequence[float]:
         """Return the time of one round if it is due."""
-        return self._rounds.claim(room)
+        return self._rounds.claim(limit)
 
     async def handle(self, _: float) -> None:
         """Read the membership and release the excess."""

@@ -27,9 +27,9 @@ class SyncRunTimes:
         self._read_until: dict[str, float] = {}
         self._rounds = Interval(INTERVAL, clock)
 
-    async def claim(self, room: int) -> Sequence[float]:
+    async def claim(self, limit: int) -> Sequence[float]:
         """Return the time of one round if it is due."""
-        return self._rounds.claim(room)
+        return self._rounds.claim(limit)
 
     async def handle(self, now: float) -> None:
         """Synchronize all crews."""

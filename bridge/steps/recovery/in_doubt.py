@@ -29,9 +29,9 @@ class ResolveInDoubt:
         self._clock = clock
         self._notify_deliveries = notify_deliveries
 
-    async def claim(self, room: int) -> Sequence[Run]:
+    async def claim(self, limit: int) -> Sequence[Run]:
         """Claim runs in doubt whose `in_doubt_after` has passed."""
-        return await self._store.claim({State.IN_DOUBT}, room, self._clock(), self._crews)
+        return await self._store.claim({State.IN_DOUBT}, limit, self._clock(), self._crews)
 
     async def handle(self, run: Run) -> None:
         """Decide and write."""

@@ -31,9 +31,9 @@ class PollLateResults:
         self._clock = clock
         self._notify_deliveries = notify_deliveries
 
-    async def claim(self, room: int) -> Sequence[Run]:
+    async def claim(self, limit: int) -> Sequence[Run]:
         """Claim ended runs of the crew whose execution is due to be polled."""
-        return await self._store.claim(late_results.MAY_STILL_END, room, self._clock(), {self._crew.name})
+        return await self._store.claim(late_results.MAY_STILL_END, limit, self._clock(), {self._crew.name})
 
     async def handle(self, run: Run) -> None:
         """Poll once; before the first poll of a cancelled run, ask the API to stop its execution."""

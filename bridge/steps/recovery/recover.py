@@ -34,30 +34,30 @@ class Recover:
         self._clock = clock
         self._notify_poll = notify_poll
 
-    async def claim(self, room: int) -> Sequence[Run]:
+    async def claim(self, limit: int) -> Sequence[Run]:
         """Claim ownerless runs of the configured crews, tracking no more than this process's fair share of each crew.
 
         Crews that no other process serves have no such limit, because only this process can track their runs.
         """
         shared = [crew for crew in self._crews.values() if crew.share.processes > 1]
         unshared = self._crews.keys() - {crew.name for crew in shared}
-        claimed = list(await self._claim(unshared, room, room)) if unshared else []
+        claimed = list(await self._claim(unshared, limit, limit)) if unshared else []
         for crew in shared:
-            left = room - len(claimed)
-            room_to_track = crew.share.capacity(left, len(crew.tracker.queue))
+            left = limit - len(claimed)
+            tracking_limit = crew.share.capacity(left, len(crew.tracker.queue))
             try:
-                claimed += await self._claim({crew.name}, room_to_track, left) if left else ()
+                claimed += await self._claim({crew.name}, tracking_limit, left) if left else ()
             except StoreUnavailable:
                 if not claimed:
                     raise
                 break  # keep what has been claimed
         return claimed
 
-    async def _claim(self, crews: Collection[str], room_to_track: int, room: int) -> Sequence[Run]:
-        states = {State.STARTING, State.RUNNING, State.WAITING_FOR_HUMAN} if room_to_track else {State.STARTING}
-        claimed = await self._store.claim(states, room_to_track or room, None, crews)
-        if not claimed and room_to_track:  # only then: if the second claim fails, no claimed run is lost
-            claimed = await self._store.claim({State.RUNNING}, room_to_track, self._clock(), crews)
+    async def _claim(self, crews: Collection[str], tracking_limit: int, limit: int) -> Sequence[Run]:
+        states = {State.STARTING, State.RUNNING, State.WAITING_FOR_HUMAN} if tracking_limit else {State.STARTING}
+        claimed = await self._store.claim(states, tracking_limit or limit, None, crews)
+        if not claimed and tracking_limit:  # only then: if the second claim fails, no claimed run is lost
+            claimed = await self._store.claim({State.RUNNING}, tracking_limit, self._clock(), crews)
         return claimed
 
     async def handle(self, run: Run) -> None:

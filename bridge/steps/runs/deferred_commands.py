@@ -66,12 +66,12 @@ class ApplyDeferredCommands:
         self._clock = clock
         self._retry_at: dict[str, float] = {}
 
-    async def claim(self, room: int) -> Sequence[tuple[str, str]]:
+    async def claim(self, limit: int) -> Sequence[tuple[str, str]]:
         """Return the commands that can be applied now; they have no owner, because applying one is idempotent."""
         now = self._clock()
         self._retry_at = {run_id: at for run_id, at in self._retry_at.items() if at > now}
-        applicable = await self._deferred.applicable(room + len(self._retry_at))
-        return [item for item in applicable if item[0] not in self._retry_at][:room]
+        applicable = await self._deferred.applicable(limit + len(self._retry_at))
+        return [item for item in applicable if item[0] not in self._retry_at][:limit]
 
     async def handle(self, item: tuple[str, str]) -> None:
         """Cancel the run; if it has ended already, drop the command."""

@@ -35,9 +35,9 @@ class SubmitHumanInput:
         self._clock = clock
         self._notify_deliveries = notify_deliveries
 
-    async def claim(self, room: int) -> Sequence[Run]:
+    async def claim(self, limit: int) -> Sequence[Run]:
         """Claim runs of the crew whose question has an answer to submit."""
-        return await self._store.claim({State.WAITING_FOR_HUMAN}, room, self._clock(), {self._crew.name})
+        return await self._store.claim({State.WAITING_FOR_HUMAN}, limit, self._clock(), {self._crew.name})
 
     async def handle(self, run: Run) -> None:
         """Mark, POST, and store the outcome. The mark is durable before the first byte of the POST."""

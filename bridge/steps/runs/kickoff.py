@@ -53,13 +53,15 @@ class Kickoff:
         self._max_bytes = max_bytes
         self._bytes_in_progress = 0
 
-    async def claim(self, room: int) -> Sequence[Run]:
+    async def claim(self, limit: int) -> Sequence[Run]:
         """Claim accepted runs within the crew's free slots, the budgets, and memory."""
-        room, left = self._crew.breaker.capacity(room), self._max_bytes - self._bytes_in_progress
-        if not room or left <= 0:
+        limit, left = self._crew.breaker.capacity(limit), self._max_bytes - self._bytes_in_progress
+        if not limit or left <= 0:
             return []
         crew = self._crew
-        claimed = await self._store.claim_accepted(crew.name, room, crew.max_running, self._clock(), crew.budgets, left)
+        claimed = await self._store.claim_accepted(
+            crew.name, limit, crew.max_running, self._clock(), crew.budgets, left
+        )
         self._crew.breaker.begin_trial(len(claimed))
         self._bytes_in_progress += sum(map(kickoff_memory.estimate_bytes, claimed))
         return claimed

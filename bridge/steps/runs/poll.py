@@ -17,10 +17,10 @@ from bridge.core.crew.responses import (
 )
 from bridge.core.errors import Stale, StoreUnavailable
 from bridge.core.human_input import rules
-from bridge.core.runs import status, tracking
+from bridge.core.runs import tracking
 from bridge.core.runs.model import TRACKED_STATES, Run, State, TrackedRun
+from bridge.core.runs.observation import Observation, apply_observation, observe
 from bridge.core.runs.quarantine import Quarantined
-from bridge.core.runs.status import Observation
 from bridge.ports.lifecycle import Clock, Notify
 from bridge.ports.runs import RunStore
 from bridge.steps._conflicts import quarantine_run
@@ -55,12 +55,12 @@ class Poll:
         self._notify_deliveries = notify_deliveries
         self._notify_recover = notify_recover
 
-    async def claim(self, room: int) -> Sequence[TrackedRun]:
+    async def claim(self, limit: int) -> Sequence[TrackedRun]:
         """Take due runs, within the permits available now; those most likely to have ended first."""
         crew, now = self._crew, self._clock()
         if crew.breaker.is_open:
             return []
-        permits = crew.rate_limiter.acquire_for_polls(now, min(room, crew.tracker.queue.due(now)))
+        permits = crew.rate_limiter.acquire_for_polls(now, min(limit, crew.tracker.queue.due(now)))
         return crew.tracker.take_due(now, permits, partial(crew.planner.chance_ended, now=now))
 
     async def handle(self, tracked: TrackedRun) -> None:
@@ -120,7 +120,7 @@ class Poll:
         response = await self._request_status(tracked, polled_at)
         self._crew.pause_if_unavailable(response, polled_at)
         completion_signalled = self._crew.tracker.completion_signalled(tracked.run_id)
-        observation = status.observe(tracked, response, self._crew.policy, polled_at)
+        observation = observe(tracked, response, self._crew.policy, polled_at)
         still_tracked = await self._store_changes(observation) if observation.changes else observation.tracked
         self._learn_run_times(tracked, response, polled_at, completion_signalled=completion_signalled)
         if still_tracked is not None:
@@ -150,7 +150,7 @@ class Poll:
         return await self._apply(run, observation)
 
     async def _apply(self, run: Run, observation: Observation) -> TrackedRun | None:
-        decision = status.apply(run, observation, self._crew.policy)
+        decision = apply_observation(run, observation, self._crew.policy)
         written = await self._store.apply(decision)
         if written.final and isinstance(response := observation.response, Succeeded) and response.dropped:
             dropped = ", ".join(response.dropped)

@@ -204,9 +204,9 @@ class Bench:
         self.store = spy = Spy(self.store)
         return spy
 
-    async def round(self, step: Any, room: int = 99) -> Sequence[Any]:
+    async def round(self, step: Any, limit: int = 99) -> Sequence[Any]:
         """Claim once and handle the items one by one."""
-        items: Sequence[Any] = await step.claim(room)
+        items: Sequence[Any] = await step.claim(limit)
         for item in items:
             await step.handle(item)
         return items
@@ -228,7 +228,7 @@ class Bench:
 
     async def ended(self) -> Run:
         """A run whose final event waits for two destinations."""
-        self.api.kickoff_answers = [Refused("no")]
+        self.api.kickoff_responses = [Refused("no")]
         return await self.started()
 
     async def now(self, run: Run) -> Run:

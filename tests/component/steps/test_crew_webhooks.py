@@ -37,7 +37,7 @@ async def test_every_kickoff_registers_webhooks_of_its_own(bench: Bench):
 
 async def test_a_crew_webhook_causes_a_poll(bench: Bench):
     run = await bench.started()
-    bench.api.status_answers = [Succeeded("All about peat.")]
+    bench.api.status_responses = [Succeeded("All about peat.")]
     assert await bench.round(bench.poll) == []
     assert await send(bench, run, Kind.CREW, CREW_DONE)
     await bench.round(bench.poll)
@@ -46,7 +46,7 @@ async def test_a_crew_webhook_causes_a_poll(bench: Bench):
 
 async def test_the_status_takes_precedence_over_a_webhook(bench: Bench):
     run = await bench.started()
-    bench.api.status_answers = [Running(), Succeeded("The truth.")]
+    bench.api.status_responses = [Running(), Succeeded("The truth.")]
     await send(bench, run, Kind.CREW, {"kickoff_id": "execution-1", "result": "Forged."})
     await bench.round(bench.poll)
     assert (await bench.now(run)).state is State.RUNNING
@@ -58,7 +58,7 @@ async def test_the_status_takes_precedence_over_a_webhook(bench: Bench):
 async def test_without_a_status_no_webhook_ends_a_run(bench: Bench):
     """Any holder of the URL could end a run with a forged result at the first timeout of a poll."""
     run = await bench.started()
-    bench.api.status_answers = [NoResponse("HTTP 502"), NoResponse("timeout"), Succeeded("The truth.")]
+    bench.api.status_responses = [NoResponse("HTTP 502"), NoResponse("timeout"), Succeeded("The truth.")]
     await send(bench, run, Kind.CREW, {"kickoff_id": "execution-1", "result": "Forged."})
     for _ in range(3):
         await bench.round(bench.poll)
@@ -69,7 +69,7 @@ async def test_without_a_status_no_webhook_ends_a_run(bench: Bench):
 
 async def test_where_the_status_is_not_found_the_crew_webhook_is_accepted(bench: Bench):
     run = await bench.started()
-    bench.api.standing_status = NotFound()
+    bench.api.default_status = NotFound()
     await send(bench, run, Kind.CREW, CREW_DONE)
     await bench.rounds(bench.poll, 120)
     ended = await bench.now(run)
@@ -78,7 +78,7 @@ async def test_where_the_status_is_not_found_the_crew_webhook_is_accepted(bench:
 
 async def test_repeated_and_late_webhooks_change_nothing(bench: Bench):
     run = await bench.started()
-    bench.api.status_answers = [Succeeded("Once.")]
+    bench.api.status_responses = [Succeeded("Once.")]
     for _ in range(3):
         await send(bench, run, Kind.CREW, CREW_DONE)
     await bench.round(bench.poll)
@@ -99,11 +99,11 @@ async def test_a_webhook_during_a_poll_causes_another_poll(bench: Bench):
 
 @pytest.mark.parametrize("kind", [Kind.TASK, Kind.CREW, Kind.HUMAN])
 async def test_a_webhook_gives_a_run_in_doubt_its_execution(bench: Bench, kind: Kind):
-    bench.api.kickoff_answers = [InDoubt("reset")]
+    bench.api.kickoff_responses = [InDoubt("reset")]
     run = await bench.started()
     await send(bench, run, kind, {"kickoff_id": "execution-9", "name": "collect"})
     await bench.round(bench.recover)
-    bench.api.status_answers = [Succeeded("Found.")]
+    bench.api.status_responses = [Succeeded("Found.")]
     bench.clock.forward(6)
     await bench.round(bench.poll)
     ended = await bench.now(run)
@@ -113,7 +113,7 @@ async def test_a_webhook_gives_a_run_in_doubt_its_execution(bench: Bench, kind: 
 
 async def test_a_webhook_with_the_execution_of_another_run_is_ignored(bench: Bench):
     await bench.started()
-    bench.api.kickoff_answers = [InDoubt("reset")]
+    bench.api.kickoff_responses = [InDoubt("reset")]
     second = await bench.started(inputs={"topic": "another"})
     assert await send(bench, second, Kind.TASK, {"kickoff_id": "execution-1"})
     assert (await bench.now(second)).state is State.IN_DOUBT
@@ -126,7 +126,7 @@ async def test_a_webhook_before_the_kickoff_response_avoids_the_doubt(bench: Ben
         event = {"type": "crew_kickoff_started", "execution_id": "execution-5", "data": {"emission_sequence": 1}}
         await send(bench, run, Kind.STREAM, {"events": [event]})
 
-    bench.api.kickoff_answers, bench.api.meanwhile = [InDoubt("reset")], webhook_meanwhile
+    bench.api.kickoff_responses, bench.api.meanwhile = [InDoubt("reset")], webhook_meanwhile
     await bench.round(bench.kickoff)
     await bench.round(bench.inbox)
     found = await bench.now(run)
@@ -139,7 +139,7 @@ async def test_with_a_kickoff_response_the_webhook_is_not_needed(bench: Bench):
     async def webhook_meanwhile(_: Any) -> None:
         await send(bench, run, Kind.TASK, {"kickoff_id": "execution-5"})
 
-    bench.api.kickoff_answers, bench.api.meanwhile = [Started("execution-5")], webhook_meanwhile
+    bench.api.kickoff_responses, bench.api.meanwhile = [Started("execution-5")], webhook_meanwhile
     await bench.round(bench.kickoff)
     await bench.round(bench.inbox)
     assert (await bench.now(run)).kickoff_id == "execution-5"
@@ -147,7 +147,7 @@ async def test_with_a_kickoff_response_the_webhook_is_not_needed(bench: Bench):
 
 
 async def test_a_webhook_of_an_earlier_attempt_is_no_evidence_for_this_one(bench: Bench):
-    bench.api.kickoff_answers = [InDoubt("reset")]
+    bench.api.kickoff_responses = [InDoubt("reset")]
     run = await bench.started()
     await send(bench, run, Kind.TASK, {"kickoff_id": "execution-9"}, attempt=2)
     assert (await bench.now(run)).state is State.IN_DOUBT
@@ -189,7 +189,7 @@ async def test_polls_move_to_the_fallback_interval_once_webhooks_are_reliable(be
     await webhook_seen(bench, 40)
     bench.clock.forward(6)
     with capture_logs() as logs:
-        await bench.round(bench.poll, room=16)
+        await bench.round(bench.poll, limit=16)
     assert [line["event"] for line in logs] == ["webhook_reliability_gained"]
     await bench.round(bench.poll)
     polls = len(bench.api.polls)
@@ -219,7 +219,7 @@ async def test_runs_without_webhooks_make_a_crew_unreliable_and_are_polled_soon(
     assert bench.crew.webhook_reliability.reliable
     bench.clock.forward(50)
     with capture_logs() as logs:
-        await bench.round(bench.poll, room=1)
+        await bench.round(bench.poll, limit=1)
     assert [line["event"] for line in logs] == ["webhook_reliability_lost"]
     assert len(await bench.round(bench.poll)) == 3
 
@@ -228,7 +228,7 @@ async def test_a_silent_end_makes_a_crew_unreliable(bench: Bench):
     bench.crew.webhook_reliability.webhook_seen, bench.crew.webhook_reliability.completion_signalled = 1.0, 0.85
     run = await bench.started()
     await send(bench, run, Kind.STREAM, {"events": [STARTED_EVENT]})
-    bench.api.status_answers = [Succeeded("done")]
+    bench.api.status_responses = [Succeeded("done")]
     bench.clock.forward(66)
     await bench.round(bench.poll)
     assert not bench.crew.webhook_reliability.reliable
@@ -238,7 +238,7 @@ async def test_after_an_announced_end_that_the_status_does_not_confirm_polls_are
     bench.crew.webhook_reliability.webhook_seen = 1.0
     run = await bench.started()
     await send(bench, run, Kind.CREW, {"kickoff_id": "execution-1", "result": "Early."})
-    bench.api.status_answers = [Running(), Succeeded("On time.")]
+    bench.api.status_responses = [Running(), Succeeded("On time.")]
     await bench.round(bench.poll)
     bench.clock.forward(6)
     await bench.round(bench.poll)
@@ -249,7 +249,7 @@ async def test_no_state_is_kept_for_an_ended_run(bench: Bench):
     first, second = await webhook_seen(bench, 2)
     await send(bench, first, Kind.CREW, CREW_DONE)
     await bench.apply_command(first.run_id, Cancel(), "client/orders")
-    bench.api.status_answers = [Succeeded("done")]
+    bench.api.status_responses = [Succeeded("done")]
     bench.clock.forward(6)
     await bench.round(bench.poll)
     assert await send(bench, second, Kind.CREW, CREW_DONE)
@@ -283,7 +283,7 @@ async def test_a_webhook_handled_after_the_end_leaves_no_state(bench: Bench):
 
     assert await bench.receive.crew_webhook(client_token(run), Kind.CREW, read)
     [entry] = await (step := bench.inbox).claim(9)
-    bench.api.status_answers = [Succeeded("All about peat.")]
+    bench.api.status_responses = [Succeeded("All about peat.")]
     bench.clock.forward(6)
     await bench.round(bench.poll)
     await step.handle(entry)
@@ -302,14 +302,14 @@ async def test_a_result_in_a_webhook_survives_the_process(bench: Bench):
     await bench.store.join(bench.clock())
     await bench.round(bench.recover)
     await bench.round(bench.inbox)
-    bench.api.standing_status = NotFound()
+    bench.api.default_status = NotFound()
     await bench.rounds(bench.poll, 120)
     ended = await bench.now(run)
     assert (ended.state, ended.outcome.result) == (State.SUCCEEDED, "All about peat.")
 
 
 async def test_results_of_runs_that_are_not_tracked_delay_no_other_webhook(bench: Bench):
-    """Its deferral ends in up to an hour, and a claim has limited room."""
+    """Its deferral ends in up to an hour, and a claim has limited limit."""
     deferred = await bench.started()
     await bench.poll.quarantine(tracking.tracked_from_run(deferred, bench.policy, bench.clock()))
     await send(bench, deferred, Kind.CREW, CREW_DONE)
@@ -320,7 +320,7 @@ async def test_results_of_runs_that_are_not_tracked_delay_no_other_webhook(bench
 
     bench.clock.forward(0.5)
     assert await bench.receive.crew_webhook(client_token(run), Kind.CREW, read)
-    await bench.round(bench.inbox, room=1)
+    await bench.round(bench.inbox, limit=1)
     assert bench.crew.tracker.completion_signalled(run.run_id)
     await bench.rounds(bench.recover, 10)
     await bench.rounds(bench.inbox, 10)
@@ -365,7 +365,7 @@ async def test_a_task_webhook_causes_no_poll_if_progress_is_not_requested(bench:
 
 async def test_after_an_announced_end_the_status_is_polled_soon_until_it_confirms_it(bench: Bench):
     run = await bench.started()
-    bench.api.standing_status = Running()
+    bench.api.default_status = Running()
     signalled_at = bench.clock()
     await send(bench, run, Kind.CREW, CREW_DONE)
     polled = []

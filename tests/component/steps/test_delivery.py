@@ -107,7 +107,7 @@ async def test_every_attempt_is_stored_with_its_time_and_duration(bench: Bench):
             return await super().send(delivery)
 
     bench.sender = Slow(responses=[Retryable("HTTP 500", reply=CallbackReply(500, b"no"))])
-    await bench.round(bench.deliver, room=1)
+    await bench.round(bench.deliver, limit=1)
     found = [
         await bench.store.attempts_for_delivery(one.delivery_id)
         for one in await bench.store.deliveries_for_run(run.run_id)

@@ -52,7 +52,7 @@ async def webhook(bench: Bench, run: Run, body: Any, attempt: int = 1, kind: Kin
 
 
 async def in_doubt(bench: Bench) -> Run:
-    bench.api.kickoff_answers = [RESET]
+    bench.api.kickoff_responses = [RESET]
     return await bench.started()
 
 
@@ -70,7 +70,7 @@ async def seconds(bench: Bench, count: int) -> None:
 
 async def test_a_post_that_is_always_in_doubt_is_sent_twice_and_then_held(bench: Bench):
     """Ten paid executions in twenty seconds."""
-    retrying(bench).api.kickoff_answers = [RESET] * 99
+    retrying(bench).api.kickoff_responses = [RESET] * 99
     run = await bench.started()
     await seconds(bench, 30)
     held = await bench.now(run)
@@ -80,14 +80,14 @@ async def test_a_post_that_is_always_in_doubt_is_sent_twice_and_then_held(bench:
 
 
 async def test_refusals_do_not_renew_the_automatic_retry(bench: Bench):
-    retrying(bench).api.kickoff_answers = [RESET, NotStarted("HTTP 503"), NotStarted("HTTP 503"), *[RESET] * 9]
+    retrying(bench).api.kickoff_responses = [RESET, NotStarted("HTTP 503"), NotStarted("HTTP 503"), *[RESET] * 9]
     run = await bench.started()
     await seconds(bench, 60)
     assert (len(bench.api.bodies), (await bench.now(run)).state) == (4, State.IN_DOUBT)
 
 
 async def test_a_manual_retry_neither_uses_nor_renews_the_automatic_one(bench: Bench):
-    retrying(bench).api.kickoff_answers = [RESET] * 99
+    retrying(bench).api.kickoff_responses = [RESET] * 99
     run = await bench.started()
     await bench.apply_command(run.run_id, Retry(), "client/ops")
     await seconds(bench, 30)
@@ -98,7 +98,7 @@ async def test_a_manual_retry_neither_uses_nor_renews_the_automatic_one(bench: B
 
 
 async def test_two_replicas_share_one_automatic_retry(bench: Bench):
-    retrying(bench).api.kickoff_answers = [RESET] * 99
+    retrying(bench).api.kickoff_responses = [RESET] * 99
     other = await another(bench)
     run = await bench.started()
     for _ in range(20):
@@ -119,7 +119,7 @@ async def test_evidence_before_the_repeated_post_avoids_it(bench: Bench):
 
 
 async def test_evidence_of_the_first_post_resolves_a_doubt_about_the_second(bench: Bench):
-    retrying(bench).api.kickoff_answers = [RESET] * 2
+    retrying(bench).api.kickoff_responses = [RESET] * 2
     run = await bench.started()
     await seconds(bench, 5)
     await webhook(bench, run, {"kickoff_id": "k-1"}, attempt=1)
@@ -178,7 +178,7 @@ async def test_late_evidence_for_an_ended_run_stops_its_execution_and_reports_it
         bench.made.clear()
         await bench.abandon()
     await provide_evidence(bench, run)
-    bench.api.standing_status = Succeeded("paid for")
+    bench.api.default_status = Succeeded("paid for")
     await bench.round(bench.late_results)
     ended = await bench.now(run)
     assert (bench.api.stopped, bench.api.polls) == (["k-1"], ["k-1"])
@@ -198,7 +198,7 @@ async def test_the_response_to_a_post_whose_run_was_cancelled_meanwhile_stops_th
         await other.round(other.recover)
         await other.apply_command(run.run_id, Cancel(), "client/ops")
 
-    bench.api.meanwhile, bench.api.kickoff_answers = taken_over, [Started("k-late")]
+    bench.api.meanwhile, bench.api.kickoff_responses = taken_over, [Started("k-late")]
     with capture_logs() as logs:
         await bench.round(bench.kickoff)
     assert "execution_found_late" in [line["event"] for line in logs]
@@ -216,7 +216,7 @@ async def test_a_webhook_names_the_execution_that_a_late_ambiguous_response_does
         await other.store.join(bench.clock())
         await other.round(other.recover)
 
-    bench.api.meanwhile, bench.api.kickoff_answers = taken_over, [RESET]
+    bench.api.meanwhile, bench.api.kickoff_responses = taken_over, [RESET]
     await bench.round(bench.kickoff)
     await other.round(other.inbox)
     found = await bench.now(run)
@@ -236,17 +236,17 @@ async def test_evidence_stored_for_a_dead_process_reaches_a_run_that_was_cancell
 
 async def test_evidence_for_a_refused_run_stops_and_reports_its_execution(bench: Bench):
     """The API refused the kickoff and started an execution nevertheless."""
-    bench.api.kickoff_answers = [Refused("HTTP 400")]
+    bench.api.kickoff_responses = [Refused("HTTP 400")]
     run = await bench.started()
     await webhook(bench, run, {"kickoff_id": "k-1"})
-    bench.api.standing_status = Failed("stopped")
+    bench.api.default_status = Failed("stopped")
     await bench.round(bench.late_results)
     assert (bench.api.stopped, await bench.events(run)) == (["k-1"], ["run.failed", "run.late_result"])
 
 
 async def test_the_execution_of_a_failed_run_is_neither_stopped_nor_polled(bench: Bench):
     run = await bench.started()
-    bench.api.standing_status = Failed("by itself")
+    bench.api.default_status = Failed("by itself")
     bench.clock.forward(6)
     await bench.round(bench.poll)
     assert ((await bench.now(run)).state, await bench.round(bench.late_results)) == (State.FAILED, [])
@@ -269,7 +269,7 @@ async def minutes(bench: Bench, count: int) -> None:
 async def test_an_id_that_the_api_does_not_know_is_not_adopted(bench: Bench):
     """A wrong id turned a successful run into failed/lost permanently."""
     run = await in_doubt(bench)
-    bench.api.status_answers = [NotFound()]
+    bench.api.status_responses = [NotFound()]
     with pytest.raises(RequestRefused) as refused:
         await bench.apply_command(run.run_id, Adopt("wrong"), "client/ops")
     assert (refused.value.code, refused.value.field) == ("unknown_execution", "kickoff_id")
@@ -281,7 +281,7 @@ async def test_an_id_that_the_api_does_not_know_is_not_adopted(bench: Bench):
 @pytest.mark.parametrize("response", [NoResponse("HTTP 500"), CrewUnavailable("HTTP 401"), Unknown("HTML")])
 async def test_while_the_crew_is_unavailable_only_a_forced_id_is_adopted(bench: Bench, response: StatusResponse):
     run = await in_doubt(bench)
-    bench.api.status_answers = [response, response]
+    bench.api.status_responses = [response, response]
     with pytest.raises(CrewUnreachable):
         await bench.apply_command(run.run_id, Adopt("k-1"), "client/ops")
     assert (await bench.now(run)).state is State.IN_DOUBT
@@ -302,13 +302,13 @@ async def test_a_hanging_crew_does_not_delay_the_operator(bench: Bench, monkeypa
 
 async def test_a_wrong_forced_id_can_be_corrected_while_it_is_polled(bench: Bench):
     run = await in_doubt(bench)
-    bench.api.standing_status = NotFound()
+    bench.api.default_status = NotFound()
     await bench.apply_command(run.run_id, Adopt("wrong", force=True), "client/ops")
     bench.clock.forward(6)
     await bench.round(bench.recover)
     bench.clock.forward(6)
     await bench.round(bench.poll)
-    bench.api.standing_status = Succeeded("paid for")
+    bench.api.default_status = Succeeded("paid for")
     corrected = await bench.apply_command(run.run_id, Adopt("right"), "client/ops")
     assert (corrected.kickoff_id, corrected.unverified, corrected.owner) == ("right", False, None)
     await minutes(bench, 1)
@@ -318,7 +318,7 @@ async def test_a_wrong_forced_id_can_be_corrected_while_it_is_polled(bench: Benc
 
 async def test_a_wrong_forced_id_never_makes_the_run_lost(bench: Bench):
     run = await in_doubt(bench)
-    bench.api.standing_status = NotFound()
+    bench.api.default_status = NotFound()
     await bench.apply_command(run.run_id, Adopt("wrong", force=True), "client/ops")
     with capture_logs() as logs:
         await minutes(bench, 20)
@@ -326,7 +326,7 @@ async def test_a_wrong_forced_id_never_makes_the_run_lost(bench: Bench):
     assert (held.state, held.kickoff_id, held.due_at) == (State.IN_DOUBT, None, None)
     assert [line["kickoff_id"] for line in logs if line["event"] == "adopted_execution_unknown"] == ["wrong"]
     assert await bench.events(run) == ["run.in_doubt"]
-    bench.api.standing_status = Succeeded("paid for")
+    bench.api.default_status = Succeeded("paid for")
     await bench.apply_command(run.run_id, Adopt("right"), "client/ops")
     await minutes(bench, 1)
     assert (await bench.now(run)).state is State.SUCCEEDED
@@ -335,20 +335,20 @@ async def test_a_wrong_forced_id_never_makes_the_run_lost(bench: Bench):
 async def test_a_poll_of_a_wrong_id_in_flight_does_not_decide_about_the_right_one(bench: Bench):
     run = await in_doubt(bench)
     other = await another(bench)
-    bench.api.status_answers = [NotFound()]
+    bench.api.status_responses = [NotFound()]
     await bench.apply_command(run.run_id, Adopt("wrong", force=True), "client/ops")
     await bench.round(bench.recover)
     bench.clock.forward(6)
     [tracked] = await bench.poll.claim(1)
     await other.apply_command(run.run_id, Adopt("right"), "client/ops")
-    bench.api.status_answers = [Failed("of another run")]
+    bench.api.status_responses = [Failed("of another run")]
     await bench.poll.handle(tracked)
     assert ((await bench.now(run)).state, run.run_id in bench.crew.tracker) == (State.RUNNING, False)
 
 
 async def test_an_id_that_was_seen_running_stays(bench: Bench):
     run = await in_doubt(bench)
-    bench.api.status_answers = [NotFound(), Pending()]
+    bench.api.status_responses = [NotFound(), Pending()]
     await bench.apply_command(run.run_id, Adopt("k-1", force=True), "client/ops")
     await bench.round(bench.recover)
     bench.clock.forward(6)
@@ -367,8 +367,8 @@ async def test_a_forged_result_is_not_accepted_at_the_first_not_found(bench: Ben
     with_policy(bench, human_input=human_input)
     run = await bench.started()
     await webhook(bench, run, {"kickoff_id": "execution-1", "result": "forged"}, kind=Kind.CREW)
-    bench.api.status_answers = [NotFound()] * 4
-    bench.api.standing_status = Succeeded("true")
+    bench.api.status_responses = [NotFound()] * 4
+    bench.api.default_status = Succeeded("true")
     for _ in range(4):
         await bench.round(bench.poll)
         bench.clock.forward(6)
@@ -382,7 +382,7 @@ async def test_the_result_of_a_webhook_is_accepted_after_five_polls_and_a_minute
     with_policy(bench, human_input=human_input)
     run = await bench.started()
     await webhook(bench, run, {"kickoff_id": "execution-1", "output": {"a": 1}}, kind=Kind.CREW)
-    bench.api.standing_status = NotFound()
+    bench.api.default_status = NotFound()
     for _ in range(10):
         await bench.round(bench.poll)
         bench.clock.forward(5.9)
@@ -395,7 +395,7 @@ async def test_the_result_of_a_webhook_is_accepted_after_five_polls_and_a_minute
 async def test_the_result_of_a_webhook_that_the_status_contradicts_is_logged(bench: Bench):
     run = await bench.started()
     await webhook(bench, run, {"kickoff_id": "execution-1", "result": "done"}, kind=Kind.CREW)
-    bench.api.standing_status = Failed("no")
+    bench.api.default_status = Failed("no")
     with capture_logs() as logs:
         await bench.round(bench.poll)
     assert "webhook_result_discarded" in [line["event"] for line in logs]

@@ -11,7 +11,7 @@ WRONG_TOKEN = CrewUnavailable("HTTP 401: Not authenticated")
 
 
 async def test_a_rejected_kickoff_pauses_its_crew_and_fails_no_run(bench: Bench):
-    bench.api.kickoff_answers = [WRONG_TOKEN]
+    bench.api.kickoff_responses = [WRONG_TOKEN]
     run = await bench.started()
     assert run.state is State.ACCEPTED
     await bench.accepted(inputs={"topic": "another"})
@@ -20,7 +20,7 @@ async def test_a_rejected_kickoff_pauses_its_crew_and_fails_no_run(bench: Bench)
 
 
 async def test_a_paused_crew_is_probed_once_a_minute(bench: Bench):
-    bench.api.kickoff_answers, bench.api.usable = [WRONG_TOKEN], False
+    bench.api.kickoff_responses, bench.api.usable = [WRONG_TOKEN], False
     await bench.started()
     assert await bench.round(bench.probe) == []
     bench.clock.forward(60)
@@ -31,7 +31,7 @@ async def test_a_paused_crew_is_probed_once_a_minute(bench: Bench):
 
 async def test_after_a_successful_probe_another_kickoff_is_tried_first(bench: Bench):
     """Not the rejected one: if its own content were the cause, the crew would stay paused."""
-    bench.api.kickoff_answers = [WRONG_TOKEN]
+    bench.api.kickoff_responses = [WRONG_TOKEN]
     first = await bench.started()
     second = await bench.accepted(inputs={"topic": "another"})
     bench.clock.forward(60)
@@ -45,10 +45,10 @@ async def test_after_a_successful_probe_another_kickoff_is_tried_first(bench: Be
 
 
 async def test_a_quota_permits_one_kickoff_a_minute(bench: Bench):
-    bench.api.kickoff_answers = [CrewUnavailable("HTTP 403: quota")] * 9
+    bench.api.kickoff_responses = [CrewUnavailable("HTTP 403: quota")] * 9
     for number in range(3):
         await bench.accepted(inputs={"topic": str(number)})
-    await bench.round(bench.kickoff, room=1)
+    await bench.round(bench.kickoff, limit=1)
     for _ in range(4):
         bench.clock.forward(60)
         await bench.round(bench.probe)
@@ -61,7 +61,7 @@ async def test_a_rejected_poll_pauses_the_crew_and_extends_deadlines(bench: Benc
     run = await bench.started()
     bench.clock.forward(5)
     await bench.round(bench.poll)  # seen started; the deadline is 600 s from here
-    bench.api.status_answers = [WRONG_TOKEN]
+    bench.api.status_responses = [WRONG_TOKEN]
     bench.clock.forward(6)
     await bench.round(bench.poll)
     bench.clock.forward(5_000)
@@ -75,7 +75,7 @@ async def test_a_rejected_poll_pauses_the_crew_and_extends_deadlines(bench: Benc
 
 
 async def test_a_run_cancelled_before_its_trial_leaves_the_trial_to_another(bench: Bench):
-    bench.api.kickoff_answers = [WRONG_TOKEN]
+    bench.api.kickoff_responses = [WRONG_TOKEN]
     await bench.started()
     bench.clock.forward(120)
     await bench.round(bench.probe)
@@ -100,7 +100,7 @@ async def test_a_run_owned_elsewhere_returns_its_permit(bench: Bench):
 
 
 async def test_not_found_does_not_pause_the_crew(bench: Bench):
-    bench.api.status_answers = [NotFound(), Running()]
+    bench.api.status_responses = [NotFound(), Running()]
     await bench.started()
     for _ in range(2):
         bench.clock.forward(6)

@@ -212,12 +212,12 @@ async def test_an_exception_in_any_call_of_a_step_costs_at_most_its_item(bench: 
     make, prepare = SCENES[name]
     for at in range(1, ENOUGH):
         fuse = Fuse(at, after)
-        bench.api.standing_status = Running()
+        bench.api.default_status = Running()
         await prepare(bench)
         kinds = await poisoned(bench, make, fuse)
         reached = fuse.calls >= at
         assert kinds == [make(bench).kind] * reached, "one fault, and none during the quarantine"
-        bench.api.standing_status = Succeeded("done", None, None)
+        bench.api.default_status = Succeeded("done", None, None)
         await everything_ends(bench)
         posts = Counter(body["meta"]["bridge_run_id"] for body in bench.api.bodies)
         assert set(posts.values()) <= {1}, "a POST was repeated"
@@ -328,7 +328,7 @@ async def test_a_running_run_is_deferred_for_longer_each_time_while_others_are_p
         assert await bench.round(bench.recover) == []
         bench.clock.forward(1.0)
     await bench.round(bench.recover)
-    bench.api.standing_status = Succeeded("done", None, None)
+    bench.api.default_status = Succeeded("done", None, None)
     await bench.rounds(bench.poll, 1)
     assert [(await bench.now(each)).state for each in (run, other)] == [State.SUCCEEDED] * 2
 

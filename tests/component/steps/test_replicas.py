@@ -120,11 +120,11 @@ async def test_a_run_with_another_owner_is_no_longer_polled(bench: Bench):
     await bench.store.release_runs([run.run_id])
     await other.round(other.recover)
     bench.clock.forward(60)
-    bench.api.status_answers = [Succeeded("done", None, None)]
+    bench.api.status_responses = [Succeeded("done", None, None)]
     await bench.round(bench.poll)
     assert run.run_id not in bench.crew.tracker.queue
     assert (await bench.now(run)).state is State.RUNNING
-    other.api.status_answers = [Succeeded("done", None, None)]
+    other.api.status_responses = [Succeeded("done", None, None)]
     await other.round(other.poll)
     assert (await bench.now(run)).state is State.SUCCEEDED
 
@@ -163,7 +163,7 @@ async def test_a_process_keeps_no_state_of_a_flow_question_for_a_run_of_another(
 async def test_a_process_keeps_no_state_of_an_answer_for_a_run_of_another(bench: Bench):
     bench.policy = replace(bench.policy, human_input=True)
     run = await bench.started()
-    bench.api.status_answers = [WaitingForHuman()]
+    bench.api.status_responses = [WaitingForHuman()]
     bench.clock.forward(6)
     await bench.round(bench.poll)
     other = await another(bench)
@@ -209,7 +209,7 @@ async def test_a_late_response_with_the_execution_of_another_run_leaves_the_doub
     other = await another(bench)
     bench.api.meanwhile = expired_meanwhile(bench, other)
     assert first.kickoff_id is not None
-    bench.api.kickoff_answers = [Started(first.kickoff_id)]
+    bench.api.kickoff_responses = [Started(first.kickoff_id)]
     with capture_logs() as logs:
         await bench.round(bench.kickoff)
     assert (await bench.now(run)).state is State.IN_DOUBT
@@ -220,7 +220,7 @@ async def test_a_question_that_reaches_another_process_before_its_run_is_known_i
     """It stayed in the memory of that process, and the owner of the run never received it."""
     run = await bench.accepted()
     other = await another(bench)
-    bench.api.kickoff_answers = [Started("k-1")]
+    bench.api.kickoff_responses = [Started("k-1")]
     question = read(Kind.HUMAN, {"kickoff_id": "k-1", "task_id": "t", "task_output": "Approve?"}).question
     assert question is not None
     await other.flow_question(FlowQuestion("k-1", question))
@@ -231,7 +231,7 @@ async def test_a_question_that_reaches_another_process_before_its_run_is_known_i
 
 async def test_evidence_that_reaches_another_process_calls_off_a_post_that_waits_for_a_permit(bench: Bench):
     bench = with_policy(bench, in_doubt=DoubtPolicy.RETRY, in_doubt_after=1.0)
-    bench.api.kickoff_answers = [InDoubt("reset"), Started("k-2")]
+    bench.api.kickoff_responses = [InDoubt("reset"), Started("k-2")]
     run = await bench.started()
     other = await another(bench)
     await bench.rounds(bench.in_doubt, seconds=1)
@@ -254,7 +254,7 @@ async def test_a_process_suspended_during_its_post_resolves_the_doubt_with_the_r
     run = await bench.accepted()
     other = await another(bench)
     bench.api.meanwhile = expired_meanwhile(bench, other)
-    bench.api.kickoff_answers = [Started("k-late")]
+    bench.api.kickoff_responses = [Started("k-late")]
     with capture_logs() as logs:
         await bench.round(bench.kickoff)
     now = await bench.now(run)

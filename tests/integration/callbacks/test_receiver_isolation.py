@@ -102,8 +102,8 @@ async def delivering(path: Path) -> AsyncIterator[tuple[SqlStore, Callable[[], N
         wake = asyncio.Event()
         sender = CallbackSender(sessions, [], "0", time.time)
 
-        async def claim(room: int, now: float) -> list[Delivery]:
-            return await store.claim_callbacks(room, SHARES, now)
+        async def claim(limit: int, now: float) -> list[Delivery]:
+            return await store.claim_callbacks(limit, SHARES, now)
 
         step = DeliverEvents("d", claim, sender, store, time.time, wake.set)
         worker = Worker(step, SHARES.slots, wake, raise_fault)

@@ -100,8 +100,8 @@ async def delivery_run(tmp_path: Path, time_limit: float) -> AsyncIterator[Deliv
             callback_sessions(allow_private=True, resolver=names, own_ports={9}, time_limit=time_limit)
         )
 
-        async def claim(room: int, now: float) -> list[Delivery]:
-            return await store.claim_callbacks(room, SHARES, now)
+        async def claim(limit: int, now: float) -> list[Delivery]:
+            return await store.claim_callbacks(limit, SHARES, now)
 
         sender = CallbackSender(sessions, [], "0", clock)
         yield DeliveryRun(store, DeliverEvents("d", claim, sender, store, clock, lambda: None), clock)

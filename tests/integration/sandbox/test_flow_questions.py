@@ -67,7 +67,7 @@ async def test_an_answer_without_another_token_resumes_the_flow_once(start: Star
     assert codes == [200, 404]
     sandbox_client.clock.forward(1)
     assert await sandbox_client.states(kickoff_id) == ["SUCCESS"]
-    notes = (await sandbox_client.ledger())["flow_answers"]
+    notes = (await sandbox_client.ledger())["flow_responses"]
     assert [(note["request_id"], note["body"], note["answered"]) for note in notes] == [
         (body["id"], answer, 200),
         (body["id"], answer, 404),

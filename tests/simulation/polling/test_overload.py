@@ -43,8 +43,8 @@ class Crew:
 
     def step(self, now: float) -> None:
         chance = partial(self.planner.chance_ended, now=now) if self.ranked else None
-        room = self.rate_limiter.acquire_for_polls(now, min(128, self.queue.due(now)))
-        for tracked in self.queue.take_due(now, room, chance):
+        limit = self.rate_limiter.acquire_for_polls(now, min(128, self.queue.due(now)))
+        for tracked in self.queue.take_due(now, limit, chance):
             self.polls.append(now)
             if now >= self.ends[tracked.run_id]:
                 self.lags.append(now - self.ends[tracked.run_id])

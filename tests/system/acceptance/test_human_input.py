@@ -129,7 +129,7 @@ async def test_a_flow_question_is_answered_once_and_its_callback_url_is_secret(t
         found = await ledger(crew_url)
 
         assert asked["options"] == ["approved", "rejected"]
-        assert [note["body"] for note in found["flow_answers"]] == [
+        assert [note["body"] for note in found["flow_responses"]] == [
             {"feedback": "approved", "source": "kickoff-bridge"}
         ]
         assert (run["state"], found["resumes"]) == ("succeeded", [])

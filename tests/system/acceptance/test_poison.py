@@ -15,9 +15,10 @@ from tests.system.acceptance.replicas import new_database
 
 BUGGY = """
 import sys
-from bridge.core.runs import status
 
-observe = status.observe
+from bridge.steps.runs import poll
+
+observe = poll.observe
 
 
 def buggy(tracked, *args):
@@ -26,7 +27,7 @@ def buggy(tracked, *args):
     return observe(tracked, *args)
 
 
-status.observe = buggy
+poll.observe = buggy
 from bridge.cli import main
 
 main()

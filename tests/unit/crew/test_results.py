@@ -9,9 +9,8 @@ import pytest
 
 from bridge.core.crew.reply import Reply
 from bridge.core.crew.responses import Succeeded, read_crew_webhook, read_status
-from bridge.sandbox.dialects import status_response
+from bridge.sandbox.dialects import Dialect, status_response
 from bridge.sandbox.execution import Execution
-from bridge.sandbox.settings import Dialect
 from bridge.sandbox.status import live_status
 from bridge.sandbox.webhooks import crew_webhook
 

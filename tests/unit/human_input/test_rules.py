@@ -30,10 +30,11 @@ from bridge.core.human_input import rules
 from bridge.core.human_input.feedback import Resume
 from bridge.core.human_input.model import Question, QuestionContent, QuestionStage
 from bridge.core.human_input.rules import CONFIRM_WITHIN, MOVED_ON_AFTER
-from bridge.core.runs import state_machine, status, tracking
+from bridge.core.runs import state_machine, tracking
 from bridge.core.runs.changes import Lost
 from bridge.core.runs.commands import apply_command, read_resume
 from bridge.core.runs.model import TRACKED_STATES, CrewPolicy, Decision, Run, State, TrackedRun
+from bridge.core.runs.observation import apply_observation, observe
 from tests.fakes import NOW, a_run, event_types
 
 POLICY = CrewPolicy(deadline=600.0, results_exchange=True)
@@ -85,8 +86,8 @@ def seen(
 ) -> tuple[TrackedRun, Decision | None]:
     """Apply a status as the polling step does."""
     before = replace(tracking.tracked_from_run(run, policy, NOW), **{"started_at": NOW, **tracked})
-    observation = status.observe(before, response, policy, at)
-    return observation.tracked, status.apply(run, observation, policy) if observation.changes else None
+    observation = observe(before, response, policy, at)
+    return observation.tracked, apply_observation(run, observation, policy) if observation.changes else None
 
 
 # Questions --------------------------------------------------------------------------------------------------------
@@ -299,9 +300,9 @@ def test_a_tracked_run_takes_over_changes_of_other_processes():
 def test_a_stale_tracked_run_keeps_the_changes_of_another_process():
     """Another process stored the question; this one still counts polls with NOT FOUND."""
     stale = replace(tracking.tracked_from_run(running(), POLICY, NOW), missing=4)
-    observation = status.observe(stale, NotFound(), POLICY, NOW + 100)
+    observation = observe(stale, NotFound(), POLICY, NOW + 100)
     assert observation.changes == (Lost(),)
-    decision = status.apply(with_question(), observation, POLICY)
+    decision = apply_observation(with_question(), observation, POLICY)
     assert decision.run.state is State.WAITING_FOR_HUMAN
 
 
@@ -538,9 +539,9 @@ class History:
 
     def _poll(self, response: StatusResponse) -> Decision | None:
         synced = tracking.sync_with_run(self.tracked, self.run)
-        observation = status.observe(synced, response, self.policy, self.now)
+        observation = observe(synced, response, self.policy, self.now)
         self.tracked = observation.tracked
-        return status.apply(self.run, observation, self.policy) if observation.changes else None
+        return apply_observation(self.run, observation, self.policy) if observation.changes else None
 
 
 @settings(max_examples=100)

@@ -9,9 +9,10 @@ from bridge.core.delivery.model import DeliveryState
 from bridge.core.delivery.outcome import on_internal_error
 from bridge.core.human_input import rules
 from bridge.core.human_input.model import HumanInput, Question, QuestionStage
-from bridge.core.runs import quarantine, state_machine, status, tracking
+from bridge.core.runs import quarantine, state_machine, tracking
 from bridge.core.runs.changes import PollingResumed
 from bridge.core.runs.model import CrewPolicy, Decision, Run, State
+from bridge.core.runs.observation import apply_observation, observe
 from bridge.core.runs.timing import DELAYS
 from tests.fakes import NOW, a_delivery, a_run
 
@@ -66,9 +67,9 @@ def test_any_transition_ends_the_deferral() -> None:
 def test_the_next_poll_ends_the_deferral_of_a_run(response: StatusResponse) -> None:
     run = deferred(in_state(State.RUNNING))
     tracked = tracking.tracked_from_run(run, POLICY, NOW)
-    observation = status.observe(tracked, response, POLICY, NOW)
+    observation = observe(tracked, response, POLICY, NOW)
     assert PollingResumed() in observation.changes
-    polled = status.apply(run, observation, POLICY).run
+    polled = apply_observation(run, observation, POLICY).run
     assert (polled.deferral, polled.due_at) == (None, None)
     assert not tracking.sync_with_run(observation.tracked, polled).deferred
 

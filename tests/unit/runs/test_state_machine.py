@@ -29,9 +29,10 @@ from bridge.core.crew.responses import (
     WaitingForHuman,
 )
 from bridge.core.errors import IllegalTransition
-from bridge.core.runs import late_results, state_machine, status, timing, tracking
+from bridge.core.runs import late_results, state_machine, timing, tracking
 from bridge.core.runs.changes import FirstSeen, Lost, NeverKnown, Progressed, Verified
 from bridge.core.runs.model import FINAL_STATES, CrewPolicy, Decision, DoubtPolicy, Envelope, Run, State, TrackedRun
+from bridge.core.runs.observation import apply_observation, observe
 from bridge.core.runs.request import fingerprint
 from bridge.core.runs.state_machine import TRANSITIONS
 from bridge.core.runs.tracking import progress_key
@@ -62,8 +63,8 @@ def poll_and_apply(
     run: Run, tracked: TrackedRun, response: StatusResponse, policy: CrewPolicy, at: float
 ) -> tuple[TrackedRun, Decision | None]:
     """Apply a status as the polling step does."""
-    observation = status.observe(tracked, response, policy, at)
-    return observation.tracked, status.apply(run, observation, policy) if observation.changes else None
+    observation = observe(tracked, response, policy, at)
+    return observation.tracked, apply_observation(run, observation, policy) if observation.changes else None
 
 
 # The table --------------------------------------------------------------------------------------------------------
@@ -243,7 +244,7 @@ def test_the_deadline_of_the_request_takes_precedence():
 
 @pytest.mark.parametrize("response", [Running(), Running({"completed": 0}), WaitingForHuman(), Unknown("?")])
 def test_the_first_poll_that_sees_the_execution_started_starts_the_deadline(response: StatusResponse):
-    observation = status.observe(a_tracked_run(), response, POLICY, NOW + 4)
+    observation = observe(a_tracked_run(), response, POLICY, NOW + 4)
     assert FirstSeen() in observation.changes
     seen = observation.tracked
     assert (seen.started_at, seen.alive_at, seen.polls) == (NOW + 4, NOW + 4, 1)
@@ -262,14 +263,14 @@ def test_the_first_poll_that_sees_the_execution_started_starts_the_deadline(resp
 )
 def test_a_poll_without_a_change_writes_nothing(response: StatusResponse):
     tracked = a_tracked_run(started_at=NOW, progress=(1, None, None))
-    observation = status.observe(tracked, response, POLICY, NOW + 4)
+    observation = observe(tracked, response, POLICY, NOW + 4)
     seen, changes = observation.tracked, observation.changes
     assert not changes
     assert (seen.started_at, seen.progress, seen.polls) == (NOW, (1, None, None), 1)
 
 
 def test_a_queued_execution_does_not_start_the_deadline():
-    observation = status.observe(a_tracked_run(), Pending(), POLICY, NOW + 10_000)
+    observation = observe(a_tracked_run(), Pending(), POLICY, NOW + 10_000)
     seen, changes = observation.tracked, observation.changes
     assert not changes
     assert (seen.started_at, seen.alive_at) == (None, NOW + 10_000)
@@ -322,15 +323,15 @@ def test_a_stale_tracked_run_never_reuses_an_event_id():
 
 def test_progress_stored_by_another_poll_is_not_reported_again():
     policy = replace(POLICY, optional_events=frozenset({"progress"}))
-    observation = status.observe(a_tracked_run(started_at=NOW), Running({"completed": 2}), policy, NOW + 4)
-    decision = status.apply(running(started_at=NOW, progress={"completed": 2}), observation, policy)
+    observation = observe(a_tracked_run(started_at=NOW), Running({"completed": 2}), policy, NOW + 4)
+    decision = apply_observation(running(started_at=NOW, progress={"completed": 2}), observation, policy)
     assert event_types(decision.deliveries) == []
 
 
 def test_another_current_task_is_progress():
     """Flows count no tasks; they name the current step."""
     tracked = a_tracked_run(started_at=NOW, progress=(None, None, "collect"))
-    observation = status.observe(tracked, Running({"current": "review"}), POLICY, NOW + 5)
+    observation = observe(tracked, Running({"current": "review"}), POLICY, NOW + 5)
     seen, changes = observation.tracked, observation.changes
     assert (seen.progress, changes) == ((None, None, "review"), (Progressed({"current": "review"}),))
 
@@ -382,23 +383,23 @@ def test_a_poll_sent_after_the_deadline_that_finds_no_end_times_the_run_out(resp
 
 @pytest.mark.parametrize(("response", "errors"), [(NoResponse("HTTP 500"), 1), (CrewUnavailable("HTTP 401"), 0)])
 def test_a_poll_without_a_response_never_times_a_run_out(response: StatusResponse, errors: int):
-    observation = status.observe(a_tracked_run(started_at=NOW), response, POLICY, NOW + 9999)
+    observation = observe(a_tracked_run(started_at=NOW), response, POLICY, NOW + 9999)
     seen, changes = observation.tracked, observation.changes
     assert not changes
     assert seen.errors == errors
 
 
 def test_a_poll_sent_before_the_deadline_never_times_a_run_out():
-    changes = status.observe(a_tracked_run(started_at=NOW), Running(), POLICY, NOW + 599.9).changes
+    changes = observe(a_tracked_run(started_at=NOW), Running(), POLICY, NOW + 599.9).changes
     assert not changes
 
 
 def test_consecutive_errors_are_counted():
     tracked = a_tracked_run(started_at=NOW)
     for expected in (1, 2, 3):
-        tracked = status.observe(tracked, NoResponse("HTTP 500"), POLICY, NOW + 1).tracked
+        tracked = observe(tracked, NoResponse("HTTP 500"), POLICY, NOW + 1).tracked
         assert tracked.errors == expected
-    tracked = status.observe(tracked, Running(), POLICY, NOW + 1).tracked
+    tracked = observe(tracked, Running(), POLICY, NOW + 1).tracked
     assert tracked.errors == 0
 
 
@@ -417,21 +418,21 @@ def test_a_run_is_lost_after_five_polls_and_a_minute_of_not_found(polls: int, se
 
 @pytest.mark.parametrize("response", [Pending(), Running(), WaitingForHuman(), Unknown("?")])
 def test_any_other_status_restarts_the_count(response: StatusResponse):
-    seen = status.observe(a_tracked_run(missing=4), response, POLICY, NOW + 500).tracked
+    seen = observe(a_tracked_run(missing=4), response, POLICY, NOW + 500).tracked
     assert (seen.missing, seen.alive_at) == (0, NOW + 500)
 
 
 def test_a_poll_without_a_response_does_not_change_the_count():
-    seen = status.observe(a_tracked_run(missing=3), NoResponse("HTTP 502"), POLICY, NOW + 30).tracked
+    seen = observe(a_tracked_run(missing=3), NoResponse("HTTP 502"), POLICY, NOW + 30).tracked
     assert (seen.missing, seen.alive_at) == (3, NOW)
 
 
 def test_a_poll_without_a_response_never_loses_a_run():
     """Five quick polls did not find it, then the API was unavailable: only a poll with a response may lose a run."""
-    observation = status.observe(a_tracked_run(missing=5), NoResponse("HTTP 502"), POLICY, NOW + 61)
+    observation = observe(a_tracked_run(missing=5), NoResponse("HTTP 502"), POLICY, NOW + 61)
     seen, changes = observation.tracked, observation.changes
     assert not changes
-    assert status.observe(seen, NotFound(), POLICY, NOW + 62).changes == (Lost(),)
+    assert observe(seen, NotFound(), POLICY, NOW + 62).changes == (Lost(),)
 
 
 def test_with_human_input_not_found_is_tolerated_until_the_deadline():
@@ -452,7 +453,7 @@ def test_with_human_input_not_found_is_tolerated_until_the_deadline():
 def test_a_late_end_cannot_change_a_final_state(state: State, response: StatusResponse):
     ended = replace(running(), state=state)
     with pytest.raises(IllegalTransition):
-        status.apply(ended, status.observe(a_tracked_run(), response, POLICY, NOW), POLICY)
+        apply_observation(ended, observe(a_tracked_run(), response, POLICY, NOW), POLICY)
 
 
 # Evidence, cancelling, late ends -----------------------------------------------------------------------------------
@@ -712,7 +713,7 @@ def test_only_proof_or_policy_permits_a_second_post(policy: CrewPolicy, steps: l
 
 
 def after(tracked: TrackedRun, response: StatusResponse, at: float) -> TrackedRun:
-    return status.observe(tracked, response, POLICY, at).tracked
+    return observe(tracked, response, POLICY, at).tracked
 
 
 def test_the_age_counts_from_the_last_poll_that_found_the_run_queued():
@@ -756,14 +757,14 @@ def adopted(policy: CrewPolicy = POLICY, **changes: Any) -> Run:
 def seen_missing(run: Run, policy: CrewPolicy = POLICY, polls: int = 5) -> TrackedRun:
     tracked = tracking.tracked_from_run(run, policy, NOW)
     for number in range(polls):
-        tracked = status.observe(tracked, NotFound(), policy, NOW + 15 * (number + 1)).tracked
+        tracked = observe(tracked, NotFound(), policy, NOW + 15 * (number + 1)).tracked
     return tracked
 
 
 @pytest.mark.parametrize("reported", [0, 1])
 def test_a_run_whose_adopted_execution_was_never_found_returns_to_in_doubt(reported: int):
     run = adopted(in_doubt_emitted=reported)
-    decision = status.apply(run, status.observe(seen_missing(run), NotFound(), POLICY, NOW + 75), POLICY)
+    decision = apply_observation(run, observe(seen_missing(run), NotFound(), POLICY, NOW + 75), POLICY)
     held = decision.run
     assert (held.state, held.kickoff_id, held.unverified, held.due_at) == (State.IN_DOUBT, None, False, None)
     assert (held.in_doubt_emitted, held.outcome) == (1, run.outcome)
@@ -774,9 +775,9 @@ def test_a_run_whose_adopted_execution_was_never_found_does_not_time_out():
     policy = replace(POLICY, human_input=True, deadline=60.0)
     run = adopted(policy)
     tracked = seen_missing(run, policy)
-    observation = status.observe(tracked, NotFound(), policy, NOW + 90)
+    observation = observe(tracked, NotFound(), policy, NOW + 90)
     assert observation.changes == (NeverKnown(),)
-    assert status.apply(run, observation, policy).run.state is State.IN_DOUBT
+    assert apply_observation(run, observation, policy).run.state is State.IN_DOUBT
 
 
 @pytest.mark.parametrize(
@@ -785,9 +786,9 @@ def test_a_run_whose_adopted_execution_was_never_found_does_not_time_out():
 )
 def test_any_status_other_than_not_found_verifies_an_adopted_execution(response: StatusResponse, unverified: bool):
     run = replace(adopted(), started_at=NOW)
-    observation = status.observe(tracking.tracked_from_run(run, POLICY, NOW), response, POLICY, NOW + 5)
+    observation = observe(tracking.tracked_from_run(run, POLICY, NOW), response, POLICY, NOW + 5)
     assert observation.changes == (() if unverified else (Verified(),))
-    assert status.apply(run, observation, POLICY).run.unverified is unverified
+    assert apply_observation(run, observation, POLICY).run.unverified is unverified
 
 
 @pytest.mark.parametrize("completed", [10**400, -1, True, math.nan, math.inf, 1.5, "3", None])

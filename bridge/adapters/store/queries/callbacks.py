@@ -76,10 +76,10 @@ def _claim(connection: Connection, request: ClaimCallbacks) -> list[Delivery]:
     request.undecodable.clear()
     dialect.serialize(connection, "callbacks")  # counting and claiming must be atomic across processes
     in_progress, found = _count_in_progress(connection, request.limits), list[str]()
-    while len(found) < request.room:
+    while len(found) < request.limit:
         head = _head(connection, request.now, in_progress, found)
         for row in head:
-            if len(found) < request.room and in_progress.take(row.receiver, proven=row.proven):
+            if len(found) < request.limit and in_progress.take(row.receiver, proven=row.proven):
                 found.append(row.delivery_id)
         if len(head) < _PAGE:
             break

@@ -77,7 +77,7 @@ _WAITING = (
         runs.c.run_id.not_in(WITH_WEBHOOKS),
     )
     .order_by(runs.c.priority.desc(), runs.c.run_id)
-    .limit(bindparam("room"))
+    .limit(bindparam("limit"))
     .with_for_update(skip_locked=True)
 )
 _OWN_RUNS = (
@@ -96,7 +96,7 @@ _DUE = (
         deliveries.c.due_at <= bindparam("now"),
     )
     .order_by(deliveries.c.due_at)
-    .limit(bindparam("room"))
+    .limit(bindparam("limit"))
     .with_for_update(skip_locked=True)
 )
 _RUN_BYTES = func.length(runs.c.inputs) * INPUTS_FACTOR + func.length(runs.c.meta) * META_FACTOR
@@ -119,7 +119,7 @@ class ClaimAccepted:
 
     process: str
     crew: str
-    room: int
+    limit: int
     max_running: int
     now: float
     budgets: Budgets = UNLIMITED
@@ -138,7 +138,7 @@ class ClaimInStates:
 
     process: str
     states: frozenset[State]
-    room: int
+    limit: int
     now: float | None
     crews: Collection[str] | None = None
     """None: all crews."""
@@ -152,7 +152,7 @@ class ClaimDeliveries:
 
     process: str
     channels: tuple[Channel, ...]
-    room: int
+    limit: int
     now: float
     claimed: list[Delivery] = field(default_factory=list)
     undecodable: list[UndecodableRow] = field(default_factory=list)
@@ -163,7 +163,7 @@ class ClaimCallbacks:
     """Claim due callbacks, within the concurrency limits of their receivers."""
 
     process: str
-    room: int
+    limit: int
     limits: ConcurrencyLimits
     now: float
     claimed: list[Delivery] = field(default_factory=list)
@@ -279,9 +279,9 @@ def _in_states(connection: Connection, request: ClaimInStates) -> Sequence[str]:
         # As an expression; otherwise SQLite uses an index that begins with the crew, and reads all runs of the crew.
         query = query.where(runs.c.crew.concat("").in_(sorted(request.crews)))
     if request.now is None:  # unordered, because after a restart these are all runs in progress
-        matching = query.where(runs.c.due_at.is_(None)).limit(request.room)
+        matching = query.where(runs.c.due_at.is_(None)).limit(request.limit)
     else:
-        matching = query.where(runs.c.due_at <= request.now).order_by(runs.c.due_at, runs.c.run_id).limit(request.room)
+        matching = query.where(runs.c.due_at <= request.now).order_by(runs.c.due_at, runs.c.run_id).limit(request.limit)
     return connection.execute(matching.with_for_update(skip_locked=True)).scalars().all()
 
 
@@ -289,7 +289,7 @@ def _next_accepted(connection: Connection, request: ClaimAccepted) -> Sequence[s
     """Return the runs to start next, by priority and age, within the free slots and budgets."""
     slots = _free_slots(connection, request)
     free = min(
-        request.room, slots, budgets.remaining_for_crew(connection, request.crew, request.budgets.crew, request.now)
+        request.limit, slots, budgets.remaining_for_crew(connection, request.crew, request.budgets.crew, request.now)
     )
     if free <= 0:
         return []
@@ -299,21 +299,21 @@ def _next_accepted(connection: Connection, request: ClaimAccepted) -> Sequence[s
     return taken
 
 
-def _within_budgets(connection: Connection, request: ClaimAccepted, room: int) -> list[str]:
-    """Return up to `room` waiting runs, as many of each sender as its budget permits.
+def _within_budgets(connection: Connection, request: ClaimAccepted, limit: int) -> list[str]:
+    """Return up to `limit` waiting runs, as many of each sender as its budget permits.
 
     Reads again while some were excluded by a budget, so that the backlog of one sender does not block the others.
     """
     left = budgets.remaining_for_senders(connection, request.budgets.senders, request.now)
     taken: list[str] = []
-    while len(taken) < room:
+    while len(taken) < limit:
         spent = [sender for sender, count in left.items() if count <= 0]
         parameters = {
             "crew": request.crew,
             "now": request.now,
             "spent": spent,
             "taken": taken,
-            "room": room - len(taken),
+            "limit": limit - len(taken),
         }
         found = connection.execute(_WAITING, parameters).all()
         permitted = budgets.pick_within_budgets(found, left)
@@ -334,7 +334,7 @@ def _free_slots(connection: Connection, request: ClaimAccepted) -> int:
     """Return the number of free slots of the crew, counted only if necessary."""
     if (
         request.free_slots is not None
-        and (free_slots := request.free_slots.at_least(request.crew, request.max_running)) >= request.room
+        and (free_slots := request.free_slots.at_least(request.crew, request.max_running)) >= request.limit
     ):
         return free_slots
     free = request.max_running - connection.execute(_SLOTS_HELD, {"crew": request.crew}).scalar_one()
@@ -347,7 +347,7 @@ def _claim_deliveries(connection: Connection, request: ClaimDeliveries) -> list[
     request.claimed.clear()
     request.undecodable.clear()
     channels = [channel.value for channel in request.channels]
-    due = connection.execute(_DUE, {"channels": channels, "now": request.now, "room": request.room})
+    due = connection.execute(_DUE, {"channels": channels, "now": request.now, "limit": request.limit})
     ids = due.scalars().all()
     if not ids:
         return []

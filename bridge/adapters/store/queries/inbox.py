@@ -42,9 +42,9 @@ class SqlWebhookInbox:
         added: bool = await self._write(partial(_add, entry=entry))
         return added
 
-    async def due(self, room: int, now: float, handling: Collection[str]) -> Sequence[InboxEntry]:
+    async def due(self, limit: int, now: float, handling: Collection[str]) -> Sequence[InboxEntry]:
         """Return the oldest due entries that this process can handle; delete those that cannot be decoded."""
-        find = partial(_due, process=self._process(), crews=self._crews, room=room, now=now, handling=handling)
+        find = partial(_due, process=self._process(), crews=self._crews, limit=limit, now=now, handling=handling)
         entries, unreadable = [], []
         for row in await self._read(find):
             try:
@@ -115,7 +115,7 @@ def _release_before_post(connection: Connection, run_id: str) -> None:
 
 
 def _due(
-    connection: Connection, process: str, crews: Sequence[str], room: int, now: float, handling: Collection[str]
+    connection: Connection, process: str, crews: Sequence[str], limit: int, now: float, handling: Collection[str]
 ) -> Sequence[Row[Any]]:
     ready = and_(runs.c.state != State.STARTING.value, or_(runs.c.owner.is_(None), runs.c.owner == process))
     query = (
@@ -129,7 +129,7 @@ def _due(
             _entries.entry_id.not_in(handling),
         )
         .order_by(_entries.received_at, _entries.entry_id)
-        .limit(room)
+        .limit(limit)
     )
     sizes = [(entry_id, size) for entry_id, size in connection.execute(query)]
     ids = list(ids_within(sizes, CLAIM_BYTES))

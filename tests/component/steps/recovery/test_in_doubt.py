@@ -8,7 +8,7 @@ from tests.component.steps.conftest import Bench, with_policy
 
 
 async def in_doubt(bench: Bench) -> str:
-    bench.api.kickoff_answers = [InDoubt("HTTP 502")]
+    bench.api.kickoff_responses = [InDoubt("HTTP 502")]
     return (await bench.started()).run_id
 
 

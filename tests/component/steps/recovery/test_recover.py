@@ -41,7 +41,7 @@ async def test_a_running_run_is_tracked_again(bench: Bench):
     assert NOW <= due <= NOW + 5
     assert bench.signals["poll"].calls == ["research"]
     bench.clock.moment = due
-    bench.api.standing_status = Succeeded("r", None, None)
+    bench.api.default_status = Succeeded("r", None, None)
     await bench.round(bench.poll)
     assert (await bench.now(run)).state is State.SUCCEEDED
 

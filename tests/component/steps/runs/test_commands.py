@@ -22,7 +22,7 @@ OVER = {State.SUCCEEDED, State.FAILED, State.TIMED_OUT, State.CANCELLED}
 
 
 async def in_doubt(bench: Bench) -> Run:
-    bench.api.kickoff_answers = [InDoubt("reset")]
+    bench.api.kickoff_responses = [InDoubt("reset")]
     run = await bench.started()
     assert run.state is State.IN_DOUBT
     return run
@@ -53,7 +53,7 @@ async def test_a_running_run_is_cancelled_at_once_and_its_execution_is_stopped_a
 async def test_a_late_end_is_reported_once(bench: Bench, response: Succeeded | Failed):
     run = await bench.started()
     await bench.apply_command(run.run_id, Cancel(), "client/orders")
-    bench.api.status_answers = [Running(), response]
+    bench.api.status_responses = [Running(), response]
     for _ in range(5):
         await bench.round(bench.late_results)
         bench.clock.forward(7_200)
@@ -77,7 +77,7 @@ async def test_a_late_result_is_reported_although_its_run_changes_during_the_pol
     bench.api.meanwhile = meanwhile
     await bench.round(bench.human_input)
     assert (await bench.now(run)).human_input.aliases == ("alias-1",)
-    bench.api.standing_status = Succeeded("late")
+    bench.api.default_status = Succeeded("late")
     bench.clock.forward(1)
     await bench.late_results.handle(polled[0])
     assert await bench.events(run) == ["run.waiting_for_human", "run.cancelled", "run.late_result"]
@@ -87,7 +87,7 @@ async def test_a_late_result_is_reported_although_its_run_changes_during_the_pol
 async def test_a_process_that_expired_during_a_late_poll_leaves_it_to_others(bench: Bench):
     run = await bench.started()
     await bench.apply_command(run.run_id, Cancel(), "client/orders")
-    bench.api.standing_status = Succeeded("late")
+    bench.api.default_status = Succeeded("late")
     [polled] = await bench.late_results.claim(1)
     await bench.abandon()
     await bench.late_results.handle(polled)
@@ -109,7 +109,7 @@ async def test_a_stop_is_left_to_the_worker_of_its_crew(bench: Bench):
 async def test_a_late_execution_is_polled_for_a_day(bench: Bench):
     run = await bench.started()
     await bench.apply_command(run.run_id, Cancel(), "client/orders")
-    bench.api.standing_status = NoResponse("HTTP 500")
+    bench.api.default_status = NoResponse("HTTP 500")
     for _ in range(200):
         await bench.round(bench.late_results)
         bench.clock.forward(600)
@@ -123,7 +123,7 @@ async def test_a_timed_out_run_is_polled_and_not_stopped(bench: Bench):
         bench.clock.forward(5.6)
         await bench.round(bench.poll)
     assert (await bench.now(run)).state is State.TIMED_OUT
-    bench.api.standing_status = Succeeded("late")
+    bench.api.default_status = Succeeded("late")
     await bench.round(bench.late_results)
     assert await bench.events(run) == ["run.timed_out", "run.late_result"]
     assert bench.api.stopped == []
@@ -135,7 +135,7 @@ async def test_cancelling_twice_changes_nothing_and_an_ended_run_cannot_be_cance
     await bench.apply_command(run.run_id, Cancel(), "client/orders")
     assert await bench.events(run) == ["run.cancelled"]
     other = await bench.started()
-    bench.api.status_answers = [Succeeded("done")]
+    bench.api.status_responses = [Succeeded("done")]
     bench.clock.forward(6)
     await bench.round(bench.poll)
     with pytest.raises(RequestRefused, match="has already ended") as refused:
@@ -186,7 +186,7 @@ async def test_an_operator_may_adopt_an_execution_for_a_run_in_doubt(bench: Benc
     run = await in_doubt(bench)
     await bench.apply_command(run.run_id, Adopt("k-77"), "client/ops")
     await bench.round(bench.recover)
-    bench.api.status_answers = [Succeeded("found")]
+    bench.api.status_responses = [Succeeded("found")]
     bench.clock.forward(6)
     await bench.round(bench.poll)
     assert ((await bench.now(run)).state, bench.api.polls) == (State.SUCCEEDED, ["k-77", "k-77"])
@@ -251,7 +251,7 @@ async def test_after_a_webhook_the_execution_of_an_ended_run_is_polled_until_the
         polled += [bench.clock() - NOW for _ in await bench.round(bench.late_results)]
         bench.clock.forward(bench.late_results.pause() if bench.late_results.pause() < 1 else 0.3)
     assert len(polled) == 1 + len(timing.AFTER_SIGNALLED_END)
-    bench.api.standing_status = Succeeded("late")
+    bench.api.default_status = Succeeded("late")
     await bench.webhook(token, Kind.CREW, read)
     await bench.round(bench.late_results)
     assert await bench.events(run) == ["run.cancelled", "run.late_result"]

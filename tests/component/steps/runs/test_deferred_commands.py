@@ -28,7 +28,7 @@ def apply(bench: Bench) -> ApplyDeferredCommands:
 async def test_a_command_during_a_post_is_applied_after_the_response(bench: Bench, response: Started | NotStarted):
     """The message was held until then; fifty such messages delayed every other request by 42 s."""
     run = await bench.accepted()
-    bench.api.kickoff_answers = [response]
+    bench.api.kickoff_responses = [response]
 
     async def cancel(_: object) -> None:
         for _ in range(2):
@@ -60,7 +60,7 @@ async def test_a_command_for_a_run_whose_process_died_during_its_post_is_applied
 
 async def test_a_command_for_an_ended_run_is_refused(bench: Bench):
     run = await bench.started()
-    bench.api.status_answers = [Succeeded("done")]
+    bench.api.status_responses = [Succeeded("done")]
     bench.clock.forward(6)
     await bench.round(bench.poll)
     with pytest.raises(RequestRefused) as refused:

@@ -68,7 +68,7 @@ async def poll(bench: Bench, *responses: StatusResponse) -> None:
         due = bench.crew.tracker.queue.next_due()
         assert due is not None
         bench.clock.moment = max(bench.clock(), due)
-        bench.api.status_answers = [response]
+        bench.api.status_responses = [response]
         await bench.round(bench.poll)
 
 
@@ -195,7 +195,7 @@ async def test_a_deadline_for_human_input_extends_that_of_the_run(bench: Bench):
 
 
 async def test_a_question_gives_a_run_in_doubt_its_execution(bench: Bench):
-    bench.api.kickoff_answers = [InDoubt("reset")]
+    bench.api.kickoff_responses = [InDoubt("reset")]
     run = await bench.started()
     await ask(bench, run)
     found = await bench.now(run)
@@ -328,7 +328,7 @@ async def test_a_run_is_found_by_the_key_of_its_request(bench: Bench):
 
 @pytest.mark.parametrize("response", [NotStarted("refused"), CrewUnavailable("HTTP 401")])
 async def test_an_unsent_answer_is_sent_later(bench: Bench, response: Any):
-    bench.api.resume_answers = [response]
+    bench.api.resume_responses = [response]
     run = await answered(bench, await waiting(bench))
     assert run.state is State.WAITING_FOR_HUMAN
     assert await bench.round(bench.human_input) == []
@@ -340,7 +340,7 @@ async def test_an_unsent_answer_is_sent_later(bench: Bench, response: Any):
 
 @pytest.mark.parametrize("response", [InDoubt("reset"), InDoubt("HTTP 500")])
 async def test_an_answer_in_doubt_is_never_sent_again_and_reported_as_unconfirmed_once(bench: Bench, response: Any):
-    bench.api.resume_answers = [response]
+    bench.api.resume_responses = [response]
     run = await answered(bench, await waiting(bench))
     while bench.clock() < NOW + 3 * CONFIRM_WITHIN:
         await poll(bench, NotFound())
@@ -351,7 +351,7 @@ async def test_an_answer_in_doubt_is_never_sent_again_and_reported_as_unconfirme
 
 
 async def test_a_refused_answer_is_reported_at_once(bench: Bench):
-    bench.api.resume_answers = [Refused("HTTP 422: Field required")]
+    bench.api.resume_responses = [Refused("HTTP 422: Field required")]
     run = await waiting(bench)
     bench.clock.forward(1)
     await answered(bench, run)
@@ -504,7 +504,7 @@ async def test_answers_for_a_paused_crew_wait(bench: Bench):
 async def test_an_alias_is_polled_while_the_first_id_is_not_found(bench: Bench):
     run = await answered(bench, await waiting(bench))
     bench.clock.moment = bench.crew.tracker.queue.next_due() or bench.clock()
-    bench.api.status_answers = [NotFound(), Succeeded("by the other name")]
+    bench.api.status_responses = [NotFound(), Succeeded("by the other name")]
     await bench.round(bench.poll)
     assert bench.api.polls[-2:] == ["execution-1", "alias-1"]
     assert (await bench.now(run)).outcome.result == "by the other name"
@@ -517,7 +517,7 @@ async def test_a_failure_of_an_alias_counts_only_without_other_evidence(bench: B
         due = bench.crew.tracker.queue.next_due()
         assert due is not None
         bench.clock.moment = max(bench.clock(), due)
-        bench.api.status_answers = [NotFound(), Failed("'NoneType' object is not subscriptable")]
+        bench.api.status_responses = [NotFound(), Failed("'NoneType' object is not subscriptable")]
         await bench.round(bench.poll)
     assert await event_ids(bench, run) == ["waiting_for_human", "resume_unconfirmed", "failed"]
     assert bench.clock() >= NOW + CONFIRM_WITHIN
@@ -604,7 +604,7 @@ async def test_a_flow_question_has_its_options_and_no_callback_url(bench: Bench)
 )
 async def test_a_flow_receives_the_spelling_of_its_own_option(bench: Bench, command: Resume, sent: str):
     await answered(bench, await flow(bench), command)
-    assert (bench.api.flow_answers, bench.api.resumes) == ([(CALLBACK, sent)], [])
+    assert (bench.api.flow_responses, bench.api.resumes) == ([(CALLBACK, sent)], [])
 
 
 async def test_a_flow_question_before_the_kickoff_response_is_kept(bench: Bench):

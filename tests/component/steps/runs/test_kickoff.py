@@ -44,7 +44,7 @@ async def test_a_started_run_is_tracked(bench: Bench):
 
 
 async def test_a_refused_run_fails_and_its_event_is_due(bench: Bench):
-    bench.api.kickoff_answers = [Refused("HTTP 422: Missing inputs: region")]
+    bench.api.kickoff_responses = [Refused("HTTP 422: Missing inputs: region")]
     run = await bench.started()
     assert run.state is State.FAILED
     assert run.run_id not in bench.crew.tracker.queue
@@ -53,7 +53,7 @@ async def test_a_refused_run_fails_and_its_event_is_due(bench: Bench):
 
 
 async def test_a_kickoff_that_did_not_start_is_retried_when_due(bench: Bench):
-    bench.api.kickoff_answers = [NotStarted("HTTP 503", after=30.0)]
+    bench.api.kickoff_responses = [NotStarted("HTTP 503", after=30.0)]
     run = await bench.started()
     assert (run.state, run.owner) == (State.ACCEPTED, None)
     assert run.due_at is not None
@@ -66,7 +66,7 @@ async def test_a_kickoff_that_did_not_start_is_retried_when_due(bench: Bench):
 
 
 async def test_an_ambiguous_response_is_never_followed_by_a_second_post(bench: Bench):
-    bench.api.kickoff_answers = [InDoubt("timed out")]
+    bench.api.kickoff_responses = [InDoubt("timed out")]
     run = await bench.started()
     assert run.state is State.IN_DOUBT
     for _ in range(5):
@@ -110,7 +110,7 @@ async def test_the_response_for_a_run_with_another_owner_is_dropped(bench: Bench
         await bench.abandon()
 
     bench.api.meanwhile = taken_away
-    bench.api.kickoff_answers = [Started("k-1")]
+    bench.api.kickoff_responses = [Started("k-1")]
     await bench.round(bench.kickoff)
     assert (await bench.now(run)).state is State.STARTING
     assert run.run_id not in bench.crew.tracker.queue
@@ -123,7 +123,7 @@ async def test_a_dropped_response_does_not_signal_deliveries(bench: Bench):
         await bench.abandon()
 
     bench.api.meanwhile = taken_away
-    bench.api.kickoff_answers = [Refused("no")]
+    bench.api.kickoff_responses = [Refused("no")]
     await bench.round(bench.kickoff)
     assert await bench.events(run) == []
 
@@ -131,7 +131,7 @@ async def test_a_dropped_response_does_not_signal_deliveries(bench: Bench):
 async def test_the_id_of_another_run_is_in_doubt_and_logged(bench: Bench):
     """Two runs would track one execution, and the one that was really started would be lost silently."""
     first = await bench.started()
-    bench.api.kickoff_answers = [Started("execution-1")]
+    bench.api.kickoff_responses = [Started("execution-1")]
     with capture_logs() as logs:
         second = await bench.started(inputs={"topic": "another"})
     assert [(run.state, run.kickoff_id) for run in (await bench.now(first), second)] == [
@@ -155,7 +155,7 @@ async def test_evidence_with_the_execution_of_another_run_leaves_the_run_in_doub
     async def webhook_meanwhile(_: Any) -> None:
         await bench.webhook(token, Kind.CREW, read)
 
-    bench.api.kickoff_answers, bench.api.meanwhile = [InDoubt("reset")], webhook_meanwhile
+    bench.api.kickoff_responses, bench.api.meanwhile = [InDoubt("reset")], webhook_meanwhile
     await bench.round(bench.kickoff)
     assert len(await bench.round(bench.inbox)) == 1
     assert (await bench.now(second)).state is State.IN_DOUBT
@@ -175,7 +175,7 @@ async def test_the_reason_of_a_failed_kickoff_is_logged_without_the_message_of_t
     bench: Bench, response: KickoffResponse, reason: str | None
 ):
     """The message may quote inputs, which are never logged."""
-    bench.api.kickoff_answers = [response]
+    bench.api.kickoff_responses = [response]
     with capture_logs() as logs:
         await bench.started()
     logged = [(line["event"], line["reason"]) for line in logs if line["event"] in {"kickoff_answered", "crew_paused"}]

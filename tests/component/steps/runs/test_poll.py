@@ -33,7 +33,7 @@ async def poll(bench: Bench, *responses: StatusResponse) -> None:
         due = bench.crew.tracker.queue.next_due()
         assert due is not None
         bench.clock.moment = max(bench.clock.moment, due)
-        bench.api.status_answers = [response]
+        bench.api.status_responses = [response]
         assert len(await bench.round(bench.poll)) == 1
 
 
@@ -345,7 +345,7 @@ async def test_a_run_that_is_being_polled_is_not_claimed_twice(bench: Bench):
 )
 async def test_no_result_is_dropped_without_a_log_line(bench: Bench, response: Succeeded, logged: list[str]):
     run = await bench.started()
-    bench.api.status_answers = [response]
+    bench.api.status_responses = [response]
     bench.clock.forward(6)
     with capture_logs() as logs:
         await bench.round(bench.poll)

@@ -40,7 +40,7 @@ def observe(
     return Observation(before, response, polled_at, tracked, found)
 
 
-def apply(run: Run, observation: Observation, policy: CrewPolicy) -> Decision:
+def apply_observation(run: Run, observation: Observation, policy: CrewPolicy) -> Decision:
     """Apply an observation to the stored run; after a concurrent write, observe the run as stored first."""
     if (before := tracking.sync_with_run(observation.before, run)) != observation.before:
         observation = observe(before, observation.response, policy, observation.polled_at)
