@@ -16,10 +16,11 @@ import uvloop
 
 from bridge.adapters.store import SqlStore, open_store
 from bridge.core.crew.responses import Started, Succeeded
+from bridge.core.crew_policy import CrewPolicy
 from bridge.core.delivery.model import Channel
 from bridge.core.delivery.outcome import Confirmed, outcome_of_attempt
 from bridge.core.runs import state_machine, tracking
-from bridge.core.runs.model import CrewPolicy, Envelope, KickoffRequest, Run
+from bridge.core.runs.model import Envelope, KickoffRequest, Run
 from bridge.core.runs.observation import apply_observation, observe
 
 POLICY = CrewPolicy(results_exchange=True)

@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 from bridge.config import Crew, Settings, load, setting_names
 from bridge.config.names import SECRETS
 from bridge.core.crew.responses import KickoffResponse, ResumeResponse, StatusResponse
-from bridge.core.delivery import cloudevents
+from bridge.core.delivery import events
 from bridge.core.delivery.model import Channel, DeliveryState
 from bridge.core.delivery.outcome import SendResult
 from bridge.core.errors import RefusalCode
@@ -114,7 +114,7 @@ def test_every_event_type_is_documented() -> None:
 def test_every_field_of_an_event_is_documented() -> None:
     run = state_machine.accept(KickoffRequest("research", {}), Envelope("test"), "an-id", 0.0)
 
-    assert [name for name in cloudevents.run_document(run) if not _has_row(EVENTS, f"data.{name}")] == []
+    assert [name for name in events.run_document(run) if not _has_row(EVENTS, f"data.{name}")] == []
 
 
 def test_every_field_of_a_request_is_documented() -> None:
@@ -386,7 +386,7 @@ def _model_in(annotation: Any) -> Any:
 
 def _event_types() -> set[str]:
     """Final events, those named in the code, and those that a crew's setting `events` adds."""
-    constants = [value for name, value in vars(cloudevents).items() if name.isupper() and isinstance(value, str)]
+    constants = [value for name, value in vars(events).items() if name.isupper() and isinstance(value, str)]
     named = {value for value in constants if re.fullmatch(r"[a-z]+\.\w+", value)}
     on_demand = {f"run.{kind}" for kind in _literals(Crew.model_fields["events"].annotation)}
     return named | on_demand | {f"run.{state}" for state in FINAL_STATES}

@@ -14,11 +14,12 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from bridge.adapters.http import views
 from bridge.config import Amqp
 from bridge.core.crew.webhooks import Kind
-from bridge.core.delivery import cloudevents
+from bridge.core.crew_policy import CrewPolicy
+from bridge.core.delivery import events
 from bridge.core.delivery.model import Attempt, Channel, DeliveryState
 from bridge.core.errors import RefusalCode
 from bridge.core.runs import request, state_machine
-from bridge.core.runs.model import CrewPolicy, Deferral, Envelope, KickoffRequest, RunError, State
+from bridge.core.runs.model import Deferral, Envelope, KickoffRequest, RunError, State
 from bridge.core.runs.waiting import Reason
 from bridge.documents import asyncapi, openapi
 from tests.fakes import NOW, a_delivery, a_run
@@ -150,7 +151,7 @@ def test_every_operation_uses_a_channel_and_every_channel_is_used() -> None:
 def test_a_real_event_fits_its_schema() -> None:
     """The complete event, as published."""
     run = state_machine.accept(KickoffRequest("research", {}), Envelope("t"), a_run().run_id, NOW)
-    (delivery,) = cloudevents.with_event(run, "run.succeeded", CrewPolicy(results_exchange=True), NOW).deliveries
+    (delivery,) = events.with_event(run, "run.succeeded", CrewPolicy(results_exchange=True), NOW).deliveries
     assert delivery.destination.channel is Channel.EXCHANGE
     schema = {"$ref": "#/components/schemas/RunEvent", "components": asyncapi()["components"]}
     assert [error.message for error in Draft202012Validator(schema).iter_errors(json.loads(delivery.event.body))] == []
@@ -159,7 +160,7 @@ def test_a_real_event_fits_its_schema() -> None:
 
 def test_a_refusal_fits_its_schema() -> None:
     refusal = {"code": "unknown_crew", "message": "no", "crew": None, "idempotency_key": None}
-    event = json.loads(cloudevents.rejected("id-1", refusal, None, NOW).body)
+    event = json.loads(events.rejected("id-1", refusal, None, NOW).body)
     payload = asyncapi()["components"]["messages"]["request.rejected"]["payload"]
     schema = {**payload, "components": asyncapi()["components"]}
     assert [error.message for error in Draft202012Validator(schema).iter_errors(event)] == []

@@ -12,7 +12,7 @@ from statistics import fmean
 from bench.polling.picture import Curve, draw_fronts
 from bench.polling.policies import HISTORY, RUNS, backoff, best, by_hazard, cost_as_learned, fixed, run_time_stats
 from bench.polling.world import CREWS, LONGEST, Cost, Follower, draw, even_lag, even_shares, gain
-from bridge.core.runs.model import CrewPolicy
+from bridge.core.crew_policy import CrewPolicy
 
 POLLS = 5.0
 AFTER_CHANGE = 50  # runs

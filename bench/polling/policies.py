@@ -5,9 +5,9 @@ from collections.abc import Callable
 from random import Random
 
 from bench.polling.world import POLICY, Cost, Follower, cost, draw, even, even_shares
+from bridge.core.crew_policy import CrewPolicy
 from bridge.core.polling.distribution import Estimate
 from bridge.core.polling.optimizer import plan_polls
-from bridge.core.runs.model import CrewPolicy
 
 RUNS = 2000  # represent all runs of a crew
 HISTORY = 200  # runs before a crew counts as learned

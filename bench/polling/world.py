@@ -11,9 +11,10 @@ from random import Random
 from statistics import NormalDist
 
 from bridge.core.crew.responses import Running, StatusResponse
+from bridge.core.crew_policy import CrewPolicy
 from bridge.core.polling import intervals
 from bridge.core.polling.planner import PollPlanner
-from bridge.core.runs.model import CrewPolicy, TrackedRun
+from bridge.core.runs.model import TrackedRun
 from bridge.core.runs.observation import observe
 
 Quantile = Callable[[float], float]

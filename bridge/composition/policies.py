@@ -12,10 +12,10 @@ from bridge.config import Crew as CrewSettings
 from bridge.config import Human as HumanSettings
 from bridge.config import Settings
 from bridge.core.callback_url import CallbackRules
+from bridge.core.crew_policy import CrewPolicy, DoubtPolicy
 from bridge.core.http.limits import Rate
 from bridge.core.inbound.hook import Hook
 from bridge.core.runs.budget import Budget, Budgets
-from bridge.core.runs.model import CrewPolicy, DoubtPolicy
 from bridge.ports.lifecycle import ReportFault
 
 MAX_CONNECTIONS = 1000  # per port of the HTTP API

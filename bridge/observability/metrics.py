@@ -1,21 +1,31 @@
-"""Prometheus metrics, counted by wrappers around the ports, so that steps do not know about metrics."""
+"""Prometheus metrics.
 
+`Counters` are counted by wrappers around the ports, so that steps do not know about metrics; `StoreGauges` are queried.
+"""
+
+import asyncio
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from bridge import __version__
 from bridge.core.crew.responses import KickoffResponse, ResumeResponse, StatusResponse, StopResponse
-from bridge.core.delivery.model import Delivery
+from bridge.core.delivery.model import Delivery, DeliveryState
 from bridge.core.delivery.outcome import SendResult
 from bridge.core.redaction import Redactor
+from bridge.core.runs.model import State
 from bridge.core.runs.quarantine import Quarantined
 from bridge.observability.logging import log_fault
 from bridge.ports.crew_api import CrewApi, CrewFigures
 from bridge.ports.deliveries import Sender
 from bridge.ports.lifecycle import Health
+from bridge.ports.queries import Queries
+
+log = structlog.get_logger()
 
 
 def outcome_label(kind: type) -> str:
@@ -28,6 +38,8 @@ class Counters:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
+        build = Gauge("kickoff_bridge_build_info", "Always 1; labeled by version.", ["version"], registry=registry)
+        build.labels(__version__).set(1)
         self.kickoffs = Counter(
             "kickoff_bridge_kickoffs", "Kickoff requests to a crew, by outcome", ["crew", "outcome"], registry=registry
         )
@@ -179,3 +191,39 @@ class CountedSender:
         result = self._redactor.fields(await self._sender.send(delivery))
         self._counters.attempts.labels(delivery.destination.channel.value, outcome_label(type(result))).inc()
         return result
+
+
+class StoreGauges:
+    """Gauges over the store, computed at most once per `ttl` seconds; absent while the store is unavailable."""
+
+    def __init__(self, store: Queries, registry: CollectorRegistry, timeout: float, ttl: float) -> None:
+        self._store = store
+        self._timeout = timeout
+        self._ttl = ttl
+        self._counted_at = -math.inf
+        self._counting = asyncio.Lock()
+        runs = Gauge("kickoff_bridge_runs", "Runs in the store.", ["state"], registry=registry)
+        deliveries = Gauge("kickoff_bridge_deliveries", "Deliveries in the store.", ["state"], registry=registry)
+        self._gauges = {"runs": (runs, State), "deliveries": (deliveries, DeliveryState)}
+
+    async def refresh(self) -> None:
+        """Update the gauges if they are older than the TTL; a state without rows is 0, so that its series continues."""
+        clock = asyncio.get_running_loop().time
+        async with self._counting:
+            if clock() - self._counted_at >= self._ttl:
+                self._set(await self._query_counts())
+                self._counted_at = clock()
+
+    def _set(self, counts: Mapping[str, Mapping[str, int]]) -> None:
+        for kind, (gauge, states) in self._gauges.items():
+            gauge.clear()
+            for state in states if counts else ():
+                gauge.labels(state.value).set(counts.get(kind, {}).get(state.value, 0))
+
+    async def _query_counts(self) -> dict[str, dict[str, int]]:
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await self._store.counts()
+        except Exception as error:  # noqa: BLE001  # a broken store must not hide the other metrics
+            log.debug("counts_unavailable", error=type(error).__name__)
+            return {}

@@ -4,9 +4,10 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from bridge.core.crew_policy import CrewPolicy
 from bridge.core.errors import ExecutionTaken, Stale
 from bridge.core.runs import quarantine, state_machine
-from bridge.core.runs.model import CrewPolicy, Decision, Run, State
+from bridge.core.runs.model import Decision, Run, State
 from bridge.ports.lifecycle import Clock
 from bridge.ports.runs import RunStore
 from bridge.steps._crew import Crew

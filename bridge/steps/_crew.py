@@ -17,12 +17,13 @@ from bridge.core.crew.responses import (
     StatusResponse,
 )
 from bridge.core.crew.webhook_reliability import WebhookReliability
+from bridge.core.crew_policy import CrewPolicy
 from bridge.core.human_input import rules
 from bridge.core.polling import intervals
 from bridge.core.polling.planner import PollPlanner
 from bridge.core.runs import timing, tracking
 from bridge.core.runs.budget import UNLIMITED, Budgets
-from bridge.core.runs.model import CrewPolicy, Run, TrackedRun
+from bridge.core.runs.model import Run, TrackedRun
 from bridge.ports.crew_api import CrewApi, CrewFigures
 from bridge.ports.lifecycle import Clock
 from bridge.steps._tracker import RunTracker

@@ -5,8 +5,9 @@ from typing import Any
 
 from bridge.adapters.store import SqlStore
 from bridge.core.crew.responses import Failed, InDoubt, Refused, Started
+from bridge.core.crew_policy import CrewPolicy
 from bridge.core.runs import state_machine, tracking
-from bridge.core.runs.model import CrewPolicy, Decision, Run
+from bridge.core.runs.model import Decision, Run
 from bridge.core.runs.observation import apply_observation, observe
 from tests.fakes import NOW, a_run
 

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from bridge.adapters.store import SqlStore
 from bridge.core.crew.responses import NotStarted
+from bridge.core.crew_policy import CrewPolicy
 from bridge.core.runs import state_machine
-from bridge.core.runs.model import CrewPolicy
 from tests.fakes import NOW, a_run
 
 

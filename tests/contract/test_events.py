@@ -4,9 +4,10 @@ from dataclasses import replace
 
 from bridge.adapters.store import SqlStore
 from bridge.adapters.store.queries import events as event_queries
-from bridge.core.delivery import cloudevents
+from bridge.core.crew_policy import CrewPolicy
+from bridge.core.delivery import events
 from bridge.core.delivery.model import Event
-from bridge.core.runs.model import CrewPolicy, Envelope, State
+from bridge.core.runs.model import Envelope, State
 from bridge.ports.queries import StoredEvent
 from tests.fakes import NOW, a_delivery, a_run
 
@@ -24,7 +25,7 @@ async def happened(
     """An event about a new run."""
     run = a_run(number, crew=crew, envelope=Envelope(source))
     await store.accept(run)
-    decision = cloudevents.with_event(run, "run.progress", policy, at)
+    decision = events.with_event(run, "run.progress", policy, at)
     await store.apply(decision)
     return (*decision.unaddressed, *(delivery.event for delivery in decision.deliveries))[0]
 
@@ -50,8 +51,8 @@ async def test_events_stored_together_are_listed_in_the_order_of_their_times(sto
     await happened(store, 1, NOW + 60)
     run = a_run(2)
     await store.accept(run)
-    end = cloudevents.with_event(run, "run.failed", EXCHANGE, NOW + 2)
-    doubt = cloudevents.with_event(run, "run.in_doubt", NOWHERE, NOW)
+    end = events.with_event(run, "run.failed", EXCHANGE, NOW + 2)
+    doubt = events.with_event(run, "run.in_doubt", NOWHERE, NOW)
     await store.apply(replace(end, unaddressed=doubt.unaddressed))
     assert list(ids(await store.find_events(0.0, 99)))[1:] == [f"{run.run_id}-in_doubt", f"{run.run_id}-failed"]
 
@@ -101,7 +102,7 @@ async def test_an_event_without_a_destination_is_deleted_with_its_run(store: Sql
     run = await store.load(event.run_id or "")
     assert run is not None
     await store.apply(
-        cloudevents.with_event(replace(run, finished_at=NOW, state=State.CANCELLED), "run.cancelled", NOWHERE, NOW)
+        events.with_event(replace(run, finished_at=NOW, state=State.CANCELLED), "run.cancelled", NOWHERE, NOW)
     )
     assert await store.delete_ended_runs(NOW + 1, 9) == 1
     assert await store.find_events(0.0, 99) == []

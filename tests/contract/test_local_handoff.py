@@ -9,7 +9,7 @@ from bridge.adapters.store import store as store_module
 from bridge.adapters.store.database import database, open_connections
 from bridge.adapters.store.local_handoff import ASK_STORE_INTERVAL, MAX_DELIVERIES, REQUESTED_WITHIN
 from bridge.adapters.store.queries import runs as run_queries
-from bridge.core.delivery import cloudevents
+from bridge.core.delivery import events
 from bridge.core.delivery.model import Channel
 from bridge.core.delivery.outcome import Confirmed, outcome_of_attempt
 from bridge.core.errors import Stale, StoreUnavailable
@@ -198,7 +198,7 @@ async def test_a_writer_that_becomes_stale_leaves_the_delivery_to_others(
     monkeypatch.setattr(store_module, "RETRY_INTERVAL", 0.3)
     run = await started(with_sender)
     connection.lose()
-    question = cloudevents.with_event(run, cloudevents.WAITING_FOR_HUMAN, POLICY, NOW)
+    question = events.with_event(run, events.WAITING_FOR_HUMAN, POLICY, NOW)
     writing = asyncio.create_task(with_sender.apply(question))
     await asyncio.sleep(0)
     await with_sender.heartbeat(NOW)  # after the first attempt, before the second
@@ -220,7 +220,7 @@ async def test_an_expired_process_owns_nothing_that_it_writes(adapter: Adapter, 
     await other.expire_processes(NOW, 9)
     [freed] = (await other.find_runs(RunFilter())).items
     assert freed.run_id == run.run_id
-    await with_sender.apply(cloudevents.with_event(freed, cloudevents.IN_DOUBT, POLICY, NOW, sequence=2))
+    await with_sender.apply(events.with_event(freed, events.IN_DOUBT, POLICY, NOW, sequence=2))
     assert len(await other.claim_deliveries(TO_BROKER, 9, NOW)) == 1
 
 

@@ -12,6 +12,7 @@ from bridge.adapters.store import SqlStore, group_commit, migrate_store
 from bridge.adapters.store import store as store_module
 from bridge.adapters.store.queries import run_lists
 from bridge.core.crew.responses import Refused, Started
+from bridge.core.crew_policy import CrewPolicy
 from bridge.core.delivery.model import Channel, DeliveryState
 from bridge.core.delivery.outcome import Confirmed, Retryable, Undeliverable, outcome_of_attempt
 from bridge.core.errors import ExecutionTaken, ProcessExpired, RequestRefused, Stale, StoreUnavailable
@@ -19,7 +20,7 @@ from bridge.core.human_input import rules
 from bridge.core.human_input.model import HumanInput, Question, QuestionContent, QuestionStage
 from bridge.core.runs import state_machine
 from bridge.core.runs.kickoff_memory import estimate_bytes
-from bridge.core.runs.model import CrewPolicy, Decision, Deferral, Envelope, Outcome, State
+from bridge.core.runs.model import Decision, Deferral, Envelope, Outcome, State
 from bridge.ports.inbound import Accepted
 from bridge.ports.queries import RunFilter
 from tests.contract.conftest import Adapter, LossyConnection, silence

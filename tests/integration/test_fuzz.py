@@ -26,7 +26,7 @@ from bridge.adapters.amqp.messages import MessageRules, read_refused, read_reque
 from bridge.adapters.amqp.outbound import invalid_reason, to_message
 from bridge.composition.build import open_bridge
 from bridge.config import load
-from bridge.core.delivery.cloudevents import dead_letter, rejected
+from bridge.core.delivery.events import dead_letter, rejected
 from bridge.core.errors import RequestRefused
 from tests.corpus import SEEDS, corrupted
 from tests.fakes import NOW

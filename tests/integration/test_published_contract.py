@@ -18,8 +18,8 @@ from bridge.adapters.crew_api import HttpCrewApi, crew_sessions
 from bridge.core.crew.payloads import Webhooks, kickoff_body, resume_body
 from bridge.core.crew.rate_limiter import RateLimiter
 from bridge.core.crew.responses import Refused, Resumed, Running, Started
+from bridge.core.crew_policy import CrewPolicy
 from bridge.core.human_input.model import HumanInput, Question, QuestionContent, QuestionStage
-from bridge.core.runs.model import CrewPolicy
 from tests.fakes import NOW, a_run
 
 MOCK = os.environ.get("BRIDGE_TEST_CREW_MOCK", "")

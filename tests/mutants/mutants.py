@@ -167,7 +167,7 @@ MUTANTS = (
     ),
     Mutant(
         "a new event id for every attempt",
-        "bridge/core/delivery/cloudevents.py",
+        "bridge/core/delivery/events.py",
         '    event_id = f"{run.run_id}-',
         '    event_id = f"{now}-{run.run_id}-',
         pytest("tests/unit/delivery/test_cloudevents.py"),

@@ -13,8 +13,9 @@ from bridge.adapters.kickoff_journal import open_journal
 from bridge.adapters.store import SqlStore, open_store
 from bridge.core.crew.fair_share import FairShare
 from bridge.core.crew.webhooks import Kind
+from bridge.core.crew_policy import CrewPolicy
 from bridge.core.runs.commands import RunCommand
-from bridge.core.runs.model import CrewPolicy, Envelope, KickoffRequest, Run
+from bridge.core.runs.model import Envelope, KickoffRequest, Run
 from bridge.ports.inbound import Accepted
 from bridge.ports.lifecycle import ReportFault, Service
 from bridge.steps.maintenance.rebalance import Rebalance

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from bridge.core.crew_policy import CrewPolicy, DoubtPolicy
 from bridge.core.errors import PostInProgress, RequestRefused, Stale, StoreUnavailable
 from bridge.core.human_input.feedback import Resume
 from bridge.core.runs.commands import Abandon, Cancel, Retry, RunCommand
-from bridge.core.runs.model import CrewPolicy, DoubtPolicy, Envelope, Run
+from bridge.core.runs.model import Envelope, Run
 from bridge.ports.inbound import Accepted
 from tests.component.steps.conftest import POLICY
 from tests.fakes import NOW, Ids, a_request

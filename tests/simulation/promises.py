@@ -4,7 +4,7 @@ import math
 from collections import defaultdict
 
 from bridge.core.crew.responses import Failed, Succeeded
-from bridge.core.runs.model import DoubtPolicy
+from bridge.core.crew_policy import DoubtPolicy
 from tests.simulation.history import LONG, History
 from tests.simulation.questions import DEFAULT
 

@@ -13,12 +13,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from bridge.core.addresses import is_public, may_be_called
 from bridge.core.crew import responses
+from bridge.core.crew_policy import CrewPolicy, DoubtPolicy
 from bridge.core.delivery.model import Channel, Delivery, DeliveryState
 from bridge.core.delivery.outcome import Confirmed, Retryable, Undeliverable, outcome_of_attempt
 from bridge.core.errors import PostInProgress, RequestRefused
 from bridge.core.runs import state_machine, tracking
 from bridge.core.runs.commands import Abandon, Cancel, Retry, apply_command
-from bridge.core.runs.model import FINAL_STATES, TRACKED_STATES, CrewPolicy, Decision, DoubtPolicy, Run, State
+from bridge.core.runs.model import FINAL_STATES, TRACKED_STATES, Decision, Run, State
 from bridge.core.runs.observation import apply_observation, observe
 from tests.fakes import NOW, a_delivery, a_run
 

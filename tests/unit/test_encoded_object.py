@@ -3,9 +3,9 @@
 import pytest
 
 from bridge.core.crew.payloads import kickoff_body
+from bridge.core.crew_policy import CrewPolicy
 from bridge.core.json import EncodedObject, canonical, compact, encoded_bytes, parsed_bytes
 from bridge.core.runs.kickoff_memory import INPUTS_FACTOR, META_FACTOR, estimate_bytes
-from bridge.core.runs.model import CrewPolicy
 from tests.fakes import a_run
 
 TEXT = b'{"b":[1,{"c":"x"}],"a":18446744073709551616}'

@@ -25,7 +25,7 @@ from bridge.adapters.amqp.memory import MessageMemory
 from bridge.adapters.amqp.messages import ORIGINAL, is_reserved
 from bridge.adapters.amqp.topology import Topology
 from bridge.adapters.amqp.values import ExactMessage
-from bridge.core.delivery.cloudevents import timestamp
+from bridge.core.delivery.events import timestamp
 
 TIMEOUT = 30.0  # seconds for one response of the broker
 MAX_SHOWN = 1024  # bytes of a body

@@ -12,7 +12,7 @@ from aio_pika import DeliveryMode, Message
 from bridge.adapters.amqp.cloudevents import to_binary
 from bridge.adapters.amqp.messages import ORIGINAL, PACKED
 from bridge.adapters.amqp.values import ExactMessage, unpack
-from bridge.core.delivery.cloudevents import CONTENT_TYPE, DEAD_LETTER
+from bridge.core.delivery.events import CONTENT_TYPE, DEAD_LETTER
 from bridge.core.delivery.model import Event
 
 EventMode = Literal["structured", "binary"]

@@ -1,20 +1,17 @@
 """Operations endpoints: liveness, readiness, metrics, documents. No token is required, so they reveal no secret."""
 
 import asyncio
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
 import structlog
 from aiohttp import hdrs, web
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
-from bridge import __version__
 from bridge.adapters.http.body import respond
-from bridge.core.delivery.model import DeliveryState
 from bridge.core.readiness import Readiness, readiness
-from bridge.core.runs.model import State
+from bridge.observability.metrics import StoreGauges
 from bridge.ports.lifecycle import Health, HealthCheck
 from bridge.ports.queries import Queries
 
@@ -47,10 +44,8 @@ class OpsApi:
         self._documents = documents
         self._draining = draining
         self._registry = registry
-        self._store_gauges = _StoreGauges(store, registry, check_timeout, counts_ttl)
+        self._store_gauges = StoreGauges(store, registry, check_timeout, counts_ttl)
         self._check_timeout = check_timeout
-        build = Gauge("kickoff_bridge_build_info", "Always 1; labeled by version.", ["version"], registry=registry)
-        build.labels(__version__).set(1)
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes."""
@@ -96,39 +91,3 @@ class OpsApi:
     async def _metrics(self, _request: web.Request) -> web.Response:
         await self._store_gauges.refresh()
         return web.Response(body=generate_latest(self._registry), headers={hdrs.CONTENT_TYPE: CONTENT_TYPE_LATEST})
-
-
-class _StoreGauges:
-    """Gauges over the store, computed at most once per `ttl` seconds; absent while the store is unavailable."""
-
-    def __init__(self, store: Queries, registry: CollectorRegistry, timeout: float, ttl: float) -> None:
-        self._store = store
-        self._timeout = timeout
-        self._ttl = ttl
-        self._counted_at = -math.inf
-        self._counting = asyncio.Lock()
-        runs = Gauge("kickoff_bridge_runs", "Runs in the store.", ["state"], registry=registry)
-        deliveries = Gauge("kickoff_bridge_deliveries", "Deliveries in the store.", ["state"], registry=registry)
-        self._gauges = {"runs": (runs, State), "deliveries": (deliveries, DeliveryState)}
-
-    async def refresh(self) -> None:
-        """Update the gauges if they are older than the TTL; a state without rows is 0, so that its series continues."""
-        clock = asyncio.get_running_loop().time
-        async with self._counting:
-            if clock() - self._counted_at >= self._ttl:
-                self._set(await self._query_counts())
-                self._counted_at = clock()
-
-    def _set(self, counts: Mapping[str, Mapping[str, int]]) -> None:
-        for kind, (gauge, states) in self._gauges.items():
-            gauge.clear()
-            for state in states if counts else ():
-                gauge.labels(state.value).set(counts.get(kind, {}).get(state.value, 0))
-
-    async def _query_counts(self) -> dict[str, dict[str, int]]:
-        try:
-            async with asyncio.timeout(self._timeout):
-                return await self._store.counts()
-        except Exception as error:  # noqa: BLE001  # a broken store must not hide the other metrics
-            log.debug("counts_unavailable", error=type(error).__name__)
-            return {}

@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from bridge.adapters.http.auth import Client
-from bridge.core.delivery import cloudevents
+from bridge.core.delivery import events
 from bridge.core.delivery.model import Attempt, Channel, Delivery, DeliveryState, Destination
 from bridge.core.errors import RequestRefused
 from bridge.core.runs.model import Run, State
@@ -31,7 +31,7 @@ def accepted(run: Run) -> dict[str, Any]:
         "state": State.ACCEPTED.value,
         "crew": run.crew,
         "idempotency_key": run.request.idempotency_key,
-        "accepted_at": cloudevents.timestamp(run.accepted_at),
+        "accepted_at": events.timestamp(run.accepted_at),
     }
 
 
@@ -46,10 +46,10 @@ def run_summary(run: Run, *, served: bool) -> dict[str, Any]:
     shown = waiting and {
         "reason": waiting.reason.value,
         "detail": waiting.detail,
-        "since": cloudevents.timestamp(waiting.since),
-        "until": cloudevents.timestamp(waiting.until),
+        "since": events.timestamp(waiting.since),
+        "until": events.timestamp(waiting.until),
     }
-    return {**cloudevents.run_document(run), "waiting": shown}
+    return {**events.run_document(run), "waiting": shown}
 
 
 async def load_run_detail(store: Queries, run: Run) -> dict[str, Any]:
@@ -73,9 +73,9 @@ def delivery(one: Delivery) -> dict[str, Any]:
         "destination": _destination(one.destination),
         "state": one.state.value,
         "attempts": one.attempts,
-        "next_attempt_at": cloudevents.timestamp(one.due_at) if pending and not one.paused else None,
+        "next_attempt_at": events.timestamp(one.due_at) if pending and not one.paused else None,
         "last_error": one.last_error,
-        "delivered_at": cloudevents.timestamp(one.delivered_at),
+        "delivered_at": events.timestamp(one.delivered_at),
     }
 
 
@@ -83,7 +83,7 @@ def attempt(one: Attempt) -> dict[str, Any]:
     """Return one attempt; the receiver's response is decoded leniently."""
     return {
         "number": one.number,
-        "at": cloudevents.timestamp(one.at),
+        "at": events.timestamp(one.at),
         "ms": round(one.seconds * 1000),
         "code": one.code,
         "error": one.error,

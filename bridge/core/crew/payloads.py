@@ -7,7 +7,8 @@ from typing import Any
 
 from bridge.core.crew import webhook_tokens
 from bridge.core.crew.webhooks import STREAMED, Kind
-from bridge.core.runs.model import CrewPolicy, Run
+from bridge.core.crew_policy import CrewPolicy
+from bridge.core.runs.model import Run
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
-from bridge.core.delivery import cloudevents, receivers, retry
+from bridge.core.delivery import events, receivers, retry
 from bridge.core.delivery.model import Attempt, Delivery, DeliveryState, Receiver
 
 MAX_EXCERPT = 1024  # bytes of a response body that are stored
@@ -78,7 +78,7 @@ def outcome_of_attempt(delivery: Delivery, result: SendResult, now: float, secon
     receiver = _receiver_after(delivery, result, now)
     if receiver is None:
         return DeliveryOutcome(attempted, attempt)
-    notices = (cloudevents.receiver_paused(attempted, receiver, now),) if receiver.paused_at is not None else ()
+    notices = (events.receiver_paused(attempted, receiver, now),) if receiver.paused_at is not None else ()
     return DeliveryOutcome(replace(attempted, receiver=receiver), attempt, receiver, notices)
 
 

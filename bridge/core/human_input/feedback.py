@@ -4,10 +4,10 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from bridge.core.crew_policy import CrewPolicy
 from bridge.core.errors import RequestRefused
 from bridge.core.human_input.model import QuestionContent
 from bridge.core.json import canonical
-from bridge.core.runs.model import CrewPolicy
 
 APPROVED = "Approved."  # the crew API reads the text, not the flag; any remark would count as instructions
 

@@ -12,13 +12,14 @@ from dataclasses import replace
 from typing import assert_never
 
 from bridge.core.crew import responses
-from bridge.core.delivery import cloudevents
+from bridge.core.crew_policy import CrewPolicy
+from bridge.core.delivery import events
 from bridge.core.errors import RequestRefused
 from bridge.core.human_input import feedback
 from bridge.core.human_input.feedback import APPROVED, Resume
 from bridge.core.human_input.model import HumanInput, Question, QuestionContent, QuestionStage
 from bridge.core.runs import changes, state_machine, timing, tracking
-from bridge.core.runs.model import TRACKED_STATES, CrewPolicy, Decision, Run, State, TrackedRun
+from bridge.core.runs.model import TRACKED_STATES, Decision, Run, State, TrackedRun
 
 MOVED_ON_AFTER = 10.0  # seconds after a question arrives, until "running" means that it was answered elsewhere
 CONFIRM_WITHIN = 60.0  # seconds within which an answer must show an effect
@@ -261,7 +262,7 @@ def _ask(run: Run, content: QuestionContent, policy: CrewPolicy, now: float) -> 
     human_input = _opened(_with_task_id(human_input, content), question, now)
     asking = replace(run, human_input=human_input, due_at=None, started_at=run.started_at or now)
     asking = asking if waiting else state_machine.transition(asking, State.WAITING_FOR_HUMAN)
-    return cloudevents.with_event(asking, cloudevents.WAITING_FOR_HUMAN, policy, now, sequence=question.number)
+    return events.with_event(asking, events.WAITING_FOR_HUMAN, policy, now, sequence=question.number)
 
 
 def _with_answer(run: Run, question: Question, text: str, *, approve: bool, now: float) -> Run:
@@ -315,7 +316,7 @@ def _unconfirmed(run: Run, why: str, policy: CrewPolicy, now: float) -> Decision
         run,
         human_input=replace(run.human_input, question=replace(question, stage=QuestionStage.UNCONFIRMED, problem=why)),
     )
-    return cloudevents.with_event(unconfirmed, cloudevents.RESUME_UNCONFIRMED, policy, now, sequence=question.number)
+    return events.with_event(unconfirmed, events.RESUME_UNCONFIRMED, policy, now, sequence=question.number)
 
 
 def _with_task_id(human_input: HumanInput, content: QuestionContent) -> HumanInput:

@@ -1,7 +1,8 @@
 """Decide when to poll a run next, from the pause that the planner recommends."""
 
 from bridge.core import jitter
-from bridge.core.runs.model import CrewPolicy, TrackedRun
+from bridge.core.crew_policy import CrewPolicy
+from bridge.core.runs.model import TrackedRun
 
 STEADY_INTERVAL = 5.0  # seconds between polls while a crew's run times are unknown
 _DEADLINE_FRACTION = 0.1  # longest fallback interval, as a fraction of the deadline

@@ -11,11 +11,12 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from bridge.core.crew_policy import CrewPolicy
 from bridge.core.polling.distribution import Estimate, Span, estimate, likeliest_scale
 from bridge.core.polling.drift import Drift
 from bridge.core.polling.intervals import steady_interval
 from bridge.core.polling.optimizer import Plan, plan_polls, plan_polls_at_price
-from bridge.core.runs.model import CrewPolicy, RunTime, TrackedRun
+from bridge.core.runs.model import RunTime, TrackedRun
 
 MAX_RUN_TIMES = 256  # runs per crew
 MIN_RUNS = 6  # for an estimate; fewer yield only a mean

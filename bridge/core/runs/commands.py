@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from typing import Any, assert_never
 
 from bridge.core.crew import responses
+from bridge.core.crew_policy import CrewPolicy
 from bridge.core.errors import PostInProgress, RequestRefused
 from bridge.core.human_input import rules
 from bridge.core.human_input.feedback import Resume
 from bridge.core.json import check_members, text_member
 from bridge.core.runs import state_machine
-from bridge.core.runs.model import TRACKED_STATES, CrewPolicy, Decision, Run, State
+from bridge.core.runs.model import TRACKED_STATES, Decision, Run, State
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,10 @@
 from dataclasses import replace
 
 from bridge.core.crew import responses
-from bridge.core.delivery import cloudevents
+from bridge.core.crew_policy import CrewPolicy
+from bridge.core.delivery import events
 from bridge.core.runs import timing
-from bridge.core.runs.model import CrewPolicy, Decision, Outcome, Run, RunError, State
+from bridge.core.runs.model import Decision, Outcome, Run, RunError, State
 
 MAY_STILL_END = frozenset({State.TIMED_OUT, State.CANCELLED, State.FAILED})
 """Final states whose execution may still end; of a failed run, only if evidence of the execution arrived later."""
@@ -38,5 +39,5 @@ def on_poll(
         case _:
             due_at = timing.signalled_end_poll_at(signalled_at, now) or timing.next_late_poll_at(run, now)
             return Decision(replace(run, owner=None, due_at=due_at))
-    emitted = cloudevents.with_event(replace(run, outcome=late), cloudevents.LATE_RESULT, policy, now)
+    emitted = events.with_event(replace(run, outcome=late), events.LATE_RESULT, policy, now)
     return replace(emitted, run=replace(run, owner=None, due_at=None))

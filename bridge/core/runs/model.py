@@ -1,4 +1,4 @@
-"""Values of runs: requests, runs and their states, crew policies. They change only by `dataclasses.replace`."""
+"""Values of runs: requests, runs and their states. They change only by `dataclasses.replace`."""
 
 import re
 from collections.abc import Mapping
@@ -33,39 +33,6 @@ Progress = tuple[Any, Any, Any]
 FINAL_STATES = frozenset({State.SUCCEEDED, State.FAILED, State.TIMED_OUT, State.CANCELLED})
 TRACKED_STATES = frozenset({State.RUNNING, State.WAITING_FOR_HUMAN})
 """The states in which the execution of a run is polled."""
-
-
-class DoubtPolicy(StrEnum):
-    """What to do with a run whose POST may or may not have started an execution."""
-
-    HOLD = "hold"
-    RETRY = "retry"
-    FAIL = "fail"
-
-
-@dataclass(frozen=True, slots=True)
-class CrewPolicy:
-    """The settings of one crew; durations in seconds."""
-
-    deadline: float = 3600.0
-    in_doubt: DoubtPolicy = DoubtPolicy.HOLD
-    in_doubt_after: float = 900.0
-    human_input: bool = False
-    optional_events: frozenset[str] = frozenset()
-    callback_url: str | None = None
-    results_exchange: bool = False
-    max_event_bytes: int = 256 * 1024
-    """A larger final event contains a link to the result, below `api_url`, instead of the result."""
-    api_url: str = ""
-    poll_per_run: float = 5.0
-    poll_min_interval: float = 1.0
-    poll_max_interval: float = 60.0
-    is_flow: bool = False
-    """A flow accepts any values as inputs, a crew only text; a flow asks for human input by its own webhook."""
-    questions_announced: bool = False
-    """Whether webhooks report questions. If so, a status alone counts only when a second poll confirms it."""
-    human_deadline: float | None = None
-    human_default: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

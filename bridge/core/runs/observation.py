@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from typing import Any, assert_never
 
 from bridge.core.crew import responses
+from bridge.core.crew_policy import CrewPolicy
 from bridge.core.human_input import rules
 from bridge.core.runs import changes, state_machine, tracking
-from bridge.core.runs.model import CrewPolicy, Decision, Outcome, Run, RunError, State, TrackedRun
+from bridge.core.runs.model import Decision, Outcome, Run, RunError, State, TrackedRun
 
 
 @dataclass(frozen=True, slots=True)

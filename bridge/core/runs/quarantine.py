@@ -6,8 +6,9 @@ A POST that may have left is never repeated: a run that was being started become
 from dataclasses import replace
 from enum import StrEnum
 
+from bridge.core.crew_policy import CrewPolicy
 from bridge.core.runs import state_machine, timing
-from bridge.core.runs.model import CrewPolicy, Decision, Run, State
+from bridge.core.runs.model import Decision, Run, State
 
 DETAIL = "internal error; see item_quarantined in the log"
 

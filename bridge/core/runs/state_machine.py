@@ -17,21 +17,12 @@ from dataclasses import replace
 from typing import Any, assert_never
 
 from bridge.core.crew import responses
-from bridge.core.delivery import cloudevents
+from bridge.core.crew_policy import CrewPolicy, DoubtPolicy
+from bridge.core.delivery import events
 from bridge.core.errors import IllegalTransition
 from bridge.core.human_input.model import QuestionStage
 from bridge.core.runs import timing
-from bridge.core.runs.model import (
-    CrewPolicy,
-    Decision,
-    DoubtPolicy,
-    Envelope,
-    KickoffRequest,
-    Outcome,
-    Run,
-    RunError,
-    State,
-)
+from bridge.core.runs.model import Decision, Envelope, KickoffRequest, Outcome, Run, RunError, State
 from bridge.core.runs.request import fingerprint
 
 _EVENT_SPACING = 0.002  # seconds; events are ordered by their times, which have millisecond resolution
@@ -102,7 +93,7 @@ def on_evidence_overdue(run: Run, policy: CrewPolicy, now: float) -> Decision:
 
     A run that is in doubt again after its automatic retry is held, however often operators have retried it.
     """
-    doubted = cloudevents.with_event(run, cloudevents.IN_DOUBT, policy, now - _EVENT_SPACING, sequence=run.attempt)
+    doubted = events.with_event(run, events.IN_DOUBT, policy, now - _EVENT_SPACING, sequence=run.attempt)
     run = replace(run, in_doubt_emitted=run.attempt)
     match policy.in_doubt:
         case DoubtPolicy.RETRY if run.auto_retries < MAX_AUTO_RETRIES:
@@ -199,7 +190,7 @@ def on_never_known(run: Run, policy: CrewPolicy, now: float) -> Decision:
     )  # fmt: skip
     if run.in_doubt_emitted == run.attempt:
         return Decision(doubted)
-    return cloudevents.with_event(doubted, cloudevents.IN_DOUBT, policy, now, sequence=run.attempt)
+    return events.with_event(doubted, events.IN_DOUBT, policy, now, sequence=run.attempt)
 
 
 def finish(run: Run, state: State, outcome: Outcome, policy: CrewPolicy, now: float) -> Decision:
@@ -207,10 +198,10 @@ def finish(run: Run, state: State, outcome: Outcome, policy: CrewPolicy, now: fl
     may_still_end = state in {State.TIMED_OUT, State.CANCELLED} and run.kickoff_id is not None
     late_poll_at = now if may_still_end else None
     ended = transition(run, state, outcome=outcome, finished_at=now, due_at=late_poll_at, owner=None)
-    return cloudevents.with_event(ended, f"run.{state}", policy, now)
+    return events.with_event(ended, f"run.{state}", policy, now)
 
 
 def with_optional_event(run: Run, kind: str, policy: CrewPolicy, now: float, sequence: int = 1) -> Decision:
     """Emit an event of this kind if the crew's settings ask for it."""
     enabled = kind in policy.optional_events
-    return cloudevents.with_event(run, f"run.{kind}", policy, now, sequence) if enabled else Decision(run)
+    return events.with_event(run, f"run.{kind}", policy, now, sequence) if enabled else Decision(run)

@@ -1,8 +1,9 @@
 """Delays of runs: after failures, before another kickoff, until evidence is overdue, between polls for late results."""
 
 from bridge.core import jitter
+from bridge.core.crew_policy import CrewPolicy
 from bridge.core.delivery.retry import HOUR, MINUTE
-from bridge.core.runs.model import CrewPolicy, Deferral, Run
+from bridge.core.runs.model import Deferral, Run
 
 DELAYS = (5.0, 30.0, 120.0, 600.0, 1800.0, 3600.0)
 """Seconds after the first failure in a row, the second, and so on; the last one repeats."""

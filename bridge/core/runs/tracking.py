@@ -4,9 +4,10 @@ from dataclasses import replace
 from typing import Any
 
 from bridge.core.crew import responses
+from bridge.core.crew_policy import CrewPolicy
 from bridge.core.human_input.model import QuestionStage
 from bridge.core.numbers import read_number
-from bridge.core.runs.model import CrewPolicy, Progress, Run, State, TrackedRun
+from bridge.core.runs.model import Progress, Run, State, TrackedRun
 from bridge.core.runs.state_machine import is_poll_deferred
 
 # An execution counts as lost after both:

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import replace
 
 from bridge.core import callback_url
-from bridge.core.delivery import cloudevents
+from bridge.core.delivery import events
 from bridge.core.delivery.model import Channel, Delivery, Destination, Event
 from bridge.core.errors import RequestRefused
 from bridge.core.redaction import Redactor
@@ -123,7 +123,7 @@ class RefuseMessage:
 
     def _dead_letter(self, message: RefusedMessage) -> Delivery:
         headers = {**message.headers, "x-bridge-reason": message.code, "x-bridge-detail": message.detail}
-        event = cloudevents.dead_letter(self._new_id(), message.body, message.content_type, headers, self._clock())
+        event = events.dead_letter(self._new_id(), message.body, message.content_type, headers, self._clock())
         return _delivery(event, Destination(Channel.DEAD_LETTER, self._dead_queue))
 
     def _notice(self, message: RefusedMessage, reply_to: str) -> Delivery:
@@ -133,7 +133,7 @@ class RefuseMessage:
             "crew": message.crew,
             "idempotency_key": message.idempotency_key,
         }
-        event = cloudevents.rejected(self._new_id(), refusal, message.correlation_id, self._clock())
+        event = events.rejected(self._new_id(), refusal, message.correlation_id, self._clock())
         return _delivery(event, Destination(Channel.QUEUE, reply_to))
 
 

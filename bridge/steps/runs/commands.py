@@ -7,10 +7,11 @@ from dataclasses import replace
 import structlog
 
 from bridge.core.crew.responses import CrewUnavailable, NoResponse, NotFound, StatusResponse, Unknown
+from bridge.core.crew_policy import CrewPolicy
 from bridge.core.errors import CrewUnreachable, ExecutionTaken, RequestRefused
 from bridge.core.runs import state_machine
 from bridge.core.runs.commands import Abandon, Adopt, Cancel, RunCommand, apply_command
-from bridge.core.runs.model import CrewPolicy, Run, State
+from bridge.core.runs.model import Run, State
 from bridge.ports.inbound import RunKey
 from bridge.ports.lifecycle import Clock, Notify
 from bridge.ports.runs import RunStore

@@ -12,7 +12,7 @@ from pamqp.header import ContentHeader
 from bridge.adapters.amqp.messages import MessageRules, read_refused
 from bridge.adapters.amqp.outbound import to_message
 from bridge.adapters.amqp.values import ExactMessage, pack, unpack
-from bridge.core.delivery.cloudevents import dead_letter
+from bridge.core.delivery.events import dead_letter
 from bridge.core.errors import RequestRefused
 from tests.component.amqp.test_messages import message
 from tests.fakes import NOW

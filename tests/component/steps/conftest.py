@@ -21,12 +21,13 @@ from bridge.core.crew.flow_questions import FlowQuestion
 from bridge.core.crew.payloads import Webhooks
 from bridge.core.crew.responses import Refused, Started
 from bridge.core.crew.webhooks import Kind
+from bridge.core.crew_policy import CrewPolicy
 from bridge.core.delivery.model import Channel
 from bridge.core.human_input.model import QuestionContent
 from bridge.core.polling.planner import PollPlanner
 from bridge.core.runs import state_machine
 from bridge.core.runs.kickoff_memory import MAX_BYTES
-from bridge.core.runs.model import CrewPolicy, Envelope, Run
+from bridge.core.runs.model import Envelope, Run
 from bridge.steps._crew import Crew
 from bridge.steps.delivery import DeliverEvents
 from bridge.steps.maintenance.crew_probe import ProbeCrew

@@ -23,10 +23,11 @@ from bridge.core.crew.responses import (
     Unknown,
 )
 from bridge.core.crew.webhooks import Kind
+from bridge.core.crew_policy import DoubtPolicy
 from bridge.core.errors import CrewUnreachable, RequestRefused
 from bridge.core.human_input.feedback import Resume
 from bridge.core.runs.commands import Abandon, Adopt, Cancel, Retry, RunCommand
-from bridge.core.runs.model import DoubtPolicy, Run, State
+from bridge.core.runs.model import Run, State
 from bridge.ports.journal import JournalEntry
 from bridge.steps.recovery.journal import replay_journal
 from bridge.steps.runs import commands

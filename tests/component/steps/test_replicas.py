@@ -11,12 +11,13 @@ from bridge.core.crew import webhook_tokens
 from bridge.core.crew.flow_questions import FlowQuestion
 from bridge.core.crew.responses import InDoubt, Started, Succeeded, WaitingForHuman
 from bridge.core.crew.webhooks import Kind, read
+from bridge.core.crew_policy import DoubtPolicy
 from bridge.core.errors import Stale, StoreUnavailable
 from bridge.core.human_input import rules
 from bridge.core.human_input.feedback import Resume
 from bridge.core.human_input.model import QuestionContent
 from bridge.core.runs import tracking
-from bridge.core.runs.model import DoubtPolicy, Run, State
+from bridge.core.runs.model import Run, State
 from bridge.steps.maintenance.rebalance import Rebalance
 from tests.component.steps.conftest import KEY, Bench, with_policy
 from tests.fakes import NOW

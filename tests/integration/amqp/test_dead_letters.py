@@ -17,7 +17,7 @@ from bridge.adapters.amqp.dead_letters import open_dead_queue
 from bridge.adapters.amqp.publisher import AmqpPublisher
 from bridge.adapters.amqp.topology import Topology, ensure_inbound
 from bridge.adapters.amqp.values import ExactMessage
-from bridge.core.delivery.cloudevents import dead_letter
+from bridge.core.delivery.events import dead_letter
 from bridge.core.delivery.model import Channel, Delivery, Destination
 from tests.amqp_client import Client, client_of, eventually, running
 from tests.broker import Broker

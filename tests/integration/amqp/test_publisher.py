@@ -16,11 +16,12 @@ from bridge.adapters.amqp.connection import LinkOptions
 from bridge.adapters.amqp.messages import read_refused
 from bridge.adapters.amqp.publisher import AmqpPublisher
 from bridge.adapters.amqp.topology import Topology
-from bridge.core.delivery.cloudevents import dead_letter, with_event
+from bridge.core.crew_policy import CrewPolicy
+from bridge.core.delivery.events import dead_letter, with_event
 from bridge.core.delivery.model import Channel, Delivery, Destination
 from bridge.core.delivery.outcome import Confirmed, Retryable, Undeliverable, Unroutable
 from bridge.core.errors import RequestRefused
-from bridge.core.runs.model import CrewPolicy, Outcome
+from bridge.core.runs.model import Outcome
 from tests.amqp_client import Client, delivery, eventually, rules_for, running
 from tests.broker import Broker
 from tests.fakes import a_run

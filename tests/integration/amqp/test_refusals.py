@@ -11,7 +11,7 @@ from bridge.adapters.amqp import refusals
 from bridge.adapters.amqp.connection import AmqpLink, LinkOptions
 from bridge.adapters.amqp.publisher import AmqpPublisher
 from bridge.adapters.amqp.topology import Topology
-from bridge.core.delivery.cloudevents import dead_letter
+from bridge.core.delivery.events import dead_letter
 from bridge.core.delivery.model import Channel, Delivery, Destination
 from bridge.core.delivery.outcome import Confirmed, Retryable, Undeliverable
 from tests.amqp_client import Client, delivery, eventually, running

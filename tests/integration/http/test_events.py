@@ -19,8 +19,9 @@ from bridge.adapters.http.api.events import EventsApi, StreamOptions
 from bridge.adapters.http.auth import Clients
 from bridge.adapters.http.server import HttpServer
 from bridge.adapters.store import SqlStore, open_store
-from bridge.core.delivery import cloudevents
-from bridge.core.runs.model import CrewPolicy, Envelope, Run
+from bridge.core.crew_policy import CrewPolicy
+from bridge.core.delivery import events
+from bridge.core.runs.model import Envelope, Run
 from tests.fakes import a_run
 from tests.http_client import CLIENTS, LISTEN, bearer, problem
 from tests.patience import PATIENCE
@@ -61,7 +62,7 @@ class Streams:
         return await self.publish(run, created_at)
 
     async def publish(self, run: Run, created_at: float | None = None) -> str:
-        decision = cloudevents.with_event(
+        decision = events.with_event(
             run, "run.progress", CrewPolicy(), time.time() if created_at is None else created_at
         )
         await self.store.apply(replace(decision, run=replace(run, owner=None)))
@@ -238,7 +239,7 @@ async def test_a_client_that_does_not_read_is_disconnected(tmp_path: Path) -> No
         run = a_run(next(_numbers), envelope=Envelope("client/submitter"), meta={"text": "x" * 500_000})
         await streams.store.accept(run)
         for number in range(40):
-            decision = cloudevents.with_event(run, "run.progress", CrewPolicy(), time.time(), number + 2)
+            decision = events.with_event(run, "run.progress", CrewPolicy(), time.time(), number + 2)
             run = await streams.store.apply(replace(decision, run=run))
         await opened_when_free(streams)  # its slot is free after the disconnect
         writer.close()

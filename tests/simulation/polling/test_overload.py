@@ -9,10 +9,11 @@ from random import Random
 from statistics import mean
 
 from bridge.core.crew.rate_limiter import RateLimiter
+from bridge.core.crew_policy import CrewPolicy
 from bridge.core.polling import intervals
 from bridge.core.polling.planner import PollPlanner
 from bridge.core.polling.queue import PollQueue
-from bridge.core.runs.model import CrewPolicy, RunTime, TrackedRun
+from bridge.core.runs.model import RunTime, TrackedRun
 
 START = 1_000_000.0
 POLICY = CrewPolicy(poll_min_interval=1.0, poll_max_interval=60.0)

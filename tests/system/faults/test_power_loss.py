@@ -20,8 +20,8 @@ import pytest
 from bridge.adapters.store import SqlStore, migrate_store, open_store
 from bridge.adapters.store.database import database, open_connections
 from bridge.core.crew.responses import Started
+from bridge.core.crew_policy import CrewPolicy
 from bridge.core.runs import state_machine
-from bridge.core.runs.model import CrewPolicy
 from tests.fakes import NOW, a_run
 
 HEADER, FRAME = 32, 24 + 4096

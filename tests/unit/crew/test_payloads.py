@@ -8,8 +8,8 @@ import pytest
 from bridge.core.crew import webhook_tokens
 from bridge.core.crew import webhooks as crew_webhooks
 from bridge.core.crew.payloads import Webhooks, kickoff_body, resume_body
+from bridge.core.crew_policy import CrewPolicy
 from bridge.core.human_input.model import HumanInput, Question, QuestionContent, QuestionStage
-from bridge.core.runs.model import CrewPolicy
 from tests.fakes import NOW, a_run, run_id
 
 CREW = CrewPolicy()

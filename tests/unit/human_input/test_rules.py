@@ -25,6 +25,7 @@ from bridge.core.crew.responses import (
     Unknown,
     WaitingForHuman,
 )
+from bridge.core.crew_policy import CrewPolicy
 from bridge.core.errors import IllegalTransition, RequestRefused
 from bridge.core.human_input import rules
 from bridge.core.human_input.feedback import Resume
@@ -33,7 +34,7 @@ from bridge.core.human_input.rules import CONFIRM_WITHIN, MOVED_ON_AFTER
 from bridge.core.runs import state_machine, tracking
 from bridge.core.runs.changes import Lost
 from bridge.core.runs.commands import apply_command, read_resume
-from bridge.core.runs.model import TRACKED_STATES, CrewPolicy, Decision, Run, State, TrackedRun
+from bridge.core.runs.model import TRACKED_STATES, Decision, Run, State, TrackedRun
 from bridge.core.runs.observation import apply_observation, observe
 from tests.fakes import NOW, a_run, event_types
 

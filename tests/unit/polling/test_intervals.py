@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from bridge.core.crew_policy import CrewPolicy
 from bridge.core.polling import intervals
-from bridge.core.runs.model import CrewPolicy, TrackedRun
+from bridge.core.runs.model import TrackedRun
 
 NOW = 10_000.0
 POLICY = CrewPolicy()

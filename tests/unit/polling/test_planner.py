@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from bridge.core.crew_policy import CrewPolicy
 from bridge.core.polling.planner import MAX_RUN_TIMES, MIN_RUNS, PollPlanner, RunTimeStats
-from bridge.core.runs.model import CrewPolicy, RunTime, TrackedRun
+from bridge.core.runs.model import RunTime, TrackedRun
 
 NOW = 10_000.0
 CREW = CrewPolicy(poll_min_interval=0.1, poll_max_interval=1e6)

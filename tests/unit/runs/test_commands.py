@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
+from bridge.core.crew_policy import CrewPolicy
 from bridge.core.errors import PostInProgress, RequestRefused
 from bridge.core.human_input.model import HumanInput, Question, QuestionStage
 from bridge.core.runs.commands import Abandon, Adopt, Cancel, Retry, RunCommand, apply_command
-from bridge.core.runs.model import FINAL_STATES, CrewPolicy, Run, State
+from bridge.core.runs.model import FINAL_STATES, Run, State
 from tests.fakes import NOW, a_run, event_types
 
 POLICY = CrewPolicy(results_exchange=True)

@@ -1,8 +1,9 @@
 """A response to a POST that arrives after the process has expired: evidence for a run in doubt."""
 
 from bridge.core.crew.responses import InDoubt, NotStarted, Refused, Started
+from bridge.core.crew_policy import CrewPolicy
 from bridge.core.runs import late_results, state_machine
-from bridge.core.runs.model import CrewPolicy, Run, State
+from bridge.core.runs.model import Run, State
 from tests.fakes import NOW, a_run
 
 POLICY = CrewPolicy(results_exchange=True)

@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 
 from bridge.core.crew.responses import Running
+from bridge.core.crew_policy import CrewPolicy
 from bridge.core.runs import late_results, timing
-from bridge.core.runs.model import CrewPolicy, Run, State
+from bridge.core.runs.model import Run, State
 from tests.fakes import NOW, a_run
 
 

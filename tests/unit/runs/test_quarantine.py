@@ -5,13 +5,14 @@ from dataclasses import replace
 import pytest
 
 from bridge.core.crew.responses import NoResponse, Running, StatusResponse
+from bridge.core.crew_policy import CrewPolicy
 from bridge.core.delivery.model import DeliveryState
 from bridge.core.delivery.outcome import on_internal_error
 from bridge.core.human_input import rules
 from bridge.core.human_input.model import HumanInput, Question, QuestionStage
 from bridge.core.runs import quarantine, state_machine, tracking
 from bridge.core.runs.changes import PollingResumed
-from bridge.core.runs.model import CrewPolicy, Decision, Run, State
+from bridge.core.runs.model import Decision, Run, State
 from bridge.core.runs.observation import apply_observation, observe
 from bridge.core.runs.timing import DELAYS
 from tests.fakes import NOW, a_delivery, a_run

@@ -28,10 +28,11 @@ from bridge.core.crew.responses import (
     Unknown,
     WaitingForHuman,
 )
+from bridge.core.crew_policy import CrewPolicy, DoubtPolicy
 from bridge.core.errors import IllegalTransition
 from bridge.core.runs import late_results, state_machine, timing, tracking
 from bridge.core.runs.changes import FirstSeen, Lost, NeverKnown, Progressed, Verified
-from bridge.core.runs.model import FINAL_STATES, CrewPolicy, Decision, DoubtPolicy, Envelope, Run, State, TrackedRun
+from bridge.core.runs.model import FINAL_STATES, Decision, Envelope, Run, State, TrackedRun
 from bridge.core.runs.observation import apply_observation, observe
 from bridge.core.runs.request import fingerprint
 from bridge.core.runs.state_machine import TRANSITIONS

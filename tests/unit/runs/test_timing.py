@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from bridge.core import jitter
+from bridge.core.crew_policy import CrewPolicy, DoubtPolicy
 from bridge.core.runs import timing
-from bridge.core.runs.model import CrewPolicy, DoubtPolicy
 from tests.fakes import a_run
 
 NOW = 10_000.0

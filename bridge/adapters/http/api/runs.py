@@ -13,7 +13,7 @@ from bridge.adapters.http.auth import Client, Clients, Role
 from bridge.adapters.http.body import read_object, respond
 from bridge.adapters.http.long_poll import LongPoll, LongPollOptions
 from bridge.adapters.http.read_limits import ReadLimit
-from bridge.core.delivery import cloudevents
+from bridge.core.delivery import events
 from bridge.core.errors import RequestRefused, StoreUnavailable
 from bridge.core.runs import request as kickoff_request
 from bridge.core.runs.model import Envelope, KickoffRequest, Run, State
@@ -111,7 +111,7 @@ class RunsApi:
 
     async def _result(self, request: web.Request, client: Client) -> web.Response:
         return respond(
-            cloudevents.result_document(await views.load_visible_run(self._store, client, request.match_info["run_id"]))
+            events.result_document(await views.load_visible_run(self._store, client, request.match_info["run_id"]))
         )
 
     async def _list(self, request: web.Request, client: Client) -> web.Response:

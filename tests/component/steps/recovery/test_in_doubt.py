@@ -3,7 +3,8 @@
 import pytest
 
 from bridge.core.crew.responses import InDoubt
-from bridge.core.runs.model import DoubtPolicy, State
+from bridge.core.crew_policy import DoubtPolicy
+from bridge.core.runs.model import State
 from tests.component.steps.conftest import Bench, with_policy
 
 

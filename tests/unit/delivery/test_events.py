@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from bridge.core.delivery import cloudevents
-from bridge.core.delivery.cloudevents import run_document
+from bridge.core.crew_policy import CrewPolicy
+from bridge.core.delivery import events
+from bridge.core.delivery.events import run_document
 from bridge.core.delivery.model import Channel, Destination
 from bridge.core.human_input.model import HumanInput, Question, QuestionContent, QuestionStage
-from bridge.core.runs.model import CrewPolicy, Envelope, Outcome, Run, RunError, State
+from bridge.core.runs.model import Envelope, Outcome, Run, RunError, State
 from tests.fakes import NOW, a_run, run_id
 
 EVERYWHERE = CrewPolicy(results_exchange=True, callback_url="https://crew.example/all")
@@ -27,7 +28,7 @@ def ended(**request: Any) -> Run:
 
 
 def the_event(run: Run, type_: str = "run.succeeded", **more: Any) -> Any:
-    return json.loads(cloudevents.with_event(run, type_, EXCHANGE, NOW + 62, **more).deliveries[0].event.body)
+    return json.loads(events.with_event(run, type_, EXCHANGE, NOW + 62, **more).deliveries[0].event.body)
 
 
 def test_the_event_is_a_cloudevent_in_the_documented_format():
@@ -62,7 +63,7 @@ def test_the_event_is_a_cloudevent_in_the_documented_format():
 def linking(run: Run, limit: int, type_: str = "run.succeeded") -> tuple[Any, int]:
     """The event under this size limit, and its size in bytes."""
     policy = replace(EXCHANGE, max_event_bytes=limit, api_url="https://bridge.example.com")
-    body = cloudevents.with_event(run, type_, policy, NOW + 62).deliveries[0].event.body
+    body = events.with_event(run, type_, policy, NOW + 62).deliveries[0].event.body
     return json.loads(body), len(body)
 
 
@@ -75,7 +76,7 @@ def test_a_large_result_is_linked():
     assert smaller < 1000
     assert linked.pop("dataref") == f"https://bridge.example.com/v1/runs/{run_id(1)}/result"
     assert linked == whole | {"data": whole["data"] | {"result": None, "result_json": None}}
-    assert cloudevents.result_document(large) == {"state": "succeeded"} | {
+    assert events.result_document(large) == {"state": "succeeded"} | {
         name: whole["data"][name] for name in ("run_id", "result", "result_json")
     }
 
@@ -97,11 +98,11 @@ def test_a_late_result_is_included_at_any_size():
 
 def test_an_error_has_a_code_and_a_message():
     failed = replace(a_run(), outcome=Outcome(error=RunError("lost", "gone")))
-    assert cloudevents.run_document(failed)["error"] == {"code": "lost", "message": "gone"}
+    assert events.run_document(failed)["error"] == {"code": "lost", "message": "gone"}
 
 
 def test_the_same_fact_has_the_same_id_and_bytes():
-    one, two = (cloudevents.with_event(ended(), "run.succeeded", EVERYWHERE, NOW).deliveries for _ in range(2))
+    one, two = (events.with_event(ended(), "run.succeeded", EVERYWHERE, NOW).deliveries for _ in range(2))
     assert one == two
 
 
@@ -114,7 +115,7 @@ def test_ids_contain_the_run_and_the_kind_and_distinguish_repeats(type_: str, se
 
 
 def test_the_envelope_of_an_event_has_the_properties_of_a_message():
-    event = cloudevents.with_event(ended(), "run.succeeded", EXCHANGE, NOW).deliveries[0].event
+    event = events.with_event(ended(), "run.succeeded", EXCHANGE, NOW).deliveries[0].event
     assert (event.content_type, event.type, event.run_id) == (
         "application/cloudevents+json",
         "run.succeeded",
@@ -125,13 +126,13 @@ def test_the_envelope_of_an_event_has_the_properties_of_a_message():
 
 
 def test_the_key_is_the_default_correlation_id_and_unknown_headers_are_dropped():
-    event = cloudevents.with_event(a_run(idempotency_key="k-9"), "run.cancelled", EXCHANGE, NOW).deliveries[0].event
+    event = events.with_event(a_run(idempotency_key="k-9"), "run.cancelled", EXCHANGE, NOW).deliveries[0].event
     assert event.correlation_id == "k-9"
     assert event.headers == {"run_id": run_id(1), "crew": "research"}
 
 
 def test_every_destination_has_a_delivery_of_the_same_event():
-    found = cloudevents.with_event(
+    found = events.with_event(
         ended(callback_url="https://shop.example/17"), "run.succeeded", EVERYWHERE, NOW + 3
     ).deliveries
     assert [delivery.destination for delivery in found] == [
@@ -148,17 +149,13 @@ def test_every_destination_has_a_delivery_of_the_same_event():
 def test_a_url_that_occurs_twice_is_called_once():
     run = a_run(callback_url="https://crew.example/all")
     assert (
-        len(
-            cloudevents.with_event(
-                run, "run.failed", CrewPolicy(callback_url="https://crew.example/all"), NOW
-            ).deliveries
-        )
+        len(events.with_event(run, "run.failed", CrewPolicy(callback_url="https://crew.example/all"), NOW).deliveries)
         == 1
     )
 
 
 def test_a_run_without_destinations_has_no_deliveries():
-    decision = cloudevents.with_event(a_run(), "run.failed", CrewPolicy(), NOW)
+    decision = events.with_event(a_run(), "run.failed", CrewPolicy(), NOW)
     assert decision.deliveries == ()
     assert [event.type for event in decision.unaddressed] == ["run.failed"]
 
@@ -178,7 +175,7 @@ def test_a_refusal_has_a_code_and_a_message(
     crew: str | None, source: str, key: str | None, correlation_id: str | None, correlated: str | None
 ):
     refusal = {"code": "unknown_crew", "message": "there is no such crew", "crew": crew, "idempotency_key": key}
-    event = cloudevents.rejected("id-1", refusal, correlation_id, NOW)
+    event = events.rejected("id-1", refusal, correlation_id, NOW)
     body = json.loads(event.body)
     assert (body["id"], body["subject"], body["source"], body["type"]) == ("id-1", "id-1", source, "request.rejected")
     assert body["data"] == refusal
@@ -191,7 +188,7 @@ def test_a_refusal_has_a_code_and_a_message(
     [("text/plain", "text/plain"), (None, ""), ("", "")],
 )
 def test_a_dead_letter_keeps_its_body_and_headers(given: str | None, content_type: str):
-    event = cloudevents.dead_letter("id-2", b"\xff\x00{", given, {"x-bridge-reason": "invalid_json", "n": 1}, NOW)
+    event = events.dead_letter("id-2", b"\xff\x00{", given, {"x-bridge-reason": "invalid_json", "n": 1}, NOW)
     assert (event.body, event.content_type, event.type) == (b"\xff\x00{", content_type, "dead_letter")
     assert event.headers == {"x-bridge-reason": "invalid_json", "n": 1}
 
@@ -206,7 +203,7 @@ def test_a_dead_letter_keeps_its_body_and_headers(given: str | None, content_typ
     ],
 )
 def test_times_are_utc_with_milliseconds(at: float | None, text: str | None):
-    assert cloudevents.timestamp(at) == text
+    assert events.timestamp(at) == text
 
 
 def test_an_open_question_is_shown_without_its_callback_url():

@@ -10,9 +10,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from bridge.core import json as strict_json
+from bridge.core.crew_policy import CrewPolicy
 from bridge.core.delivery.model import Channel, Delivery, Destination, Event, Receiver
 from bridge.core.human_input.model import Question, QuestionStage
-from bridge.core.runs.model import CREW_NAME, CrewPolicy, Decision, Run, RunError
+from bridge.core.runs.model import CREW_NAME, Decision, Run, RunError
 
 CONTENT_TYPE = "application/cloudevents+json"
 IN_DOUBT = "run.in_doubt"
