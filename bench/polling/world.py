@@ -12,8 +12,7 @@ from statistics import NormalDist
 
 from bridge.core.crew.responses import Running, StatusResponse
 from bridge.core.crew_policy import CrewPolicy
-from bridge.core.polling import intervals
-from bridge.core.polling.planner import PollPlanner
+from bridge.core.polling import PollPlanner
 from bridge.core.runs.model import TrackedRun
 from bridge.core.runs.observation import observe
 
@@ -81,7 +80,6 @@ class Follower:
             self._now, ended = polled_at, polled_at - began >= run_time
             self.changes += self.planner.observe_poll(tracked, polled_at, ended=ended)
             if ended:
-                self.planner.on_run_ended(tracked, polled_at)
                 return Followed(tracked.polls + 1, polled_at - began - run_time)
             response = _answer(polled_at - began, tasks, done_at)
             tracked = observe(tracked, response, self.policy, polled_at).tracked
@@ -103,7 +101,7 @@ class Follower:
         return TrackedRun(f"run-{next(self._ids)}", "crew", "k", self.policy.deadline, now, began_at=now, seen_at=now)
 
     def _next_poll(self, tracked: TrackedRun) -> float:
-        return intervals.next_poll_at(tracked, self.policy, self._now, self.planner.pause(tracked, self._now))
+        return self.planner.next_poll_at(tracked, self._now)
 
 
 def _answer(age: float, tasks: int, done_at: tuple[float, ...]) -> StatusResponse:

@@ -11,7 +11,7 @@ from bridge.config import Settings
 from bridge.core.crew.fair_share import FairShare
 from bridge.core.crew.payloads import Webhooks
 from bridge.core.crew.rate_limiter import RateLimiter
-from bridge.core.polling.planner import PollPlanner
+from bridge.core.polling import PollPlanner
 from bridge.observability.metrics import CountedCrewApi
 from bridge.ports.cluster import Cluster
 from bridge.ports.crew_api import CrewInfo

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from bridge.core.crew.responses import KickoffResponse, ResumeResponse, StatusResponse, StopResponse
-from bridge.core.polling.planner import RunTimeStats
+from bridge.core.polling import RunTimeStats
 from bridge.ports.lifecycle import Health
 
 

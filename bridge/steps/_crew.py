@@ -19,8 +19,7 @@ from bridge.core.crew.responses import (
 from bridge.core.crew.webhook_reliability import WebhookReliability
 from bridge.core.crew_policy import CrewPolicy
 from bridge.core.human_input import rules
-from bridge.core.polling import intervals
-from bridge.core.polling.planner import PollPlanner
+from bridge.core.polling import PollPlanner
 from bridge.core.runs import timing, tracking
 from bridge.core.runs.budget import UNLIMITED, Budgets
 from bridge.core.runs.model import Run, TrackedRun
@@ -70,8 +69,7 @@ class Crew:
         """
         completion_signalled = self.tracker.completion_signalled(tracked.run_id)
         at_fallback_interval = tracked.waiting or (self.webhook_reliability.reliable and not completion_signalled)
-        pause = self.planner.pause(tracked, now)
-        due = intervals.next_poll_at(tracked, self.policy, now, pause, after, at_fallback_interval=at_fallback_interval)
+        due = self.planner.next_poll_at(tracked, now, after, at_fallback_interval=at_fallback_interval)
         due = min([due, *(at for at in rules.deadlines(tracked.human_input.question) if at > now)])
         again = timing.signalled_end_poll_at(self.tracker.completion_signalled_at(tracked.run_id), now)
         return due if again is None else min(due, max(again, now + (after or 0.0)))

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from bridge.core.crew.responses import StatusResponse, Succeeded
 from bridge.core.crew.webhooks import TasksDone, add_task, with_task_progress, with_webhook_result
-from bridge.core.polling.queue import PollQueue
+from bridge.core.polling import PollQueue
 from bridge.core.runs import timing, tracking
 from bridge.core.runs.cache import RunCache
 from bridge.core.runs.model import TRACKED_STATES, Run, TrackedRun

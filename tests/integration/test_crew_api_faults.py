@@ -23,7 +23,7 @@ from bridge.adapters.kickoff_journal import NullJournal
 from bridge.adapters.store import SqlStore, open_store
 from bridge.core.crew.rate_limiter import RateLimiter
 from bridge.core.crew.responses import CrewUnavailable, InDoubt, KickoffResponse, NotStarted, Refused, StatusResponse
-from bridge.core.polling.planner import PollPlanner
+from bridge.core.polling import PollPlanner
 from bridge.core.runs.model import Envelope, Run, State
 from bridge.sandbox import SandboxSettings, parse_run_time, running
 from bridge.steps._crew import Crew

@@ -11,10 +11,10 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from bridge.core import jitter
 from bridge.core.crew_policy import CrewPolicy
 from bridge.core.polling.distribution import Estimate, Span, estimate, likeliest_scale
 from bridge.core.polling.drift import Drift
-from bridge.core.polling.intervals import steady_interval
 from bridge.core.polling.optimizer import Plan, plan_polls, plan_polls_at_price
 from bridge.core.runs.model import RunTime, TrackedRun
 
@@ -27,6 +27,9 @@ _FORMER_WEIGHT = 50.0  # runs; weight of the run times from before a change, res
 _MAX_TASK_MARKS = 12  # numbers of tasks done that have a plan
 _REPORTED_RESOLUTION = 0.1  # seconds to which the API rounds run times
 _STALE_FRACTION = 0.1  # of a run's age: its longest pause if nothing is known of its run time
+_STEADY_INTERVAL = 5.0  # seconds between polls while a crew's run times are unknown
+_DEADLINE_FRACTION = 0.1  # longest fallback interval, as a fraction of the deadline
+_JITTER = 0.05  # of an interval, so that runs started together are not always polled together
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +62,38 @@ class PollPlanner:
         self._unsaved: deque[RunTime] = deque(maxlen=MAX_RUN_TIMES)
         self._former: list[Span] = []
         self._stages: dict[int, _StagePlan] = {}
-        self._interval = steady_interval(policy)
+        self._interval = self._within_limits(_STEADY_INTERVAL)
         self._new_run_times = 0
         self._planned_at = -math.inf
         self.changed_at = -math.inf
         self._drift = Drift()
 
+    def next_poll_at(
+        self, tracked: TrackedRun, now: float, after: float | None = None, *, at_fallback_interval: bool = False
+    ) -> float:
+        """Return when to poll again, without regard to questions and webhooks.
+
+        `after`: the wait in seconds that the API asked for. `at_fallback_interval`: webhooks will most likely report
+        the end, so polls only cover lost webhooks.
+        """
+        pause, longest = self.pause(tracked, now), self._policy.poll_max_interval
+        interval = self._fallback_interval(tracked) if at_fallback_interval else pause
+        if tracked.errors:
+            interval = min(interval * 2.0 ** min(tracked.errors, 10), max(longest, interval))
+        due = now + max(interval * jitter.factor(tracked.run_id, tracked.polls, _JITTER), after or 0.0)
+        if tracked.deadline_at is not None and now < tracked.deadline_at < due:
+            return tracked.deadline_at  # the last poll is made when the deadline passes, not an interval later
+        return due
+
+    def spread_first_poll(self, run_id: str, now: float) -> float:
+        """Return when to poll a run that was claimed together with others: within the steady interval."""
+        return jitter.spread(run_id, now, self._within_limits(_STEADY_INTERVAL))
+
     def pause(self, tracked: TrackedRun, now: float) -> float:
-        """Return the seconds until the next poll of a run without errors."""
+        """Return the seconds until the next poll of a run without errors, within the limits of the crew."""
+        return self._within_limits(self._planned_pause(tracked, now))
+
+    def _planned_pause(self, tracked: TrackedRun, now: float) -> float:
         self._replan(now)
         if tracked.began_at is None or not self._stages:
             return self._steady_pause(tracked, now)
@@ -86,43 +113,34 @@ class PollPlanner:
         done, since = self._stage(tracked)
         return self._stages[done].estimate.chance_ended(tracked.seen_at - since, now - since)
 
-    def observe_poll(self, before: TrackedRun, polled_at: float, *, ended: bool) -> bool:
-        """Record whether a poll found a run ended; return whether a change of the crew's run times is detected."""
-        if before.began_at is None or before.seen_at is None or not self._stages:
-            return False
-        if len(self._sample) < _MIN_RUNS_FOR_DRIFT:
-            return False
-        done, since = self._stage(before)
-        expected = self._stages[done].estimate.chance_ended(before.seen_at - since, polled_at - since)
-        if not self._drift.observe(expected, polled_at, ended=ended):
-            return False
-        self._discard_before(self._drift.began_at)
-        return True
-
-    def on_run_ended(
+    def observe_poll(
         self,
-        tracked: TrackedRun,
+        before: TrackedRun,
         polled_at: float,
         *,
+        ended: bool,
         reported: float | None = None,
         completion_signalled: bool = False,
-    ) -> None:
-        """Record that a poll at `polled_at` found a run ended; `tracked` is its state before the poll.
+    ) -> bool:
+        """Learn from a poll whether a run has ended; return whether a change of the crew's run times is detected.
 
-        `reported`: the run time in seconds that the API reported. `completion_signalled`: a webhook triggered the poll
-        immediately, so the run has just ended.
+        `before`: the run as tracked until this poll. `reported`: the run time in seconds that the API reported.
+        `completion_signalled`: a webhook triggered the poll immediately, so the run has just ended.
         """
-        if tracked.began_at is None or tracked.seen_at is None:
-            return
-        earliest, latest = tracked.seen_at - tracked.began_at, polled_at - tracked.began_at
-        if reported is not None and earliest - _REPORTED_RESOLUTION <= reported <= latest + _REPORTED_RESOLUTION:
-            earliest = latest = reported
-        elif completion_signalled:
-            earliest = latest
-        task_marks = tuple((done, at - tracked.began_at) for done, at in tracked.task_marks[:_MAX_TASK_MARKS])
-        run_time = RunTime(tracked.run_id, tracked.crew, polled_at, earliest, latest, task_marks)
-        self._unsaved.append(run_time)
-        self.add([run_time])
+        if before.began_at is None or before.seen_at is None:
+            return False
+        changed = self._detect_change(before, polled_at, ended=ended)
+        if ended:
+            earliest, latest = before.seen_at - before.began_at, polled_at - before.began_at
+            if reported is not None and earliest - _REPORTED_RESOLUTION <= reported <= latest + _REPORTED_RESOLUTION:
+                earliest = latest = reported
+            elif completion_signalled:
+                earliest = latest
+            task_marks = tuple((done, at - before.began_at) for done, at in before.task_marks[:_MAX_TASK_MARKS])
+            run_time = RunTime(before.run_id, before.crew, polled_at, earliest, latest, task_marks)
+            self._unsaved.append(run_time)
+            self.add([run_time])
+        return changed
 
     def add(self, run_times: Iterable[RunTime]) -> None:
         """Add run times in any order; those already known, or from before the last change, are ignored."""
@@ -149,6 +167,24 @@ class PollPlanner:
             return None
         return RunTimeStats(len(times), times[len(times) // 2], times[len(times) * 9 // 10])
 
+    def _detect_change(self, before: TrackedRun, polled_at: float, *, ended: bool) -> bool:
+        """Test the estimate with a poll; if run times have changed, discard those from before the change."""
+        if not self._stages or len(self._sample) < _MIN_RUNS_FOR_DRIFT:
+            return False
+        if not self._drift.observe(self.chance_ended(before, polled_at), polled_at, ended=ended):
+            return False
+        self._discard_before(self._drift.began_at)
+        return True
+
+    def _within_limits(self, pause: float) -> float:
+        """Clamp a pause to `poll.min_interval` and `poll.max_interval` of the crew."""
+        return min(max(pause, self._policy.poll_min_interval), self._policy.poll_max_interval)
+
+    def _fallback_interval(self, tracked: TrackedRun) -> float:
+        """Return the longest interval of the crew, shortened where a deadline would be detected much too late."""
+        interval = min(self._policy.poll_max_interval, _DEADLINE_FRACTION * tracked.deadline)
+        return max(self._within_limits(_STEADY_INTERVAL), interval)
+
     def _steady_pause(self, tracked: TrackedRun, now: float) -> float:
         """Return the pause while there is no plan: even polls, rarer for a run older than expected."""
         age = 0.0 if tracked.began_at is None else now - tracked.began_at
@@ -170,7 +206,8 @@ class PollPlanner:
         spans = [(run_time.earliest, run_time.latest) for run_time in self._sample]
         if len(spans) < MIN_RUNS and not self._former:
             mean = sum(earliest + latest for earliest, latest in spans) / 2 / len(spans)
-            self._interval = steady_interval(self._policy, mean)
+            polls = max(self._policy.poll_per_run - 0.5, 0.5)  # a run ends halfway through a pause
+            self._interval = self._within_limits(mean / polls)
         else:
             self._stages = self._plan_stages(spans)
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from bridge.core.polling.planner import MAX_RUN_TIMES
+from bridge.core.polling import MAX_RUN_TIMES
 from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.lifecycle import Clock
 from bridge.ports.runs import RunTimeStore

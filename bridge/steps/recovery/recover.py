@@ -4,9 +4,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 import structlog
 
-from bridge.core import jitter
 from bridge.core.errors import StoreUnavailable
-from bridge.core.polling import intervals
 from bridge.core.runs import state_machine
 from bridge.core.runs.model import Run, State
 from bridge.core.runs.quarantine import Quarantined
@@ -69,7 +67,7 @@ class Recover:
             await self._store.apply(state_machine.on_interrupted_kickoff(run, crew.policy, now))
             return
         deferred = run.deferral is not None
-        crew.track(run, now, now if deferred else _spread(crew, run, now))
+        crew.track(run, now, now if deferred else crew.planner.spread_first_poll(run.run_id, now))
         self._notify_poll(run.crew)
 
     def about(self, run: Run) -> dict[str, object]:
@@ -85,8 +83,3 @@ class Recover:
     def pause(self) -> float:
         """Seconds until the next claim."""
         return TICK
-
-
-def _spread(crew: Crew, run: Run, now: float) -> float:
-    """Return a first poll time that spreads all runs over one interval, so that a restart causes no burst."""
-    return jitter.spread(run.run_id, now, intervals.steady_interval(crew.policy))

@@ -189,13 +189,11 @@ class Poll:
         """Update the crew's run times with a poll's response; `before`: the run as tracked until this poll."""
         if isinstance(response, NoResponse | CrewUnavailable | NotFound):
             return
-        ended = isinstance(response, Succeeded | Failed)
-        if self._crew.planner.observe_poll(before, polled_at, ended=ended):
+        ended, reported = isinstance(response, Succeeded | Failed), reported_run_time(response)
+        if self._crew.planner.observe_poll(
+            before, polled_at, ended=ended, reported=reported, completion_signalled=completion_signalled
+        ):
             log.info("run_times_changed", crew=self._crew.name)
-        if ended:
-            self._crew.planner.on_run_ended(
-                before, polled_at, reported=reported_run_time(response), completion_signalled=completion_signalled
-            )
 
     def _update_webhook_reliability(self, update: Callable[[], None]) -> None:
         """Update the webhook reliability; if it is gained or lost, reschedule all polls."""

@@ -24,7 +24,7 @@ from bridge.core.crew.webhooks import Kind
 from bridge.core.crew_policy import CrewPolicy
 from bridge.core.delivery.model import Channel
 from bridge.core.human_input.model import QuestionContent
-from bridge.core.polling.planner import PollPlanner
+from bridge.core.polling import PollPlanner
 from bridge.core.runs import state_machine
 from bridge.core.runs.kickoff_memory import MAX_BYTES
 from bridge.core.runs.model import Envelope, Run

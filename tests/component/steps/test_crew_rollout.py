@@ -7,7 +7,7 @@ from structlog.testing import capture_logs
 
 from bridge.core.crew import webhook_tokens
 from bridge.core.crew.webhooks import Kind
-from bridge.core.polling.planner import PollPlanner
+from bridge.core.polling import PollPlanner
 from bridge.core.runs.model import Envelope, State
 from bridge.ports.inbound import Accepted
 from bridge.steps._crew import Crew

@@ -10,9 +10,7 @@ from statistics import mean
 
 from bridge.core.crew.rate_limiter import RateLimiter
 from bridge.core.crew_policy import CrewPolicy
-from bridge.core.polling import intervals
-from bridge.core.polling.planner import PollPlanner
-from bridge.core.polling.queue import PollQueue
+from bridge.core.polling import PollPlanner, PollQueue
 from bridge.core.runs.model import RunTime, TrackedRun
 
 START = 1_000_000.0
@@ -51,7 +49,7 @@ class Crew:
                 self.lags.append(now - self.ends[tracked.run_id])
             else:
                 seen = replace(tracked, polls=tracked.polls + 1, alive_at=now, seen_at=now, started_at=tracked.began_at)
-                self.queue.put(seen, intervals.next_poll_at(seen, POLICY, now, self.planner.pause(seen, now)))
+                self.queue.put(seen, self.planner.next_poll_at(seen, now))
         self.rate_limiter.on_response(now)
 
     def until_all_have_ended(self) -> float:

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from bridge.core.crew_policy import CrewPolicy
-from bridge.core.polling.planner import MAX_RUN_TIMES, MIN_RUNS, PollPlanner, RunTimeStats
+from bridge.core.polling import MAX_RUN_TIMES, PollPlanner, RunTimeStats
+from bridge.core.polling.planner import MIN_RUNS
 from bridge.core.runs.model import RunTime, TrackedRun
 
 NOW = 10_000.0
@@ -95,40 +96,40 @@ class TestRunTimes:
 
     def test_the_end_lies_between_the_last_two_polls(self):
         planner = PollPlanner(CREW)
-        planner.on_run_ended(tracked(age=20.0), NOW + 10.0)
+        planner.observe_poll(tracked(age=20.0), NOW + 10.0, ended=True)
         assert planner.take_unsaved() == [RunTime("run", "crew", NOW + 10.0, 20.0, 30.0)]
         assert planner.take_unsaved() == []
 
     def test_few_run_times_are_kept_for_storage(self):
         planner = PollPlanner(CREW)
         for number in range(MAX_RUN_TIMES + 5):
-            planner.on_run_ended(tracked(age=20.0, run_id=str(number)), NOW + 10.0)
+            planner.observe_poll(tracked(age=20.0, run_id=str(number)), NOW + 10.0, ended=True)
         assert len(planner.take_unsaved()) == MAX_RUN_TIMES
 
     @pytest.mark.parametrize(("reported", "believed"), [(22.5, True), (20.0, True), (31.0, False), (0.0, False)])
     def test_the_run_time_reported_by_the_api_is_used_if_it_fits_the_polls(self, reported: float, believed: bool):
         planner = PollPlanner(CREW)
-        planner.on_run_ended(tracked(age=20.0), NOW + 10.0, reported=reported)
+        planner.observe_poll(tracked(age=20.0), NOW + 10.0, ended=True, reported=reported)
         [run_time_stats] = planner.take_unsaved()
         assert ((run_time_stats.earliest, run_time_stats.latest) == (reported, reported)) is believed
 
     def test_the_end_announced_by_a_webhook_is_now(self):
         planner = PollPlanner(CREW)
-        planner.on_run_ended(tracked(age=20.0), NOW + 10.0, completion_signalled=True)
+        planner.observe_poll(tracked(age=20.0), NOW + 10.0, ended=True, completion_signalled=True)
         [run_time_stats] = planner.take_unsaved()
         assert (run_time_stats.earliest, run_time_stats.latest) == (30.0, 30.0)
 
     @pytest.mark.parametrize("unknown", ["began_at", "seen_at"])
     def test_a_run_of_unknown_age_teaches_nothing(self, unknown: str):
         planner = PollPlanner(CREW)
-        planner.on_run_ended(replace(tracked(), **{unknown: None}), NOW)  # type: ignore[arg-type]  # one of its two clocks
+        lost = replace(tracked(), **{unknown: None})  # type: ignore[arg-type]  # one of its two clocks
+        planner.observe_poll(lost, NOW, ended=True)
         assert planner.take_unsaved() == []
 
     def test_the_age_at_which_each_task_ended_is_recorded(self):
         planner = PollPlanner(CREW)
-        planner.on_run_ended(
-            tracked(age=20.0, task_marks=((1, NOW - 12.0), (2, NOW - 4.0))), NOW, completion_signalled=True
-        )
+        before = tracked(age=20.0, task_marks=((1, NOW - 12.0), (2, NOW - 4.0)))
+        planner.observe_poll(before, NOW, ended=True, completion_signalled=True)
         assert planner.take_unsaved()[0].task_marks == ((1, 8.0), (2, 16.0))
 
 

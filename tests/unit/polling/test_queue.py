@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.core.polling.queue import PollQueue
+from bridge.core.polling import PollQueue
 from bridge.core.runs.model import TrackedRun
 
 

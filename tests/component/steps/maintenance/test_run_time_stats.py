@@ -13,7 +13,7 @@ def learn(bench: Bench, number: int) -> None:
     """A run that took between 20 and 30 seconds."""
     now = bench.clock()
     tracked = TrackedRun(f"run-{number}", "research", "k", 600.0, now, began_at=now - 30.0, seen_at=now - 10.0)
-    bench.crew.planner.on_run_ended(tracked, now)
+    bench.crew.planner.observe_poll(tracked, now, ended=True)
 
 
 def process(bench: Bench) -> Bench:
