@@ -6,16 +6,30 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo
 from pydantic import field_validator as rule
 
-from bridge.config.types import MINUTE, Header, Seconds, Section, Text, Token, check_expression, one_or_many
+from bridge.config.types import (
+    MINUTE,
+    Header,
+    Seconds,
+    Section,
+    Text,
+    Token,
+    check_expression,
+    check_secret_text,
+    one_or_many,
+)
 from bridge.core.inbound import mapping, signatures
 
-Scheme = Literal["standard-webhooks", "github", "slack", "stripe", "hmac", "basic", "bearer", "none"]
+Scheme = Literal[
+    "standard-webhooks", "github", "slack", "stripe", "shopify", "hmac", "token", "basic", "bearer", "none"
+]
 
 _REQUIRED: dict[str, frozenset[str]] = {
     "standard-webhooks": frozenset({"secret"}),
     "github": frozenset({"secret"}),
     "slack": frozenset({"secret"}),
     "stripe": frozenset({"secret"}),
+    "shopify": frozenset({"secret"}),
+    "token": frozenset({"header", "token"}),
     "hmac": frozenset({"secret", "header"}),
     "basic": frozenset({"username", "password"}),
     "bearer": frozenset({"token"}),
@@ -24,10 +38,11 @@ _REQUIRED: dict[str, frozenset[str]] = {
 _OPTIONAL = {"hmac": frozenset({"algorithm", "encoding", "prefix", "timestamp_header", "tolerance"})}
 
 _KEYS = {
-    "standard-webhooks": 'headers."webhook-id"',
+    "standard-webhooks": 'headers."webhook-id" || headers."svix-id"',
     "github": 'headers."x-github-delivery"',
     "slack": "body.event_id",
     "stripe": "body.id",
+    "shopify": 'headers."x-shopify-webhook-id"',
 }
 """Where the senders of a scheme put an id that stays the same across retries."""
 
@@ -71,11 +86,15 @@ class Verify(Section):
     @classmethod
     def _secrets_are_valid(cls, secrets: tuple[SecretStr, ...], info: ValidationInfo) -> tuple[SecretStr, ...]:
         for secret in secrets:
-            if not secret.get_secret_value():
-                raise ValueError("must not be empty")
+            check_secret_text(secret)
             if info.data.get("scheme") == "standard-webhooks":
                 _check_standard_webhooks(secret.get_secret_value())
         return secrets
+
+    @rule("password")
+    @classmethod
+    def _password_is_valid(cls, password: SecretStr | None) -> SecretStr | None:
+        return password and check_secret_text(password)
 
     @rule("username")
     @classmethod
@@ -95,8 +114,12 @@ class Verify(Section):
                 return signatures.slack(self._keys())
             case "stripe":
                 return signatures.Stripe(self._keys())
+            case "shopify":
+                return signatures.shopify(self._keys())
             case "hmac":
                 return self._hmac(self._keys())
+            case "token":
+                return signatures.HeaderToken(self.header or "", self._tokens())
             case _:
                 return self._by_credentials()
 
@@ -109,10 +132,13 @@ class Verify(Section):
 
     def _by_credentials(self) -> signatures.Verifier:
         if self.token:
-            return signatures.Bearer(tuple(token.get_secret_value() for token in self.token))
+            return signatures.Bearer(self._tokens())
         if self.username and self.password:
             return signatures.Basic(self.username, self.password.get_secret_value())
         return signatures.AllowAll()
+
+    def _tokens(self) -> tuple[str, ...]:
+        return tuple(token.get_secret_value() for token in self.token)
 
     def _secrets(self) -> list[str]:
         return [secret.get_secret_value() for secret in self.secret]

@@ -96,7 +96,7 @@ def _fetch(section: dict[str, Any], name: str) -> str | None:
 def read_secret(file: str) -> tuple[str, str | None]:
     """Return the file's text, and the problem, if any."""
     try:
-        text = Path(file).read_text("utf-8").removesuffix("\n")
+        text = Path(file).read_text("utf-8").removesuffix("\n").removesuffix("\r")
     except OSError as error:
         return "", f"the file cannot be read ({error.strerror})"
     except ValueError:

@@ -31,6 +31,7 @@ from bridge.core.runs.request import parse_duration
 _WEBHOOK_PREFIX = "whsec_"
 _MIN_KEY_BYTES, _MAX_KEY_BYTES = 24, 64  # Standard Webhooks, "Signature scheme"
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
+BYTE_ORDER_MARK = "\ufeff"
 _MAX_AMQP_NAME_BYTES = 255  # a short string on the wire
 
 
@@ -114,6 +115,21 @@ def check_token(token: SecretStr) -> SecretStr:
     return token
 
 
+def check_secret_text(secret: SecretStr) -> SecretStr:
+    """Return a secret. Raise `ValueError` if it is empty, or begins or ends with what a file or an editor has added.
+
+    With such an invisible addition, every signature would be wrong.
+    """
+    text = secret.get_secret_value()
+    if not text:
+        raise ValueError("must not be empty")
+    if text.startswith(BYTE_ORDER_MARK):
+        raise ValueError("begins with a byte order mark; save the file without one")
+    if text != text.strip():
+        raise ValueError("begins or ends with white space; remove it (one line end at the end of a file is ignored)")
+    return secret
+
+
 def check_webhook_secret(secret: SecretStr) -> SecretStr:
     """Return a Standard Webhooks secret, with the padding that libraries require restored. Raise `ValueError`."""
     text = secret.get_secret_value()
@@ -154,7 +170,7 @@ Pattern = Annotated[str, AfterValidator(check_pattern)]
 Host = Annotated[str, AfterValidator(check_host)]
 Text = Annotated[str, Field(min_length=1)]
 Token = Annotated[SecretStr, AfterValidator(check_token)]
-Secret = Annotated[SecretStr, Field(min_length=1)]
+Secret = Annotated[SecretStr, AfterValidator(check_secret_text)]
 WebhookSecret = Annotated[SecretStr, AfterValidator(check_webhook_secret)]
 SecretHttpUrl = Annotated[SecretStr, AfterValidator(check_secret_http_url)]
 AS_LIST = BeforeValidator(as_list)

@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from yaml.parser import ParserError
+from yaml.scanner import ScannerError
 
 from bridge.config.environment import REFERENCE
 from bridge.config.errors import SettingsError, shown
@@ -20,17 +22,23 @@ _SHOWN = str.maketrans(_STAND_INS, _INDICATORS)
 """Inside `{…}` and `[…]`, YAML reads the braces of `${NAME}` as its own, so they are replaced while it parses."""
 
 
-class _DuplicateName(Exception):
-    """Raised by the loader, caught by `_parse`."""
+_TEXT = frozenset({"tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"})
+"""The types that a name may have."""
 
-    def __init__(self, name: str, line: int) -> None:
-        super().__init__()
-        self.name = name
-        self.line = line
+
+class _InvalidName(Exception):
+    """Raised by the loader, caught by `_parse`; the message is for users."""
+
+    def __init__(self, name: str, line: int, fault: str) -> None:
+        super().__init__(f"line {line}: {shown(name)} {fault}")
 
 
 class _Loader(yaml.SafeLoader):
-    """Rejects duplicate names: PyYAML silently keeps the last one, so that a crew would disappear."""
+    """Rejects duplicate names and names that are not text.
+
+    PyYAML silently keeps the last of two equal names, so that a crew would disappear, and reads `no` as a boolean and
+    `007` as a number, so that a crew would get another name.
+    """
 
     def compose_scalar_node(self, anchor: Any) -> yaml.ScalarNode:
         node = super().compose_scalar_node(anchor)
@@ -41,8 +49,11 @@ class _Loader(yaml.SafeLoader):
         node = super().compose_mapping_node(anchor)
         seen = set()
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            line = key.start_mark.line + 1
+            if key.tag not in _TEXT:
+                raise _InvalidName(key.value, line, f'is not text in YAML; write it in quotes: "{shown(key.value)}"')
             if key.value in seen:
-                raise _DuplicateName(key.value, key.start_mark.line + 1)
+                raise _InvalidName(key.value, line, "is defined twice; remove one")
             seen.add(key.value)
         return node
 
@@ -70,15 +81,20 @@ def _text(path: Path) -> str:
 
 
 def _parse(text: str) -> tuple[Any, str | None]:
-    """Return the content, or the problem; PyYAML's messages quote the file with its secrets, so they are not used."""
+    """Return the content, or the problem.
+
+    PyYAML's messages quote the file with its secrets, so only the reason of its scanner and parser is used, which
+    quotes at most one character.
+    """
     try:
         tree = _Loader(_hidden(text)).get_single_data()
-    except _DuplicateName as twice:
-        return None, f"line {twice.line}: {shown(twice.name)} is defined twice; remove one"
+    except _InvalidName as error:
+        return None, str(error)
     except _FAULTS as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        return None, f"{where}is not valid YAML"
+        reason = f": {error.problem}" if isinstance(error, ScannerError | ParserError) else ""
+        return None, f"{where}is not valid YAML{reason}".replace(repr("\t"), "tab")
     return {} if tree is None else tree, None
 
 

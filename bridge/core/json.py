@@ -4,6 +4,7 @@ The standard parser accepts NaN, repeated keys, lone surrogates, NUL, and any en
 be stored and would fail later, in another parser or database, so the listeners refuse them.
 """
 
+import codecs
 import json
 import re
 from collections.abc import Collection, ItemsView, Iterator, Mapping
@@ -85,13 +86,13 @@ def parse_object(body: bytes) -> dict[str, Any]:
 
 
 def parse(body: bytes) -> Any:
-    """Parse any JSON value; raises `RequestRefused` (`invalid_json`)."""
+    """Parse any JSON value, which may begin with a byte order mark; raises `RequestRefused` (`invalid_json`)."""
     if too_dense(body):
         raise RequestRefused(
             "invalid_json", f"the body is nested deeper than {MAX_DEPTH} levels, or contains little but brackets"
         )
     try:
-        text = body.decode("utf-8")
+        text = body.removeprefix(codecs.BOM_UTF8).decode("utf-8")
         value = json.loads(
             text, object_pairs_hook=_no_repeats, parse_constant=_no_constant, parse_float=_finite, parse_int=_whole
         )

@@ -27,6 +27,7 @@ def nested(depth: int) -> bytes:
     ("body", "value"),
     [
         (b"{}", {}),
+        (b'\xef\xbb\xbf{"a": 1}', {"a": 1}),
         (b' {"a": [1, 2.5, null, true, "x"]} \n', {"a": [1, 2.5, None, True, "x"]}),
         ('{"größe": "🦉"}'.encode(), {"größe": "🦉"}),
         (rb'{"no NUL": "\\u0000", "nor this": "\\\\u0000"}', {"no NUL": r"\u0000", "nor this": r"\\u0000"}),
@@ -43,6 +44,7 @@ def test_a_valid_object_is_read(body: bytes, value: Any):
     ("body", "said"),
     [
         (b"", "not JSON"),
+        (b"\xef\xbb\xbf" * 2 + b"{}", "not JSON"),
         (b"{", "not JSON"),
         (b"{'a': 1}", "line 1 column 2"),
         (b'{"a": 1,}', "not JSON"),
@@ -55,7 +57,6 @@ def test_a_valid_object_is_read(body: bytes, value: Any):
         (b'{"a": "\xff"}', "not UTF-8"),
         (b"\xff\xfe{\x00}\x00", "not UTF-8"),
         ("{}".encode("utf-16"), "not UTF-8"),
-        (b"\xef\xbb\xbf{}", "not JSON"),
         (rb'{"a": "\ud800"}', "lone surrogate"),
         (rb'{"\udc00": 1}', "lone surrogate"),
         (rb'{"a": "\u0000"}', "NUL"),

@@ -28,7 +28,7 @@ from bridge.ports.inbound import RefusedMessage, RunKey
 
 KICKOFF = "kickoff"
 COMMANDS = frozenset({"resume", "cancel"})
-PLAIN_ENCODINGS = frozenset({"", "identity", "utf-8"})
+PLAIN_ENCODINGS = frozenset({"", "identity", "utf-8", "utf8"})
 MAX_DETAIL = 256  # characters of the detail of a refusal, which may quote the message
 ROUTING_HEADERS = ("cc", "bcc")  # RabbitMQ routes copies by them
 BROKER_HEADERS = ("x-death", "x-delivery-count", "x-acquired-count", "x-received-from")
@@ -149,7 +149,7 @@ def _check_readable(message: AbstractIncomingMessage, rules: MessageRules) -> No
     if len(message.body) > rules.max_message:
         raise RequestRefused("too_large", f"the message is larger than {rules.max_message} bytes")
     if (message.content_encoding or "").lower() not in PLAIN_ENCODINGS:
-        raise RequestRefused("invalid_request", "content_encoding must be absent, identity, or utf-8")
+        raise RequestRefused("invalid_request", "content_encoding must be absent, identity, utf-8, or utf8")
     if UNREADABLE in message.headers:
         lost = str(message.headers[UNREADABLE])
         raise RequestRefused("invalid_request", f"properties of the message cannot be decoded: {lost}")

@@ -1,8 +1,8 @@
 """Map an inbound webhook or message to a kickoff request with JMESPath expressions, bounded in time and size.
 
 The scope of an expression is the members of the body, and `body`, `headers`, and `query`, which take precedence: so
-`action` and `body.action` are equivalent, and no body can pose as a header. The expressions are trusted, the content
-is not.
+`action` and `body.action` are equivalent, and no body can pose as a header. The names of headers are in lower case;
+expressions may write them in any case. The expressions are trusted, the content is not.
 """
 
 import math
@@ -99,11 +99,12 @@ def compile_expression(text: str) -> Expression:
 
 
 class _BoundedInterpreter(TreeInterpreter):
-    """The library's interpreter, limited to `MAX_STEPS`."""
+    """The library's interpreter, limited to `MAX_STEPS`; the names of `headers` match in any case."""
 
-    def __init__(self) -> None:
+    def __init__(self, headers: object) -> None:
         super().__init__()
         self._steps_left = MAX_STEPS
+        self._headers = headers
 
     def visit(self, node: Any, *args: Any, **kwargs: Any) -> Any:
         """Evaluate one node; raises `OverflowError` beyond the limit."""
@@ -112,13 +113,18 @@ class _BoundedInterpreter(TreeInterpreter):
             raise OverflowError
         return super().visit(node, *args, **kwargs)
 
+    def visit_field(self, node: Any, value: Any) -> Any:
+        """Return a member; of the headers, whatever its case."""
+        field: Any = {**node, "value": node["value"].lower()} if value is self._headers else node
+        return super().visit_field(field, value)
+
 
 class Evaluator:
     """Evaluates the expressions of one rule on one webhook."""
 
     def __init__(self, scope: Scope) -> None:
         self._scope = scope
-        self._interpreter = _BoundedInterpreter()
+        self._interpreter = _BoundedInterpreter(scope.get("headers"))
 
     def evaluate(self, name: str, expression: Expression) -> Any:
         """Return the value; raises `RequestRefused` without the library's message, which quotes the content."""

@@ -35,11 +35,15 @@ PRIVATE, PUBLIC = "whsk_", "whpk_"
 _SEED, _PAIR, _PUBLIC = 32, 64, 32  # bytes; a private key may be followed by its public key
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")  # without dots, which would make `id.timestamp.body` ambiguous
 _TIMESTAMP = re.compile(r"[0-9]{1,12}")
+_SEPARATORS = re.compile(r"[,\s]+")
 
 
 @dataclass(frozen=True, slots=True)
 class StandardWebhooks:
-    """Standard Webhooks 1.0.0: `keys` are decoded `whsec_` secrets (`v1`), `checks` stand for `whpk_` keys (`v1a`)."""
+    """Standard Webhooks 1.0.0: `keys` are decoded `whsec_` secrets (`v1`), `checks` stand for `whpk_` keys (`v1a`).
+
+    The headers are `webhook-…`, or `svix-…` as Svix names them.
+    """
 
     keys: tuple[bytes, ...] = field(repr=False)
     tolerance: float = TOLERANCE
@@ -47,11 +51,12 @@ class StandardWebhooks:
 
     def __call__(self, headers: Headers, body: bytes, now: float) -> str:
         """Return the signature digest; raise `NotVerified`."""
-        message_id = _only(headers, "webhook-id")
+        prefix = "svix" if "svix-id" in headers and "webhook-id" not in headers else "webhook"
+        message_id = _only(headers, f"{prefix}-id")
         if not _ID.fullmatch(message_id):
-            raise NotVerified("webhook-id is not 1 to 128 letters, digits, - or _")
-        timestamp = _timestamp(_only(headers, "webhook-timestamp"))
-        versions = [part.partition(",") for part in _only(headers, "webhook-signature").split(" ")]
+            raise NotVerified(f"{prefix}-id is not 1 to 128 letters, digits, - or _")
+        timestamp = _timestamp(_only(headers, f"{prefix}-timestamp"))
+        versions = [part.partition(",") for part in _only(headers, f"{prefix}-signature").split(" ")]
         offered = [text for version, _, text in versions if version == "v1" and text]
         asymmetric = [text for version, _, text in versions if version == "v1a" and text]
         signed = f"{message_id}.{timestamp}.".encode() + body
@@ -83,9 +88,10 @@ class Stripe:
 
 @dataclass(frozen=True, slots=True)
 class Hmac:
-    """One signature in one header, over the body, or over a timestamp from another header and the body.
+    """A signature in a header, over the body, or over a timestamp from another header and the body.
 
-    With a timestamp, the signed text is `start`, timestamp, `separator`, body. `tolerance` in seconds.
+    With a timestamp, the signed text is `start`, timestamp, `separator`, body. `tolerance` in seconds. While a sender
+    rotates its secret, the header may contain several signatures, separated by commas or spaces.
     """
 
     keys: tuple[bytes, ...] = field(repr=False)
@@ -100,12 +106,13 @@ class Hmac:
 
     def __call__(self, headers: Headers, body: bytes, now: float) -> str:
         """Return the signature digest; raise `NotVerified`."""
-        text = _only(headers, self.header)
-        if not text.startswith(self.prefix):
+        texts = [text for text in _SEPARATORS.split(_only(headers, self.header)) if text.startswith(self.prefix)]
+        if not texts:
             raise NotVerified(f"{self.header.lower()} does not begin with {self.prefix}")
         stamp = None if self.timestamp_header is None else _timestamp(_only(headers, self.timestamp_header))
         signed = body if stamp is None else self.start + stamp.encode() + self.separator + body
-        _require_match(self.keys, signed, self.algorithm, self.encoding, [text.removeprefix(self.prefix)])
+        offered = [text.removeprefix(self.prefix) for text in texts]
+        _require_match(self.keys, signed, self.algorithm, self.encoding, offered)
         if stamp is not None:
             _require_recent(stamp, now, self.tolerance)
         return _signature_digest(signed)
@@ -126,6 +133,11 @@ def slack(keys: tuple[bytes, ...]) -> Hmac:
         start=b"v0:",
         separator=b":",
     )
+
+
+def shopify(keys: tuple[bytes, ...]) -> Hmac:
+    """Verify Shopify's signature of the body. It has no timestamp, so only the digest reveals a replay."""
+    return Hmac(keys, "x-shopify-hmac-sha256", encoding="base64")
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,9 +167,20 @@ class Bearer:
     def __call__(self, headers: Headers, body: bytes, now: float) -> None:
         """Raises `NotVerified`."""
         del body, now
-        offered = _bytes(_credentials(headers, "bearer"))
-        if not any([_same(offered, token.encode()) for token in self.tokens]):  # noqa: C419  (constant time)
-            raise NotVerified("wrong token")
+        _require_token(_credentials(headers, "bearer"), self.tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderToken:
+    """A token out of one or more, as the whole value of a header of any name, such as GitLab's `X-Gitlab-Token`."""
+
+    header: str
+    tokens: tuple[str, ...] = field(repr=False)
+
+    def __call__(self, headers: Headers, body: bytes, now: float) -> None:
+        """Raises `NotVerified`."""
+        del body, now
+        _require_token(_only(headers, self.header), self.tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +192,7 @@ class AllowAll:
         del headers, body, now
 
 
-Verifier = StandardWebhooks | Stripe | Hmac | Basic | Bearer | AllowAll
+Verifier = StandardWebhooks | Stripe | Hmac | Basic | Bearer | HeaderToken | AllowAll
 
 
 def standard_webhooks_key(secret: str) -> bytes:
@@ -267,6 +290,11 @@ def _credentials(headers: Headers, scheme: str) -> str:
     if named.lower() != scheme:
         raise NotVerified(f"authorization is not {scheme}")
     return credentials.strip()
+
+
+def _require_token(offered: str, tokens: Iterable[str]) -> None:
+    if not any([_same(_bytes(offered), token.encode()) for token in tokens]):  # noqa: C419  (constant time)
+        raise NotVerified("wrong token")
 
 
 def _same(offered: bytes, expected: bytes) -> bool:

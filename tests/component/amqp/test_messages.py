@@ -144,7 +144,8 @@ def test_size_and_encoding_are_checked_first():
     """A body that is too large or compressed is never parsed."""
     assert refusal(b"x" * 1001).code == "too_large"
     assert refusal(content_encoding="gzip").code == "invalid_request"
-    assert read(content_encoding="UTF-8")[0].crew == "research"
+    for encoding in ("UTF-8", "utf8", "UTF8", "identity", "Identity", ""):
+        assert read(content_encoding=encoding)[0].crew == "research"
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b'{"a": NaN}', b'{"crew": "a", "crew": "b"}'])

@@ -8,7 +8,7 @@ import pytest
 from bridge.adapters.callbacks.signing import build_checker
 from bridge.core.inbound import signatures
 from bridge.core.inbound.mapping import scope
-from bridge.core.inbound.signatures import AllowAll, Basic, Bearer, Hmac, StandardWebhooks, Stripe
+from bridge.core.inbound.signatures import AllowAll, Basic, Bearer, HeaderToken, Hmac, StandardWebhooks, Stripe
 from tests.component.config.settings_files import WEBHOOK_SECRET, SettingsFiles, with_settings
 
 GITHUB = {"scheme": "github", "secret": "s"}
@@ -45,6 +45,11 @@ VERIFIERS: list[tuple[dict[str, Any], signatures.Verifier]] = [
     ),
     ({"scheme": "basic", "username": "u", "password": "p"}, Basic("u", "p")),
     ({"scheme": "bearer", "token": ["new", "old"]}, Bearer(("new", "old"))),
+    ({"scheme": "shopify", "secret": "s"}, signatures.shopify((b"s",))),
+    (
+        {"scheme": "token", "header": "X-Gitlab-Token", "token": ["new", "old"]},
+        HeaderToken("X-Gitlab-Token", ("new", "old")),
+    ),
     ({"scheme": "none", "allow_unverified": True}, AllowAll()),
 ]
 
@@ -77,6 +82,15 @@ class TestVerify:
             ({**GITHUB, "tolerance": "1m"}, "hooks.shop.verify.tolerance: does not apply to the scheme github"),
             ({**GITHUB, "token": "t"}, "hooks.shop.verify.token: does not apply to the scheme github"),
             ({"scheme": "github", "secret": ["s", ""]}, "hooks.shop.verify.secret: must not be empty"),
+            ({"scheme": "github", "secret": "\ufeffs"}, "hooks.shop.verify.secret: begins with a byte order mark"),
+            ({"scheme": "github", "secret": "s "}, "hooks.shop.verify.secret: begins or ends with white space"),
+            ({"scheme": "stripe", "secret": "s\n"}, "hooks.shop.verify.secret: begins or ends with white space"),
+            (
+                {"scheme": "basic", "username": "u", "password": "p\n"},
+                "hooks.shop.verify.password: begins or ends with white space",
+            ),
+            ({"scheme": "token", "token": "t"}, "hooks.shop.verify.header: is required for the scheme token"),
+            ({"scheme": "token", "header": "X-T"}, "hooks.shop.verify.token: is required for the scheme token"),
             ({"scheme": "standard-webhooks", "secret": "whsec_"}, "hooks.shop.verify.secret: must be whsec_"),
             ({"scheme": "hmac", "secret": "s", "header": "X Sig"}, "hooks.shop.verify.header: must be the name of"),
             ({"scheme": "gitlab", "secret": "s"}, "hooks.shop.verify.scheme: must be standard-webhooks, github"),

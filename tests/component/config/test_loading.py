@@ -154,6 +154,16 @@ class TestTheFile:
         (problem,) = files.problems("crews:\n  a: {}\n  a: {}\n")
         assert "line 3: a is defined twice" in problem
 
+    @pytest.mark.parametrize("name", ["no", "007", "1.5", "null", "2026-11-30"])
+    def test_a_name_that_yaml_does_not_read_as_text_is_reported(self, files: SettingsFiles, name: str) -> None:
+        """YAML would read crews named False and 7."""
+        (problem,) = files.problems(f"crews:\n  {name}: {{}}\n")
+        assert problem.endswith(f'line 2: {name} is not text in YAML; write it in quotes: "{name}"')
+
+    def test_a_tab_is_reported_with_the_reason_of_the_parser(self, files: SettingsFiles) -> None:
+        (problem,) = files.problems("crews:\n\tresearch: {}\n")
+        assert "line 2, column 1: is not valid YAML: found character tab that cannot start any token" in problem
+
     def test_a_name_that_is_a_list_is_reported(self, files: SettingsFiles) -> None:
         (problem,) = files.problems("? [a]\n: 1\n")
         assert "is not valid YAML" in problem

@@ -57,6 +57,21 @@ class TestScope:
     def test_members_of_the_body_are_visible_with_and_without_a_prefix(self, when: str):
         assert mapped(a_rule(when=when)) is not None
 
+    @pytest.mark.parametrize(
+        "when",
+        [
+            "headers.\"X-GitHub-Event\" == 'issues'",
+            "headers | \"X-GITHUB-EVENT\" == 'issues'",
+            "@.headers.\"x-github-event\" == 'issues'",
+        ],
+    )
+    def test_the_names_of_headers_match_in_any_case(self, when: str):
+        assert mapped(a_rule(when=when)) is not None
+
+    def test_the_names_of_members_of_the_body_match_exactly(self):
+        assert mapped(a_rule(when="Action == 'opened'")) is None
+        assert mapped(a_rule(when="body.headers.\"X-A\" == '1'"), {"headers": {"x-a": "1"}}) is None
+
     def test_a_body_cannot_replace_headers_or_the_query(self):
         body = {"headers": {"x": "forged"}, "query": {"x": "forged"}, "body": {"x": "forged"}}
         rule = a_rule(inputs={"seen": "[headers.x, query.x, body.x, body.headers.x]"})

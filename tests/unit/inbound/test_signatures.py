@@ -14,12 +14,14 @@ from bridge.core.inbound.signatures import (
     AllowAll,
     Basic,
     Bearer,
+    HeaderToken,
     Hmac,
     StandardWebhooks,
     Stripe,
     ed25519_public,
     ed25519_seed,
     github,
+    shopify,
     slack,
     standard_webhooks_key,
 )
@@ -78,6 +80,8 @@ STRIPE_SECRET, STRIPE_TIME, STRIPE_BODY = b"whsec_test_secret", 1492774577, b'{"
 STRIPE_V1 = "799c4ba7bb339f3c8601adfd112f0e477c930a268be1243d341abb8286501c2f"
 STRIPE = {"stripe-signature": [f"t={STRIPE_TIME},v1={STRIPE_V1},v0={'6' * 64}"]}
 
+SHOPIFY_SIGNATURE = "qBvrsZF7RfB1iS6BX6IHqJTp5L911P7intnPeTPsH0I="
+
 
 def keys(*secrets: str) -> tuple[bytes, ...]:
     return tuple(map(standard_webhooks_key, secrets))
@@ -119,6 +123,13 @@ class TestStandardWebhooks:
         signature_digest = standard(OFFICIAL)
         content = b"msg_p5jXN8AQM9LWM0D4loKWxJek.1614265330." + OFFICIAL_BODY
         assert signature_digest == hashlib.sha256(content).hexdigest()
+
+    def test_the_headers_may_have_the_names_of_svix(self):
+        named = {name.replace("webhook-", "svix-"): values for name, values in OFFICIAL.items()}
+        assert standard(named) == standard(OFFICIAL)
+        for name in named:
+            with pytest.raises(NotVerified):
+                standard({**named, name: ["x"]})
 
     @pytest.mark.parametrize("secrets", [[NEW_KEY], [OLD_KEY], [NEW_KEY, OLD_KEY], [OFFICIAL_KEY, OLD_KEY]])
     def test_either_key_of_a_rotation_is_enough(self, secrets: list[str]):
@@ -347,6 +358,27 @@ class TestHmac:
         with pytest.raises(NotVerified):
             verify({"x-sig": [prefix + text]}, b"bodz", 0.0)
 
+    @pytest.mark.parametrize("separator", [",", ", ", " "])
+    @pytest.mark.parametrize("prefix", ["", "sha256="])
+    def test_while_a_sender_rotates_its_secret_the_header_has_two_signatures(self, separator: str, prefix: str):
+        new, old = (prefix + hmac.digest(key, b"body", "sha256").hex() for key in (b"new", b"old"))
+        for keys in ((b"new",), (b"old",)):
+            assert Hmac(keys, "X-Sig", prefix=prefix)({"x-sig": [new + separator + old]}, b"body", 0.0)
+        with pytest.raises(NotVerified, match="no signature matches"):
+            Hmac((b"other",), "X-Sig", prefix=prefix)({"x-sig": [new + separator + old]}, b"body", 0.0)
+
+    def test_a_signature_without_the_prefix_does_not_count(self):
+        text = hmac.digest(b"k", b"body", "sha256").hex()
+        with pytest.raises(NotVerified, match="does not begin with sha256="):
+            Hmac((b"k",), "X-Sig", prefix="sha256=")({"x-sig": [text]}, b"body", 0.0)
+
+    def test_shopify_signs_the_body_in_base64(self):
+        """Computed with printf '%s' '{"id":820982911946154508}' | openssl dgst -sha256 -hmac hush -binary | base64."""
+        headers = {"x-shopify-hmac-sha256": [SHOPIFY_SIGNATURE]}
+        assert shopify((b"hush",))(headers, b'{"id":820982911946154508}', 0.0)
+        with pytest.raises(NotVerified):
+            shopify((b"hush",))(headers, b'{"id":820982911946154509}', 0.0)
+
     def test_hex_may_be_uppercase(self):
         text = hmac.digest(b"k", b"body", "sha256").hex().upper()
         assert Hmac((b"k",), "X-Sig")({"x-sig": [text]}, b"body", 0.0)
@@ -396,9 +428,23 @@ class TestPasswords:
             with pytest.raises(NotVerified):
                 verify({"authorization": [text]}, b"", 0.0)
 
+    def test_a_token_may_be_the_value_of_any_header(self):
+        verify = HeaderToken("X-Gitlab-Token", ("new", "old"))
+        for token in ("new", "old"):
+            verify({"x-gitlab-token": [token]}, b"", 0.0)
+        for values in (["other"], [], ["new", "new"], ["\udcff"], ["Bearer new"]):
+            with pytest.raises(NotVerified):
+                verify({"x-gitlab-token": values}, b"", 0.0)
+
     def test_any_caller_is_accepted_where_the_settings_allow_it(self):
         AllowAll()({}, b"", 0.0)
 
     def test_no_secret_is_in_a_repr(self):
-        for verifier in (Basic("u", "p3"), Bearer(("p3",)), github((b"p3",)), Stripe((b"p3",))):
+        for verifier in (
+            Basic("u", "p3"),
+            Bearer(("p3",)),
+            HeaderToken("h", ("p3",)),
+            github((b"p3",)),
+            Stripe((b"p3",)),
+        ):
             assert "p3" not in repr(verifier)

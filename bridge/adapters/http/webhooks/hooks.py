@@ -53,7 +53,10 @@ class HooksApi:
         match outcome:
             case Kickoff():
                 return await self._submit(request, found, outcome)
-            case Challenge(None) | Ignored():
+            case Challenge(None):
+                return web.Response(status=204)
+            case Ignored():
+                log.debug("hook_request_ignored", hook=found.name, reason="the expression `when` is false")
                 return web.Response(status=204)
             case Challenge(echo):
                 return respond(echo)
