@@ -80,7 +80,9 @@ async def _claim(store: SqlStore, claimed: list[Run], limit: int) -> None:
 
 
 async def _apply(store: SqlStore, decision: Any, into: list[Run]) -> None:
-    into.append(await store.apply(decision))
+    written = await store.apply(decision)
+    assert isinstance(written, Run)
+    into.append(written)
 
 
 async def _finish(store: SqlStore, run: Run) -> None:

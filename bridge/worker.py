@@ -11,7 +11,7 @@ from typing import Generic
 
 import structlog
 
-from bridge.core.errors import FATAL, Stale, StoreUnavailable
+from bridge.core.errors import FATAL, StoreUnavailable
 from bridge.core.runs.quarantine import Quarantined
 from bridge.core.runs.timing import delay_after
 from bridge.ports.lifecycle import Item, ReportFault, Step
@@ -107,8 +107,6 @@ class Worker(Generic[Item]):
             await self._step.handle(item)
         except StoreUnavailable as error:
             log.warning("step_interrupted", step=self.name, reason=str(error))
-        except Stale as error:
-            log.info("stale_write_discarded", step=self.name, reason=str(error))
         except FATAL:
             raise
         except asyncio.CancelledError as error:
@@ -129,9 +127,6 @@ class Worker(Generic[Item]):
                     await asyncio.wait_for(self._stopping.wait(), STORE_RETRY_INTERVAL)
                 if self._stopping.is_set():
                     return  # the next process takes over its rows
-            except Stale as stale:
-                log.info("stale_write_discarded", step=self.name, reason=str(stale))
-                return
             except FATAL:
                 raise
             except Exception as second:  # noqa: BLE001 - affects this item alone, which stays owned

@@ -18,9 +18,10 @@ from bridge.core.crew.responses import (
 from bridge.core.delivery.model import Channel, Delivery, Destination, Event
 from bridge.core.delivery.outcome import Confirmed, SendResult
 from bridge.core.runs import state_machine
-from bridge.core.runs.model import Envelope, KickoffRequest, Run
+from bridge.core.runs.model import Decision, Envelope, KickoffRequest, Run
 from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.lifecycle import Health
+from bridge.ports.runs import RunStore
 
 NOW = 1_800_000_000.0
 KICKOFF_ID = "5b0f6c1e-93a4-4d0c-8f3b-d1e2c3b4a596"
@@ -54,6 +55,13 @@ class Ids:
     def __call__(self) -> str:
         self.last += 1
         return run_id(self.last)
+
+
+async def applied(store: RunStore, decision: Decision) -> Run:
+    """Write a decision that meets no conflict."""
+    written = await store.apply(decision)
+    assert isinstance(written, Run)
+    return written
 
 
 def a_request(crew: str = "research", **changes: Any) -> KickoffRequest:

@@ -12,11 +12,10 @@ BridgeError
 │   └── StoreReplaced   put the file of the store back; writes since then may be lost with this process
 ├── StoreInUse          stop the other process, or use another store
 ├── ProcessExpired      stop tracking all runs and rejoin under a new name; others have claimed them
-├── Stale               discard the decision; another process or an operator has written the row
-├── ExecutionTaken      treat the execution as unknown; it belongs to another run
 └── IllegalTransition   fix the bug: the state machine has no such transition
 
-Responses of other systems (an HTTP status, a broken connection) are not errors but values: see `core.crew.responses`.
+Responses of other systems (an HTTP status, a broken connection) are not errors but values (`core.crew.responses`), and
+so are conflicts between writes (`ports.runs.Conflict`).
 """
 
 from typing import Literal
@@ -102,14 +101,6 @@ class StoreInUse(BridgeError):
 
 class ProcessExpired(BridgeError):
     """Another process has expired this one, which sent no heartbeat for too long, and released its rows."""
-
-
-class Stale(BridgeError):
-    """The row was written by another process or an operator since it was read."""
-
-
-class ExecutionTaken(BridgeError):
-    """Another run of the crew already has this kickoff id."""
 
 
 class IllegalTransition(BridgeError):

@@ -2,11 +2,21 @@
 
 import math
 from collections.abc import Collection, Sequence
+from enum import Enum, auto
 from typing import Protocol
 
 from bridge.core.runs.budget import UNLIMITED, Budgets
 from bridge.core.runs.model import Decision, Run, RunTime, State
 from bridge.ports.inbound import Accepted
+
+
+class Conflict(Enum):
+    """Why a decision was not written; nothing was changed."""
+
+    STALE = auto()
+    """The run has been written since the decision's version, by another process, an operator, or a webhook."""
+    EXECUTION_TAKEN = auto()
+    """Another run of the crew has the kickoff id that the decision gives this run."""
 
 
 class RunStore(Protocol):
@@ -47,11 +57,10 @@ class RunStore(Protocol):
         With `now`, those due by then; without it, those with no due time, loaded without inputs and meta.
         """
 
-    async def apply(self, decision: Decision, *, retry: bool = True) -> Run:
-        """Write a decision and return the run as stored; with `retry`, retry until the store is available.
+    async def apply(self, decision: Decision, *, retry: bool = True) -> Run | Conflict:
+        """Write a decision and return the run as stored, or the conflict that prevented the write.
 
-        Raises `Stale` if the run has been written since the decision's version, `ExecutionTaken` if another run of
-        the crew has the decision's kickoff id, and `StoreUnavailable` without `retry`.
+        With `retry`, retry until the store is available; without it, raise `StoreUnavailable`.
         """
 
     async def load(self, run_id: str) -> Run | None:

@@ -29,7 +29,7 @@ class WebhookInbox(Protocol):
     """Stores webhooks durably before they are acknowledged.
 
     This never changes a run's row, except that a run whose POST is about to be repeated loses its owner, which then
-    gets `Stale` when it marks the run `starting`.
+    gets `Conflict.STALE` when it marks the run `starting`.
     """
 
     async def add(self, entry: InboxEntry) -> bool:

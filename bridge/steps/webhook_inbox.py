@@ -230,7 +230,7 @@ class HandleWebhooks:
     async def _write(self, run: Run, decide: Callable[[Run], Decision | None]) -> bool:
         """Write the decision, if any, and return whether there was one; poll the run now if it is tracked here."""
         written = await retry_on_conflict(self._store, run, decide)
-        if written is None:
+        if not isinstance(written, Run):
             return False
         if not self._store.owned_elsewhere(written):
             self._crews[run.crew].tracker.mark_changed(written)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from bridge import worker as worker_module
-from bridge.core.errors import Stale, StoreBroken, StoreDamaged, StoreUnavailable
+from bridge.core.errors import StoreBroken, StoreDamaged, StoreUnavailable
 from bridge.core.runs.quarantine import Quarantined
 from bridge.worker import Worker
 from tests.fakes import Faults
@@ -234,12 +234,12 @@ async def test_stopping_during_an_outage_of_the_store_leaves_the_item_to_the_nex
     assert step.quarantined == []
 
 
-async def test_a_stale_or_failing_quarantine_stops_nothing():
-    step = Script(["late", "worse", "bad"], broken, problem=[Stale("moved on"), ZeroDivisionError("another bug")])
+async def test_a_failing_quarantine_stops_nothing():
+    step = Script(["worse", "bad"], broken, problem=[ZeroDivisionError("another bug")])
     running = start(step, capacity=1)
     await step.until(lambda: step.quarantined == ["bad"])
     await running.stopped()
-    assert running.faults.kinds == [Quarantined.RUN] * 2 + [Quarantined.TASK] + [Quarantined.RUN]
+    assert running.faults.kinds == [Quarantined.RUN, Quarantined.TASK, Quarantined.RUN]
 
 
 async def test_an_item_without_a_description_is_quarantined():
@@ -304,11 +304,10 @@ async def test_an_unavailable_store_is_a_transient_error_of_a_claim(monkeypatch:
     await running.stopped()
 
 
-@pytest.mark.parametrize("transient_errors", [StoreUnavailable("disk full"), Stale("moved on")])
-async def test_a_transient_error_in_one_item_does_not_affect_others(transient_errors: Exception):
+async def test_a_transient_error_in_one_item_does_not_affect_others():
     async def work(item: str) -> None:
         if item == "unlucky":
-            raise transient_errors
+            raise StoreUnavailable("disk full")
 
     step = Script(["unlucky", "a", "b"], work)
     running = start(step)

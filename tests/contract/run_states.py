@@ -9,7 +9,7 @@ from bridge.core.crew_policy import CrewPolicy
 from bridge.core.runs import state_machine, tracking
 from bridge.core.runs.model import Decision, Run
 from bridge.core.runs.observation import apply_observation, observe
-from tests.fakes import NOW, a_run
+from tests.fakes import NOW, a_run, applied
 
 POLICY = CrewPolicy(results_exchange=True)
 CALLBACK = replace(POLICY, callback_url="https://shop.example/done")
@@ -26,18 +26,18 @@ async def claimed(store: SqlStore, number: int = 1, **more: Any) -> Run:
 
 
 async def started(store: SqlStore, number: int = 1, **more: Any) -> Run:
-    run = await store.apply(state_machine.begin(await claimed(store, number, **more), NOW))
-    return await store.apply(state_machine.on_kickoff(run, Started(f"k-{number}"), POLICY, NOW))
+    run = await applied(store, state_machine.begin(await claimed(store, number, **more), NOW))
+    return await applied(store, state_machine.on_kickoff(run, Started(f"k-{number}"), POLICY, NOW))
 
 
 async def refused(store: SqlStore, number: int = 1, policy: CrewPolicy = POLICY, at: float = NOW) -> Run:
-    run = await store.apply(state_machine.begin(await claimed(store, number), NOW))
-    return await store.apply(state_machine.on_kickoff(run, Refused("no"), policy, at))
+    run = await applied(store, state_machine.begin(await claimed(store, number), NOW))
+    return await applied(store, state_machine.on_kickoff(run, Refused("no"), policy, at))
 
 
 async def in_doubt(store: SqlStore, number: int = 1) -> Run:
-    run = await store.apply(state_machine.begin(await claimed(store, number), NOW))
-    return await store.apply(state_machine.on_kickoff(run, InDoubt("502"), POLICY, NOW))
+    run = await applied(store, state_machine.begin(await claimed(store, number), NOW))
+    return await applied(store, state_machine.on_kickoff(run, InDoubt("502"), POLICY, NOW))
 
 
 def ids(runs: list[Run]) -> list[str]:

@@ -17,7 +17,7 @@ from bridge.core.runs.budget import Budget, Budgets
 from bridge.core.runs.model import Envelope, State
 from tests.contract.conftest import Adapter, readers
 from tests.contract.run_states import POLICY, accepted, ids
-from tests.fakes import NOW, run_id
+from tests.fakes import NOW, applied, run_id
 
 DAY = 86_400.0
 OF_CREW = Budgets(Budget(2, DAY))
@@ -29,7 +29,7 @@ async def begun(store: SqlStore, limits: Budgets, now: float = NOW, limit: int =
     """The runs that start now: claimed, with their POSTs about to be sent."""
     claimed = await store.claim_accepted("research", limit, 99, now, limits)
     for run in claimed:
-        await store.apply(state_machine.begin(run, now))
+        await applied(store, state_machine.begin(run, now))
     return ids(claimed)
 
 
@@ -37,7 +37,7 @@ async def respond(store: SqlStore, number: int, response: Any, now: float = NOW)
     """The POST of a run has its response."""
     run = await store.load(run_id(number))
     assert run is not None
-    await store.apply(state_machine.on_kickoff(run, response, POLICY, now))
+    await applied(store, state_machine.on_kickoff(run, response, POLICY, now))
 
 
 async def test_no_more_runs_start_than_the_budget_of_the_crew_permits(store: SqlStore):
@@ -75,7 +75,7 @@ async def test_the_budget_of_a_client_applies_across_crews_and_limits_no_other_c
     await accepted(store, 5, envelope=REPORTS)
     await accepted(store, 6)
     [other] = await store.claim_accepted("triage", 9, 99, NOW, OF_ORDERS)
-    await store.apply(state_machine.begin(other, NOW))
+    await applied(store, state_machine.begin(other, NOW))
     assert await begun(store, OF_ORDERS) == [run_id(1), run_id(5), run_id(6)]
     assert await begun(store, OF_ORDERS, NOW + DAY - 1) == []
     assert await begun(store, OF_ORDERS, NOW + DAY) == [run_id(2), run_id(4)]
@@ -135,7 +135,7 @@ async def test_claimed_runs_count_toward_the_waiting_time(store: SqlStore, limit
     claimed = await store.claim_accepted("research", 9, 99, NOW, limits)
     waits += [await store.seconds_until_budget(run, limits, NOW) for run in first]
     for run in claimed[:started]:
-        await store.apply(state_machine.begin(run, NOW))
+        await applied(store, state_machine.begin(run, NOW))
     for number in (3, 4, 5, 6, 7):
         waits.append(await store.seconds_until_budget(await accepted(store, number, envelope=ORDERS), limits, NOW))
     assert waits == [0, 0, 0, 0, DAY, DAY, 2 * DAY, 2 * DAY, 3 * DAY]

@@ -6,22 +6,22 @@ from bridge.adapters.store import SqlStore
 from bridge.core.crew.responses import NotStarted
 from bridge.core.crew_policy import CrewPolicy
 from bridge.core.runs import state_machine
-from tests.fakes import NOW, a_run
+from tests.fakes import NOW, a_run, applied
 
 
 async def test_a_deferred_command_waits_for_the_response_and_holds_the_run(store: SqlStore):
     await store.accept(a_run(1))
     await store.accept(a_run(2))
     first, second = await store.claim_accepted("research", 2, 9, NOW)
-    starting = await store.apply(state_machine.begin(first, NOW))
-    await store.apply(state_machine.begin(second, NOW))
+    starting = await applied(store, state_machine.begin(first, NOW))
+    await applied(store, state_machine.begin(second, NOW))
 
     assert await store.commands.defer(first.run_id, "queue/requests", NOW)
     assert await store.commands.defer(first.run_id, "queue/other", NOW), "it is stored already"
     assert await store.commands.applicable(9) == []
 
     again = state_machine.on_kickoff(starting, NotStarted("503"), CrewPolicy(), NOW)
-    await store.apply(replace(again, run=replace(again.run, due_at=NOW)))
+    await applied(store, replace(again, run=replace(again.run, due_at=NOW)))
     assert await store.commands.applicable(9) == [(first.run_id, "queue/requests")]
     assert await store.claim_accepted("research", 9, 9, NOW) == []
 

@@ -8,7 +8,7 @@ from bridge.core.runs.model import State
 from bridge.ports.webhook_inbox import InboxEntry
 from tests.contract.conftest import Adapter, silence
 from tests.contract.run_states import POLICY, accepted, ids, in_doubt, started
-from tests.fakes import NOW, a_run
+from tests.fakes import NOW, a_run, applied
 
 ANY = {State.STARTING, State.RUNNING, State.WAITING_FOR_HUMAN}
 
@@ -46,7 +46,7 @@ async def test_runs_of_a_crew_without_a_process_are_counted(adapter: Adapter, st
 
 async def test_an_ended_run_waits_for_no_crew(store: SqlStore):
     run = (await store.accept(a_run(crew="writers"))).run
-    await store.apply(state_machine.on_cancelled(run, POLICY, NOW))
+    await applied(store, state_machine.on_cancelled(run, POLICY, NOW))
     assert await store.unserved() == {}
 
 

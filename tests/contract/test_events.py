@@ -9,7 +9,7 @@ from bridge.core.delivery import events
 from bridge.core.delivery.model import Event
 from bridge.core.runs.model import Envelope, State
 from bridge.ports.queries import StoredEvent
-from tests.fakes import NOW, a_delivery, a_run
+from tests.fakes import NOW, a_delivery, a_run, applied
 
 NOWHERE, EXCHANGE = CrewPolicy(), CrewPolicy(results_exchange=True)
 
@@ -26,7 +26,7 @@ async def happened(
     run = a_run(number, crew=crew, envelope=Envelope(source))
     await store.accept(run)
     decision = events.with_event(run, "run.progress", policy, at)
-    await store.apply(decision)
+    await applied(store, decision)
     return (*decision.unaddressed, *(delivery.event for delivery in decision.deliveries))[0]
 
 
@@ -53,7 +53,7 @@ async def test_events_stored_together_are_listed_in_the_order_of_their_times(sto
     await store.accept(run)
     end = events.with_event(run, "run.failed", EXCHANGE, NOW + 2)
     doubt = events.with_event(run, "run.in_doubt", NOWHERE, NOW)
-    await store.apply(replace(end, unaddressed=doubt.unaddressed))
+    await applied(store, replace(end, unaddressed=doubt.unaddressed))
     assert list(ids(await store.find_events(0.0, 99)))[1:] == [f"{run.run_id}-in_doubt", f"{run.run_id}-failed"]
 
 
@@ -101,8 +101,8 @@ async def test_an_event_without_a_destination_is_deleted_with_its_run(store: Sql
     event = await happened(store, 1, NOW)
     run = await store.load(event.run_id or "")
     assert run is not None
-    await store.apply(
-        events.with_event(replace(run, finished_at=NOW, state=State.CANCELLED), "run.cancelled", NOWHERE, NOW)
+    await applied(
+        store, events.with_event(replace(run, finished_at=NOW, state=State.CANCELLED), "run.cancelled", NOWHERE, NOW)
     )
     assert await store.delete_ended_runs(NOW + 1, 9) == 1
     assert await store.find_events(0.0, 99) == []

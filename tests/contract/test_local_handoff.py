@@ -12,14 +12,15 @@ from bridge.adapters.store.queries import runs as run_queries
 from bridge.core.delivery import events
 from bridge.core.delivery.model import Channel
 from bridge.core.delivery.outcome import Confirmed, outcome_of_attempt
-from bridge.core.errors import Stale, StoreUnavailable
+from bridge.core.errors import StoreUnavailable
 from bridge.core.runs import state_machine
 from bridge.core.runs.cache import RunCache
 from bridge.core.runs.model import Decision
 from bridge.ports.queries import RunFilter
+from bridge.ports.runs import Conflict
 from tests.contract.conftest import Adapter, LossyConnection, silence
 from tests.contract.run_states import POLICY, accepted, end_of, in_doubt, refused, started
-from tests.fakes import NOW, a_delivery, without_body
+from tests.fakes import NOW, a_delivery, applied, without_body
 
 TO_BROKER = (Channel.EXCHANGE, Channel.QUEUE)
 
@@ -115,7 +116,7 @@ async def test_a_lost_confirmation_leaves_the_delivery_with_its_writer(
     monkeypatch.setattr(store_module, "RETRY_INTERVAL", 0.01)
     run = await started(with_sender)
     connection.lose()
-    await with_sender.apply(end_of(run))
+    await applied(with_sender, end_of(run))
     assert len(await with_sender.claim_deliveries(TO_BROKER, 9, NOW)) == 1
     assert await with_sender.claim_deliveries(TO_BROKER, 9, NOW + ASK_STORE_INTERVAL) == []
 
@@ -131,17 +132,16 @@ async def test_a_lost_confirmation_of_an_end_decided_without_the_inputs(
     connection.lose()
     in_mind = recent.pop(run.run_id)
     assert in_mind is not None
-    await with_sender.apply(end_of(in_mind))
+    await applied(with_sender, end_of(in_mind))
     assert len(await with_sender.claim_deliveries(TO_BROKER, 9, NOW)) == 1
 
 
 async def test_a_decision_repeated_after_a_conflict_is_sent_once(with_sender: SqlStore):
     """It has the same ids: releasing by them must not release what is being sent."""
     run = await started(with_sender)
-    newer = await with_sender.apply(Decision(run))
-    with pytest.raises(Stale):
-        await with_sender.apply(end_of(run))
-    await with_sender.apply(end_of(newer))
+    newer = await applied(with_sender, Decision(run))
+    assert await with_sender.apply(end_of(run)) is Conflict.STALE
+    await applied(with_sender, end_of(newer))
     assert len(await with_sender.claim_deliveries(TO_BROKER, 1, NOW)) == 1
     assert await with_sender.claim_deliveries(TO_BROKER, 9, NOW + ASK_STORE_INTERVAL) == []
 
@@ -155,10 +155,9 @@ async def test_a_decision_repeated_after_a_conflict_is_not_released_for_its_lost
     writing = asyncio.create_task(with_sender.apply(end_of(run)))
     await asyncio.sleep(0)
     await with_sender.heartbeat(NOW)  # after the first attempt, before the second
-    newer = await with_sender.apply(Decision(run))
-    with pytest.raises(Stale):
-        await writing
-    await with_sender.apply(end_of(newer))
+    newer = await applied(with_sender, Decision(run))
+    assert await writing is Conflict.STALE
+    await applied(with_sender, end_of(newer))
     assert len(await with_sender.claim_deliveries(TO_BROKER, 1, NOW)) == 1
     assert await with_sender.claim_deliveries(TO_BROKER, 9, NOW + ASK_STORE_INTERVAL) == []
 
@@ -204,9 +203,8 @@ async def test_a_writer_that_becomes_stale_leaves_the_delivery_to_others(
     await with_sender.heartbeat(NOW)  # after the first attempt, before the second
     written = await with_sender.load(run.run_id)
     assert written is not None
-    await with_sender.apply(Decision(written))
-    with pytest.raises(Stale):
-        await writing
+    await applied(with_sender, Decision(written))
+    assert await writing is Conflict.STALE
     assert len(await with_sender.claim_deliveries(TO_BROKER, 9, NOW + ASK_STORE_INTERVAL)) == 1
 
 
@@ -220,7 +218,7 @@ async def test_an_expired_process_owns_nothing_that_it_writes(adapter: Adapter, 
     await other.expire_processes(NOW, 9)
     [freed] = (await other.find_runs(RunFilter())).items
     assert freed.run_id == run.run_id
-    await with_sender.apply(events.with_event(freed, events.IN_DOUBT, POLICY, NOW, sequence=2))
+    await applied(with_sender, events.with_event(freed, events.IN_DOUBT, POLICY, NOW, sequence=2))
     assert len(await other.claim_deliveries(TO_BROKER, 9, NOW)) == 1
 
 

@@ -2,16 +2,14 @@
 
 import asyncio
 
-import pytest
-
 from bridge.adapters.store import SqlStore
 from bridge.core.crew.fair_share import Membership
-from bridge.core.errors import Stale
 from bridge.core.runs import state_machine
 from bridge.core.runs.model import State
+from bridge.ports.runs import Conflict
 from tests.contract.conftest import Adapter, silence
 from tests.contract.run_states import POLICY, accepted, claimed, end_of, ids, refused, started
-from tests.fakes import NOW
+from tests.fakes import NOW, applied
 
 
 async def test_the_membership_counts_processes_and_running_runs(adapter: Adapter, store: SqlStore):
@@ -29,13 +27,12 @@ async def test_a_released_run_has_no_owner_and_its_former_owner_is_stale(adapter
     other = await adapter.twin(store, "other")
     assert await store.release_runs([run.run_id]) == 1
     assert ids(await other.claim({State.RUNNING}, 9)) == [run.run_id]
-    with pytest.raises(Stale):
-        await store.apply(end_of(run))
-    await store.apply(end_of(kept))
+    assert await store.apply(end_of(run)) is Conflict.STALE
+    await applied(store, end_of(kept))
 
 
 async def test_only_runs_owned_by_this_process_can_be_released(adapter: Adapter, store: SqlStore):
-    starting = await store.apply(state_machine.begin(await claimed(store, 1), NOW))
+    starting = await applied(store, state_machine.begin(await claimed(store, 1), NOW))
     run = await started(store, 2)
     other = await adapter.twin(store, "other")
     assert await other.release_runs([run.run_id, starting.run_id]) == 0
@@ -70,7 +67,7 @@ async def test_three_processes_never_exceed_the_slots_together(adapter: Adapter,
             most = max(most, held)
             for run in runs:
                 held -= 1
-                await process.apply(state_machine.on_cancelled(run, POLICY, NOW))
+                await applied(process, state_machine.on_cancelled(run, POLICY, NOW))
 
     await asyncio.gather(*map(work, processes))
     assert (await store.counts())["runs"] == {"cancelled": 60}

@@ -15,17 +15,18 @@ from bridge.core.crew.responses import Refused, Started
 from bridge.core.crew_policy import CrewPolicy
 from bridge.core.delivery.model import Channel, DeliveryState
 from bridge.core.delivery.outcome import Confirmed, Retryable, Undeliverable, outcome_of_attempt
-from bridge.core.errors import ExecutionTaken, ProcessExpired, RequestRefused, Stale, StoreUnavailable
+from bridge.core.errors import ProcessExpired, RequestRefused, StoreUnavailable
 from bridge.core.human_input import rules
 from bridge.core.human_input.model import HumanInput, Question, QuestionContent, QuestionStage
 from bridge.core.runs import state_machine
 from bridge.core.runs.kickoff_memory import estimate_bytes
-from bridge.core.runs.model import Decision, Deferral, Envelope, Outcome, State
+from bridge.core.runs.model import Decision, Deferral, Envelope, Outcome, Run, State
 from bridge.ports.inbound import Accepted
 from bridge.ports.queries import RunFilter
+from bridge.ports.runs import Conflict
 from tests.contract.conftest import Adapter, LossyConnection, silence
 from tests.contract.run_states import CALLBACK, POLICY, accepted, claimed, end_of, ids, in_doubt, refused, started
-from tests.fakes import NOW, a_delivery, a_run, event_types, run_id, without_body
+from tests.fakes import NOW, a_delivery, a_run, applied, event_types, run_id, without_body
 
 HOUR = 3600.0
 AGAIN = Envelope("queue", redelivered=True)
@@ -186,7 +187,7 @@ class TestRoundTrips:
         question = Question(2, NOW, NOW + 9, content, QuestionStage.UNCONFIRMED, "a", True, NOW + 1, "HTTP 422")
         deferral = Deferral("internal error", 1.5, 6.5, 2)
         human_input = HumanInput(question, ("t-0", "t-1"), ((None, "c"), ("k", "d")), ("alias",), 9.5)
-        written = await store.apply(Decision(replace(run, human_input=human_input, deferral=deferral)))
+        written = await applied(store, Decision(replace(run, human_input=human_input, deferral=deferral)))
         assert await store.load(run.run_id) == written
         assert (written.human_input, written.deferral) == (human_input, deferral)
 
@@ -210,7 +211,7 @@ class TestRecoveringRuns:
         await store.release_runs([run.run_id])
         [taken] = await store.claim({State.RUNNING}, 9)
         assert (taken.request.inputs, taken.request.meta, taken.kickoff_id) == ({}, {}, "k-1")
-        await store.apply(end_of(taken))
+        await applied(store, end_of(taken))
         ended = await store.load(run.run_id)
         assert ended is not None
         assert (ended.request, ended.state) == (run.request, State.FAILED)
@@ -255,9 +256,9 @@ class TestClaimingRuns:
         assert await store.claim_accepted("research", 99, 4, NOW) == []
 
     async def test_claimed_starting_running_and_waiting_runs_occupy_a_slot(self, store: SqlStore):
-        await store.apply(state_machine.begin(await claimed(store, 1), NOW))
+        await applied(store, state_machine.begin(await claimed(store, 1), NOW))
         running = await started(store, 2)
-        await store.apply(Decision(replace(running, state=State.WAITING_FOR_HUMAN)))
+        await applied(store, Decision(replace(running, state=State.WAITING_FOR_HUMAN)))
         await started(store, 3)
         await claimed(store, 4)
         await accepted(store, 5)
@@ -272,14 +273,14 @@ class TestClaimingRuns:
         assert await store.claim_accepted("research", 9, 1, overdue.due_at + 1) == []
         evidence = state_machine.on_evidence(overdue, "k-1", POLICY, overdue.due_at + 1)
         assert evidence is not None
-        await store.apply(evidence)
+        await applied(store, evidence)
         assert await store.claim_accepted("research", 9, 1, overdue.due_at + 2) == []
         assert ids(await store.claim_accepted("research", 9, 2, overdue.due_at + 2)) == [run_id(2)]
 
     async def test_a_run_held_in_doubt_occupies_no_slot(self, store: SqlStore):
         await in_doubt(store, 1)
         [run] = await store.claim({State.IN_DOUBT}, 9, NOW + HOUR)
-        await store.apply(state_machine.on_evidence_overdue(run, POLICY, NOW + HOUR))
+        await applied(store, state_machine.on_evidence_overdue(run, POLICY, NOW + HOUR))
         await accepted(store, 2)
         assert len(await store.claim_accepted("research", 9, 1, NOW + HOUR)) == 1
         assert await store.claim({State.IN_DOUBT}, 9, NOW + 99 * HOUR) == []
@@ -329,7 +330,7 @@ class TestClaimingRuns:
         run = await started(store)
         decision = rules.on_question(run, QuestionContent("t-1"), POLICY, NOW)
         assert decision is not None
-        waiting = await store.apply(replace(decision, run=replace(decision.run, owner=None, due_at=NOW + 5)))
+        waiting = await applied(store, replace(decision, run=replace(decision.run, owner=None, due_at=NOW + 5)))
         assert await store.claim({State.WAITING_FOR_HUMAN}, 9) == []
         assert ids(await store.claim({State.WAITING_FOR_HUMAN}, 9, NOW + 5)) == [waiting.run_id]
 
@@ -352,27 +353,26 @@ class TestLookup:
 class TestApply:
     async def test_a_decision_is_written_and_increments_the_version(self, store: SqlStore):
         run = await claimed(store)
-        written = await store.apply(state_machine.begin(run, NOW + 5))
+        written = await applied(store, state_machine.begin(run, NOW + 5))
         assert (written.state, written.attempt, written.version) == (State.STARTING, 1, run.version + 1)
         assert await store.load(run.run_id) == written
 
     async def test_a_decision_on_an_old_version_is_stale_and_changes_nothing(self, store: SqlStore):
         run = await started(store)
-        newer = await store.apply(Decision(replace(run, polls=1)))
-        with pytest.raises(Stale):
-            await store.apply(end_of(run))
+        newer = await applied(store, Decision(replace(run, polls=1)))
+        assert await store.apply(end_of(run)) is Conflict.STALE
         assert await store.load(run.run_id) == newer
         assert await store.deliveries_for_run(run.run_id) == []
 
     async def test_two_concurrent_ends_are_one_end_and_one_stale_decision(self, store: SqlStore):
         run = await started(store)
-        responses = await asyncio.gather(*(store.apply(end_of(run)) for _ in range(2)), return_exceptions=True)
-        assert sorted(type(response).__name__ for response in responses) == ["Run", "Stale"]
+        first, second = await asyncio.gather(*(store.apply(end_of(run)) for _ in range(2)))
+        assert isinstance(first, Run)
+        assert second is Conflict.STALE
         assert event_types(await store.deliveries_for_run(run.run_id)) == ["run.failed"]
 
     async def test_a_decision_about_an_unknown_run_is_stale(self, store: SqlStore):
-        with pytest.raises(Stale):
-            await store.apply(state_machine.begin(a_run(), NOW))
+        assert await store.apply(state_machine.begin(a_run(), NOW)) is Conflict.STALE
 
     async def test_an_end_and_its_deliveries_are_written_together(self, store: SqlStore):
         run = await refused(store, policy=CALLBACK)
@@ -386,58 +386,62 @@ class TestApply:
         taken = end_of(run).deliveries[0]
         await store.add_deliveries([replace(taken, event=replace(taken.event, run_id=None))])
         with pytest.raises(IntegrityError):
-            await store.apply(end_of(run))
+            await applied(store, end_of(run))
         assert await store.load(run.run_id) == run
 
     async def test_a_final_run_without_an_end_is_rejected_by_the_database(self, store: SqlStore):
         run = await started(store)
         with pytest.raises(IntegrityError):
-            await store.apply(Decision(replace(run, state=State.SUCCEEDED)))
+            await applied(store, Decision(replace(run, state=State.SUCCEEDED)))
 
     async def test_an_execution_belongs_to_one_run_of_its_crew(self, store: SqlStore):
         first = await started(store, 1)
-        second = await store.apply(state_machine.begin(await claimed(store, 2), NOW))
-        with pytest.raises(ExecutionTaken):
-            await store.apply(state_machine.on_kickoff(second, Started("k-1"), POLICY, NOW))
+        second = await applied(store, state_machine.begin(await claimed(store, 2), NOW))
+        decision = state_machine.on_kickoff(second, Started("k-1"), POLICY, NOW)
+        assert await store.apply(decision) is Conflict.EXECUTION_TAKEN
         assert [await store.load(run.run_id) for run in (first, second)] == [first, second]
 
     async def test_of_two_runs_that_claim_one_execution_concurrently_one_has_it(self, store: SqlStore):
-        begun = [await store.apply(state_machine.begin(await claimed(store, number), NOW)) for number in (1, 2)]
+        begun = [await applied(store, state_machine.begin(await claimed(store, number), NOW)) for number in (1, 2)]
         decisions = [state_machine.on_kickoff(run, Started("k-1"), POLICY, NOW) for run in begun]
-        responses = await asyncio.gather(*map(store.apply, decisions), return_exceptions=True)
-        assert [type(response).__name__ for response in responses] == ["Run", "ExecutionTaken"]
+        first, second = await asyncio.gather(*map(store.apply, decisions))
+        assert isinstance(first, Run)
+        assert second is Conflict.EXECUTION_TAKEN
 
     async def test_execution_ids_are_scoped_by_crew(self, store: SqlStore):
         await started(store, 1)
         await store.accept(a_run(2, crew="triage"))
         [other] = await store.claim_accepted("triage", 1, 1, NOW)
-        begun = await store.apply(state_machine.begin(other, NOW))
-        assert (await store.apply(state_machine.on_kickoff(begun, Started("k-1"), POLICY, NOW))).kickoff_id == "k-1"
+        begun = await applied(store, state_machine.begin(other, NOW))
+        assert (await applied(store, state_machine.on_kickoff(begun, Started("k-1"), POLICY, NOW))).kickoff_id == "k-1"
 
     async def test_of_two_processes_that_claim_one_execution_concurrently_one_has_it(
         self, adapter: Adapter, store: SqlStore
     ):
         both = [store, await adapter.twin(store, "other")]
         begun = [
-            await one.apply(state_machine.begin(await claimed(one, number), NOW)) for number, one in enumerate(both, 1)
+            await applied(one, state_machine.begin(await claimed(one, number), NOW))
+            for number, one in enumerate(both, 1)
         ]
         decisions = [state_machine.on_kickoff(run, Started("k-1"), POLICY, NOW) for run in begun]
         writes = (one.apply(decision) for one, decision in zip(both, decisions, strict=True))
-        responses = await asyncio.gather(*writes, return_exceptions=True)
-        assert sorted(type(response).__name__ for response in responses) == ["ExecutionTaken", "Run"]
+        written = await asyncio.gather(*writes)
+        assert [one for one in written if not isinstance(one, Run)] == [Conflict.EXECUTION_TAKEN]
 
     async def test_a_stale_decision_does_not_affect_the_others_of_its_batch(self, store: SqlStore):
         runs = [await started(store, number) for number in range(1, 10)]
-        await store.apply(end_of(runs[4]))
-        responses = await asyncio.gather(*(store.apply(end_of(run)) for run in runs), return_exceptions=True)
-        assert [type(response).__name__ for response in responses] == ["Run"] * 4 + ["Stale"] + ["Run"] * 4
+        await applied(store, end_of(runs[4]))
+        written = await asyncio.gather(*(store.apply(end_of(run)) for run in runs))
+        assert written[4] is Conflict.STALE
+        assert all(isinstance(one, Run) for one in written[:4] + written[5:])
         assert await store.counts() == {"runs": {"failed": 9}, "deliveries": {"pending": 9}}
 
     async def test_hundreds_of_concurrent_decisions_are_all_written(self, store: SqlStore):
         await asyncio.gather(*(accepted(store, number) for number in range(1, 201)))
         runs = await store.claim_accepted("research", 200, 200, NOW)
-        begun = await asyncio.gather(*(store.apply(state_machine.begin(run, NOW)) for run in runs))
-        await asyncio.gather(*(store.apply(state_machine.on_kickoff(run, Refused("no"), POLICY, NOW)) for run in begun))
+        begun = await asyncio.gather(*(applied(store, state_machine.begin(run, NOW)) for run in runs))
+        ends = (state_machine.on_kickoff(run, Refused("no"), POLICY, NOW) for run in begun)
+        await asyncio.gather(*(applied(store, end) for end in ends))
         assert await store.counts() == {"runs": {"failed": 200}, "deliveries": {"pending": 200}}
 
 
@@ -554,8 +558,7 @@ class TestOwnership:
         freed = await store.load(run.run_id)
         assert freed == replace(run, owner=None, version=run.version + 1)
         assert len(await other.claim_deliveries([Channel.CALLBACK], 9, NOW)) == 1
-        with pytest.raises(Stale):
-            await store.apply(end_of(run))
+        assert await store.apply(end_of(run)) is Conflict.STALE
         assert await other.expire_processes(NOW, 12) == 0
 
     async def test_a_process_that_sends_heartbeats_does_not_expire(self, adapter: Adapter, store: SqlStore):
@@ -576,7 +579,7 @@ class TestOwnership:
     async def test_nothing_is_claimed_in_the_name_of_an_expired_process(self, adapter: Adapter, store: SqlStore):
         """Its rows would belong to a process that can never expire."""
         await accepted(store, 1)
-        await store.apply(replace(end_of(await started(store, 2)), deliveries=(a_delivery(),)))
+        await applied(store, replace(end_of(await started(store, 2)), deliveries=(a_delivery(),)))
         other = await adapter.twin(store, "other")
         silence(adapter, "me", 20)
         await other.expire_processes(NOW, 12)
@@ -656,8 +659,8 @@ class TestRetention:
         assert (await store.counts())["deliveries"] == {DeliveryState.PENDING.value: 1}
 
     async def test_the_key_of_a_deleted_run_may_be_used_again(self, store: SqlStore):
-        run = await store.apply(state_machine.begin(await claimed(store, 1, idempotency_key="k"), NOW))
-        await store.apply(state_machine.on_kickoff(run, Refused("no"), CrewPolicy(), NOW))
+        run = await applied(store, state_machine.begin(await claimed(store, 1, idempotency_key="k"), NOW))
+        await applied(store, state_machine.on_kickoff(run, Refused("no"), CrewPolicy(), NOW))
         await store.delete_ended_runs(NOW + 1, 9)
         assert not (await store.accept(a_run(2, idempotency_key="k"))).replayed
 
@@ -707,7 +710,7 @@ class TestDatabase:
         monkeypatch.setattr(store_module, "RETRY_INTERVAL", 0.02)
         run = await claimed(store)
         async with adapter.unavailable():
-            writing = asyncio.create_task(store.apply(state_machine.begin(run, NOW)))
+            writing = asyncio.create_task(applied(store, state_machine.begin(run, NOW)))
             await asyncio.wait([writing], timeout=0.03)
             assert not writing.done()
         assert (await writing).state is State.STARTING
@@ -723,7 +726,7 @@ class TestUnconfirmedCommits:
         monkeypatch.setattr(store_module, "RETRY_INTERVAL", 0.01)
         run = await claimed(lossy)
         connection.lose()
-        written = await lossy.apply(state_machine.begin(run, NOW))
+        written = await applied(lossy, state_machine.begin(run, NOW))
         assert written == await lossy.load(run.run_id)
         assert written.state is State.STARTING
 

@@ -8,13 +8,13 @@ from structlog.testing import capture_logs
 from bridge.adapters.store import SqlStore
 from bridge.adapters.store.queries import inbox
 from bridge.core.crew.webhooks import Kind
-from bridge.core.errors import Stale
 from bridge.core.runs import state_machine
 from bridge.core.runs.model import Decision
+from bridge.ports.runs import Conflict
 from bridge.ports.webhook_inbox import InboxEntry
 from tests.contract.conftest import Adapter
 from tests.contract.run_states import accepted, claimed, end_of, in_doubt, refused, started
-from tests.fakes import NOW
+from tests.fakes import NOW, applied
 
 COUNT = "SELECT count(*) FROM webhook_inbox"
 QUESTION = InboxEntry("q-1", "research", Kind.HUMAN, {"output": "Approve?"}, NOW, kickoff_id="k-9")
@@ -37,7 +37,7 @@ async def test_an_entry_is_due_at_the_owner_of_its_run_whichever_process_receive
 
 
 async def test_an_entry_waits_while_the_post_of_its_run_is_in_progress(store: SqlStore):
-    run = await store.apply(state_machine.begin(await claimed(store), NOW))
+    run = await applied(store, state_machine.begin(await claimed(store), NOW))
     await store.inbox.add(entry(run.run_id))
     assert await store.inbox.due(9, NOW + 1, ()) == []
 
@@ -63,7 +63,7 @@ async def test_no_policy_acts_on_a_run_in_doubt_before_its_webhooks_are_handled(
 
 async def test_no_post_is_repeated_before_the_webhooks_of_its_run_are_handled(store: SqlStore):
     run = await in_doubt(store)
-    await store.apply(Decision(state_machine.requeue(run, NOW)))
+    await applied(store, Decision(state_machine.requeue(run, NOW)))
     await store.inbox.add(entry(run.run_id))
     await store.inbox.add(QUESTION)  # of no run
     assert await store.claim_accepted("research", 9, 9, NOW) == []
@@ -76,12 +76,11 @@ async def test_a_post_about_to_be_repeated_is_called_off_by_a_webhook_that_reach
 ):
     """The rate limiter may delay a claimed run for seconds."""
     doubtful = await in_doubt(store)
-    await store.apply(Decision(state_machine.requeue(doubtful, NOW)))
+    await applied(store, Decision(state_machine.requeue(doubtful, NOW)))
     [run] = await store.claim_accepted("research", 9, 9, NOW)
     other = await adapter.twin(store, "other")
     await other.inbox.add(entry(run.run_id))
-    with pytest.raises(Stale):
-        await store.apply(state_machine.begin(run, NOW))
+    assert await store.apply(state_machine.begin(run, NOW)) is Conflict.STALE
     assert await store.claim_accepted("research", 9, 9, NOW) == []
     await store.inbox.remove("1")
     assert len(await store.claim_accepted("research", 9, 9, NOW)) == 1
@@ -96,7 +95,7 @@ async def test_an_entry_in_the_memory_of_a_process_is_due_at_the_next_one_and_de
     assert await store.inbox.due(9, NOW + 1, ()) == []
     adapter.execute("UPDATE webhook_inbox SET owner = 'a dead process'")
     assert len(await store.inbox.due(9, NOW + 1, ())) == 1
-    await store.apply(end_of(run))
+    await applied(store, end_of(run))
     assert adapter.execute(COUNT) == [(0,)]
 
 
@@ -104,7 +103,7 @@ async def test_an_entry_is_not_kept_after_the_end_of_its_run(adapter: Adapter, s
     """Its webhook had made a poll find the end, before the entry was kept."""
     run = await started(store)
     await store.inbox.add(entry(run.run_id))
-    await store.apply(end_of(run))
+    await applied(store, end_of(run))
     await store.inbox.retain("1")
     assert len(await store.inbox.due(9, NOW + 1, ())) == 1
 

@@ -16,7 +16,7 @@ from bridge.core.errors import StoreBroken, StoreDamaged
 from bridge.core.human_input.model import HumanInput, Question, QuestionStage
 from bridge.core.runs.model import Decision, State
 from bridge.ports.queries import RunFilter
-from tests.fakes import NOW, a_delivery, a_run
+from tests.fakes import NOW, a_delivery, a_run, applied
 
 DAY = 86_400.0
 
@@ -119,7 +119,7 @@ async def test_a_clock_set_back_extends_neither_the_time_for_human_input_nor_tha
     async with open_store(url, "me", NOW) as store:
         stored = (await store.accept(a_run(1))).run
         [claimed] = await store.claim_accepted("research", 9, 9, NOW)
-        await store.apply(Decision(replace(claimed, human_input=human_input)))
+        await applied(store, Decision(replace(claimed, human_input=human_input)))
 
     async with open_store(url, "me", NOW - DAY) as store:
         run = await store.load(stored.run_id)

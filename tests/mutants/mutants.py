@@ -80,9 +80,9 @@ MUTANTS = (
     Mutant(
         "final event outside the transaction",
         "bridge/adapters/store/store.py",
-        "written_run = await self._batches.write(run_queries.write_decisions, request)",
+        "written: Run | Conflict = await self._batches.write(run_queries.write_decisions, request)",
         "bare = run_queries.WriteRequest(Decision(request.decision.run), request.process)\n"
-        "                written_run = await self._batches.write(run_queries.write_decisions, bare)\n"
+        "                written: Run | Conflict = await self._batches.write(run_queries.write_decisions, bare)\n"
         "                await self.add_deliveries(request.decision.deliveries)",
         SIMULATION,
     ),

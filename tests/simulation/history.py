@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge.core.crew_policy import CrewPolicy, DoubtPolicy
-from bridge.core.errors import PostInProgress, RequestRefused, Stale, StoreUnavailable
+from bridge.core.errors import PostInProgress, RequestRefused, StoreUnavailable
 from bridge.core.human_input.feedback import Resume
 from bridge.core.runs.commands import Abandon, Cancel, Retry, RunCommand
 from bridge.core.runs.model import Envelope, Run
@@ -29,7 +29,7 @@ PLACES = 4
 CALM_LIMIT = 1800.0
 LONG = 200.0
 """A deadline that only an execution that waits forever exceeds."""
-REFUSALS = (StoreUnavailable, RequestRefused, PostInProgress, Stale)
+REFUSALS = (StoreUnavailable, RequestRefused, PostInProgress)
 PLACES_HELD = """
     SELECT count(*) FROM runs WHERE state IN ('starting', 'running', 'waiting_for_human')
     AND run_id NOT IN (SELECT run_id FROM events WHERE type = 'run.in_doubt')

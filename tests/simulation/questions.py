@@ -14,7 +14,7 @@ from bridge.core.crew.responses import (
     StatusResponse,
     WaitingForHuman,
 )
-from bridge.core.errors import RequestRefused, Stale, StoreUnavailable
+from bridge.core.errors import RequestRefused, StoreUnavailable
 from bridge.core.human_input.feedback import Resume
 from bridge.core.runs.model import Run
 
@@ -97,7 +97,7 @@ async def human(name: str, execution: Execution, delay: float, answer: Answer) -
             if execution.posts:
                 return
             await asyncio.sleep(ENOUGH)
-        except (StoreUnavailable, Stale):
+        except StoreUnavailable:
             await asyncio.sleep(1.0)
         else:
             if response is not None:

@@ -18,13 +18,12 @@ from bridge.adapters.amqp.errors import TRANSIENT_ERRORS, ConnectionLost
 from bridge.adapters.amqp.messages import MessageRules, is_command, read_command, read_refused, read_request
 from bridge.adapters.amqp.topology import Topology, ensure_inbound, rebind_periodically
 from bridge.adapters.byte_budget import ByteBudget, values_budget
-from bridge.core.errors import FATAL, RequestRefused, Stale, StoreUnavailable
+from bridge.core.errors import FATAL, RequestRefused, StoreUnavailable
 from bridge.core.json import parsed_bytes
 from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.inbound import Accept, AcceptCommand, Refuse
 from bridge.ports.lifecycle import Health
 
-STORE_PAUSE = 1.0  # seconds until storing is tried again
 GOOD_IN_A_ROW = 50  # messages, after one that could not be decoded, until the prefetch count is the usual one again
 
 log = structlog.get_logger()
@@ -141,20 +140,12 @@ class AmqpConsumer:
     async def _take(self, message: AbstractIncomingMessage) -> None:
         """Store a message; one that raises an unexpected exception goes to the dead queue unchanged."""
         try:
-            await self._until_stored(message)
+            await self._store(message)
         except (StoreUnavailable, *FATAL):
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is costs this message alone
             self._report(Quarantined.MESSAGE, error, message_id=message.message_id)
             await self._refuse(read_refused(message, self._rules, RequestRefused("internal", INTERNAL)))
-
-    async def _until_stored(self, message: AbstractIncomingMessage) -> None:
-        while True:
-            try:
-                return await self._store(message)
-            except Stale as error:
-                log.debug("message_waits", message_id=message.message_id, reason=str(error))
-                await asyncio.sleep(STORE_PAUSE)
 
     async def _store(self, message: AbstractIncomingMessage) -> None:
         """Store a message when there is memory to parse it."""

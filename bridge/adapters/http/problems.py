@@ -13,7 +13,6 @@ from bridge.core.errors import (
     CrewUnreachable,
     PostInProgress,
     RequestRefused,
-    Stale,
     StoreBroken,
     StoreDamaged,
     StoreUnavailable,
@@ -120,8 +119,6 @@ def from_exception(error: Exception) -> Problem | None:
             return from_status(503, str(error), _RETRY_AFTER)
         case StoreUnavailable() | StoreBroken() | StoreDamaged():
             return from_status(503, "storage is unavailable; retry with the same idempotency key", _RETRY_AFTER)
-        case Stale():
-            return from_status(503, "the run is being modified concurrently; retry", _RETRY_AFTER)
         case web.HTTPException():
             return from_status(error.status, headers={k: v for k, v in error.headers.items() if k == hdrs.ALLOW})
         case _:

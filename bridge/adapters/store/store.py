@@ -1,7 +1,7 @@
 """Implements the ports of runs, deliveries, queries, and the cluster, which document the operations, on a SQL database.
 
 Every write goes through `Batches`. The version guards a run's row: an update that finds another version changes
-nothing, and its caller gets `Stale`.
+nothing, and its caller gets `Conflict.STALE`.
 """
 
 import asyncio
@@ -35,13 +35,14 @@ from bridge.core.crew.fair_share import Membership
 from bridge.core.delivery.model import Attempt, Channel, Delivery, Event
 from bridge.core.delivery.outcome import DeliveryOutcome
 from bridge.core.delivery.receivers import ConcurrencyLimits
-from bridge.core.errors import ExecutionTaken, ProcessExpired, Stale, StoreBroken, StoreDamaged, StoreUnavailable
+from bridge.core.errors import ProcessExpired, StoreBroken, StoreDamaged, StoreUnavailable
 from bridge.core.runs.budget import UNLIMITED, Budgets
 from bridge.core.runs.model import Decision, Run, RunTime, State
 from bridge.observability.logging import log_fault
 from bridge.ports.inbound import Accepted
 from bridge.ports.lifecycle import Health, ReportFault
 from bridge.ports.queries import DeliveryFilter, Page, RunFilter, StoredEvent
+from bridge.ports.runs import Conflict
 
 RETRY_INTERVAL = 1.0  # seconds between attempts of a write that must not be lost
 
@@ -75,7 +76,7 @@ class SqlStore:
         self.key, self._crews, self._report = key, frozenset(crews), UndecodableReports(report)
         self.shared = shared
         self.verify = verify  # raises `StoreReplaced`
-        self._on_stale = on_stale
+        self._count_stale = on_stale
         self._reader = reader
         self._api_reader = api_reader or reader
         self._loads = BatchLoader(lambda run_ids: self._read(partial(run_lists.load_runs, run_ids=run_ids)))
@@ -125,42 +126,47 @@ class SqlStore:
             claims.claim_runs, claims.ClaimInStates(self._process, frozenset(states), limit, now, crews)
         )
 
-    async def apply(self, decision: Decision, *, retry: bool = True) -> Run:
-        """Write a decision, with `retry` until the store is available; raise `Stale` or `ExecutionTaken`.
+    async def apply(self, decision: Decision, *, retry: bool = True) -> Run | Conflict:
+        """Write a decision, with `retry` until the store is available; return the run as stored, or the conflict.
 
         Without `retry`, new deliveries stay unclaimed, because the caller may repeat the write.
         """
         own = self._handoff.ids_to_own(decision.deliveries) if retry else frozenset[str]()
         request = run_queries.WriteRequest(decision, self._process, own)
         try:
-            written_run = await self._apply(request, retry=retry)
+            written = await self._apply(request, retry=retry)
         except asyncio.CancelledError:  # the write may be committed nevertheless
             if own:
                 self._claimer.add_unconfirmed(request.claimed_rows())
             raise
-        self._handoff.add([delivery for delivery in decision.deliveries if delivery.delivery_id in own])
-        return written_run
+        if isinstance(written, Run):
+            self._handoff.add([delivery for delivery in decision.deliveries if delivery.delivery_id in own])
+        return written
 
-    async def _apply(self, request: run_queries.WriteRequest, *, retry: bool) -> Run:
+    async def _apply(self, request: run_queries.WriteRequest, *, retry: bool) -> Run | Conflict:
         tried_before = False
         while True:
             try:
-                written_run = await self._batches.write(run_queries.write_decisions, request)
+                written: Run | Conflict = await self._batches.write(run_queries.write_decisions, request)
             except StoreUnavailable as error:
                 await self._wait(error, retry=retry)
                 tried_before = True
             except IntegrityError:
-                await self._raise_if_taken(request.decision.run)
-                raise
-            except Stale:
-                if tried_before and (written := await self._find_written(request.decision)) is not None:
-                    return written
-                if tried_before and request.own:  # before the caller decides again on deliveries with the same ids
-                    await self._until_available(partial(self._claimer.release, request.claimed_rows()))
-                self._on_stale()
-                raise
+                if not await self._is_taken(request.decision.run):
+                    raise
+                return Conflict.EXECUTION_TAKEN
             else:
-                return written_run
+                return written if isinstance(written, Run) else await self._on_stale(request, tried_before=tried_before)
+
+    async def _on_stale(self, request: run_queries.WriteRequest, *, tried_before: bool) -> Run | Conflict:
+        """Return the run if an earlier attempt has written the decision; otherwise discard the write."""
+        if tried_before and (written := await self._find_written(request.decision)) is not None:
+            return written
+        if tried_before and request.own:  # before the caller decides again on deliveries with the same ids
+            await self._until_available(partial(self._claimer.release, request.claimed_rows()))
+        log.info("stale_write_discarded", run_id=request.decision.run.run_id, crew=request.decision.run.crew)
+        self._count_stale()
+        return Conflict.STALE
 
     async def load(self, run_id: str) -> Run | None:
         """Load a run, in a batch with others."""
@@ -338,13 +344,12 @@ class SqlStore:
         stored = await self._until_available(partial(self.load, decision.run.run_id))
         return stored if run_queries.is_written(decision, stored) else None
 
-    async def _raise_if_taken(self, run: Run) -> None:
-        """Raise `ExecutionTaken` if another run of the crew has this kickoff id."""
+    async def _is_taken(self, run: Run) -> bool:
+        """Return whether another run of the crew has this run's kickoff id."""
         if run.kickoff_id is None:
-            return
+            return False
         holder = await self._until_available(partial(self.find_execution, run.crew, run.kickoff_id))
-        if holder is not None and holder.run_id != run.run_id:
-            raise ExecutionTaken(f"execution {run.kickoff_id} belongs to another run of {run.crew}")
+        return holder is not None and holder.run_id != run.run_id
 
     async def _until_available(self, call: Callable[[], Awaitable[T]]) -> T:
         """Repeat the call until the store is available, because no caller could handle the failure."""

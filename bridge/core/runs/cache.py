@@ -1,6 +1,6 @@
 """A cache of runs as last written, so that the end of a run needs no read.
 
-Entries may be out of date: the run's version guards every write, and a writer that gets `Stale` reads the run again.
+Entries may be out of date: the run's version guards every write, and a writer with a conflict reads the run again.
 """
 
 from dataclasses import replace

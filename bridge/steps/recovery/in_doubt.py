@@ -38,8 +38,9 @@ class ResolveInDoubt:
         policy = self._crews[run.crew].policy
         decision = state_machine.on_evidence_overdue(run, policy, self._clock())
         log.warning("run_in_doubt", run_id=run.run_id, crew=run.crew, policy=policy.in_doubt.value)
-        await self._store.apply(decision)
-        self._notify_deliveries()
+        written = await self._store.apply(decision)
+        if isinstance(written, Run):  # otherwise evidence or a command came first
+            self._notify_deliveries()
 
     def about(self, run: Run) -> dict[str, object]:
         """Identify the run."""

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 import structlog
 
-from bridge.core.errors import Stale, StoreBroken, StoreDamaged, StoreUnavailable
+from bridge.core.errors import StoreBroken, StoreDamaged, StoreUnavailable
 from bridge.core.runs import state_machine
-from bridge.core.runs.model import State
+from bridge.core.runs.model import Run, State
 from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.journal import Journal, JournalEntry
 from bridge.ports.lifecycle import Clock, ReportFault
@@ -51,12 +51,10 @@ async def _apply(entry: JournalEntry, crews: Mapping[str, Crew], store: RunStore
     if run.crew not in crews:
         return False
     policy = crews[run.crew].policy
-    try:
-        if run.state is State.STARTING and run.attempt == entry.attempt:
-            run = await store.apply(state_machine.on_interrupted_kickoff(run, policy, clock()))
-        if await adopt(run, entry.attempt, entry.kickoff_id, policy, store, clock) is None:
-            reason = f"the run is {run.state}"
-            log.error("journal_entry_not_applied", run_id=entry.run_id, kickoff_id=entry.kickoff_id, reason=reason)
-    except Stale as error:
-        log.warning("journal_entry_not_applied", run_id=entry.run_id, kickoff_id=entry.kickoff_id, reason=str(error))
+    if run.state is State.STARTING and run.attempt == entry.attempt:
+        doubted = await store.apply(state_machine.on_interrupted_kickoff(run, policy, clock()))
+        run = doubted if isinstance(doubted, Run) else run
+    if await adopt(run, entry.attempt, entry.kickoff_id, policy, store, clock) is None:
+        reason = f"the run is {run.state}"
+        log.error("journal_entry_not_applied", run_id=entry.run_id, kickoff_id=entry.kickoff_id, reason=reason)
     return True

@@ -49,7 +49,8 @@ class PollLateResults:
             await crew.api.acquire()
         response = await crew.api.status(run.kickoff_id)
         crew.pause_if_unavailable(response, self._clock())
-        if await retry_on_conflict(self._store, run, lambda latest: self._decide(latest, response)) is not None:
+        written = await retry_on_conflict(self._store, run, lambda latest: self._decide(latest, response))
+        if isinstance(written, Run):
             self._notify_deliveries()
 
     def about(self, run: Run) -> dict[str, object]:

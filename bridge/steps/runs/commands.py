@@ -8,13 +8,13 @@ import structlog
 
 from bridge.core.crew.responses import CrewUnavailable, NoResponse, NotFound, StatusResponse, Unknown
 from bridge.core.crew_policy import CrewPolicy
-from bridge.core.errors import CrewUnreachable, ExecutionTaken, RequestRefused
+from bridge.core.errors import CrewUnreachable, RequestRefused
 from bridge.core.runs import state_machine
 from bridge.core.runs.commands import Abandon, Adopt, Cancel, RunCommand, apply_command
 from bridge.core.runs.model import Run, State
 from bridge.ports.inbound import RunKey
 from bridge.ports.lifecycle import Clock, Notify
-from bridge.ports.runs import RunStore
+from bridge.ports.runs import Conflict, RunStore
 from bridge.steps._conflicts import retry_on_conflict
 from bridge.steps._crew import Crew
 
@@ -58,21 +58,19 @@ class ApplyCommand:
         elif isinstance(command, Adopt):
             apply_command(run, command, policy, self._clock())  # refuses what can be refused without a poll
             command = await _verify(command, crew)
-        try:
-            written = await retry_on_conflict(
-                self._store, run, lambda latest: apply_command(latest, command, policy, self._clock()), retry=False
-            )
-        except ExecutionTaken:
-            raise RequestRefused(
-                "invalid_request", "is the execution of another run; check the id", "kickoff_id"
-            ) from None
-        if written is None:
-            return await self._load(wanted)  # a concurrent write has had the same effect, or the run is gone
-        log.info(
-            "run_command_applied", run_id=run.run_id, command=type(command).__name__, by=by, state=written.state.value
-        )
-        self._notify(written, command)
-        return written
+        match await retry_on_conflict(
+            self._store, run, lambda latest: apply_command(latest, command, policy, self._clock()), retry=False
+        ):
+            case Run() as written:
+                name, state = type(command).__name__, written.state.value
+                log.info("run_command_applied", run_id=run.run_id, command=name, by=by, state=state)
+                self._notify(written, command)
+                return written
+            case Conflict.EXECUTION_TAKEN:
+                detail = "is the execution of another run; check the id"
+                raise RequestRefused("invalid_request", detail, "kickoff_id")
+            case None:
+                return await self._load(wanted)  # a concurrent write has had the same effect, or the run is gone
 
     async def _load(self, wanted: str | RunKey) -> Run:
         if isinstance(wanted, RunKey):
@@ -91,9 +89,9 @@ class ApplyCommand:
             detail = f"the crew {run.crew} is not configured; its runs can only be cancelled or abandoned"
             raise RequestRefused("unknown_crew", detail)
         if run.state is State.STARTING and run.owner is None:
-            run = await self._store.apply(
-                state_machine.on_interrupted_kickoff(run, self._orphaned, self._clock()), retry=False
-            )
+            doubted = state_machine.on_interrupted_kickoff(run, self._orphaned, self._clock())
+            written = await self._store.apply(doubted, retry=False)
+            run = await self._load(run.run_id) if isinstance(written, Conflict) else written
         if run.kickoff_id is not None and not run.final:
             log.warning("execution_not_stopped", run_id=run.run_id, crew=run.crew, kickoff_id=run.kickoff_id)
         return run

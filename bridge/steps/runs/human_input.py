@@ -7,14 +7,13 @@ import structlog
 
 from bridge.core.crew.payloads import resume_body
 from bridge.core.crew.responses import ResumeResponse
-from bridge.core.errors import Stale
 from bridge.core.human_input import rules
 from bridge.core.human_input.model import Question
 from bridge.core.runs import state_machine
 from bridge.core.runs.model import Decision, Run, State
 from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.lifecycle import Clock, Notify
-from bridge.ports.runs import RunStore
+from bridge.ports.runs import Conflict, RunStore
 from bridge.steps._conflicts import quarantine_run, retry_on_conflict
 from bridge.steps._crew import Crew
 
@@ -43,20 +42,18 @@ class SubmitHumanInput:
         """Mark, POST, and store the outcome. The mark is durable before the first byte of the POST."""
         crew = self._crew
         if not rules.has_pending_answer(run):  # it was deferred, and its next poll is due
-            self._track(await self._apply(run, Decision(state_machine.clear_deferral(run))))
+            await self._apply(run, Decision(state_machine.clear_deferral(run)))
             return
         if crew.breaker.is_open:
-            self._track(await self._apply(run, rules.postpone_submission(run, self._clock())))
+            await self._apply(run, rules.postpone_submission(run, self._clock()))
             return
         await crew.api.acquire()
         beginning = rules.begin_submission(run, self._clock())
         body = resume_body(beginning.run, crew.webhooks)  # before the mark, because it may raise
-        try:
-            sending = await self._apply(run, beginning)
-        except Stale:
+        sending = await self._apply(run, beginning)
+        if sending is None:
             crew.rate_limiter.return_permit()
-            raise
-        self._track(sending)
+            return
         question = sending.human_input.question
         assert question is not None
         response = await self._submit_answer(question, body)
@@ -77,15 +74,17 @@ class SubmitHumanInput:
         """Seconds until the next claim."""
         return TICK
 
-    async def _apply(self, run: Run, decision: Decision) -> Run:
-        """Write; after a conflict, track the run, because this process has owned it since the claim."""
-        try:
-            return await self._store.apply(decision)
-        except Stale:
-            if not self._store.owned_elsewhere(run):  # by the name of this process at the time of the claim
-                self._track(run)
-                self._crew.tracker.mark_changed(run)
-            raise
+    async def _apply(self, run: Run, decision: Decision) -> Run | None:
+        """Write, and track the run, because this process has owned it since the claim; None after a conflict."""
+        match await self._store.apply(decision):
+            case Run() as written:
+                self._track(written)
+                return written
+            case Conflict():
+                if not self._store.owned_elsewhere(run):  # by the name of this process at the time of the claim
+                    self._track(run)
+                    self._crew.tracker.mark_changed(run)
+                return None
 
     async def _submit_answer(self, question: Question, body: dict[str, Any]) -> ResumeResponse:
         assert question.feedback is not None
@@ -95,16 +94,12 @@ class SubmitHumanInput:
 
     async def _store_change(self, run: Run, number: int, response: ResumeResponse) -> None:
         """Store the outcome on the run as stored by then: a webhook of the resumed execution may have come first."""
-        try:
-            written = await retry_on_conflict(
-                self._store,
-                run,
-                lambda latest: rules.on_submitted(latest, number, response, self._crew.policy, self._clock()),
-            )
-        except Stale:
-            log.error("human_input_outcome_not_stored", run_id=run.run_id, crew=run.crew)  # noqa: TRY400 - no bug
-            return
-        if written is not None:
+        written = await retry_on_conflict(
+            self._store,
+            run,
+            lambda latest: rules.on_submitted(latest, number, response, self._crew.policy, self._clock()),
+        )
+        if isinstance(written, Run):
             self._crew.tracker.mark_changed(written)
             self._notify_deliveries()
 

@@ -7,14 +7,14 @@ import structlog
 
 from bridge.core.crew.payloads import kickoff_body
 from bridge.core.crew.responses import InDoubt, KickoffResponse, Started
-from bridge.core.errors import Stale, StoreBroken, StoreDamaged
+from bridge.core.errors import StoreBroken, StoreDamaged
 from bridge.core.runs import kickoff_memory, state_machine
 from bridge.core.runs.model import Decision, Run, State
 from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.journal import Journal
 from bridge.ports.lifecycle import Clock, Notify
-from bridge.ports.runs import RunStore
-from bridge.steps._conflicts import log_adoption, quarantine_run, retry_on_conflict, unless_taken
+from bridge.ports.runs import Conflict, RunStore
+from bridge.steps._conflicts import log_adoption, log_taken, quarantine_run, retry_on_conflict
 from bridge.steps._crew import Crew, failure_reason
 
 TICK = 1.0  # seconds between claims without a signal
@@ -81,23 +81,16 @@ class Kickoff:
         await self._crew.api.acquire()
         beginning = state_machine.begin(run, self._clock())
         body = kickoff_body(beginning.run, self._crew.policy, self._crew.webhooks)  # before the mark: it may raise
-        try:
-            starting = await self._store.apply(beginning)
-        except Stale:
+        starting = await self._store.apply(beginning)
+        if isinstance(starting, Conflict):  # evidence of an earlier POST, a command, or the run's next owner came first
             self._crew.breaker.cancel_trial()
             self._crew.rate_limiter.return_permit()
-            raise
+            return
         response = await self._crew.api.kickoff(body)
-        decision = state_machine.on_kickoff(starting, response, self._crew.policy, self._clock())
         name, reason = type(response).__name__, failure_reason(response)
         log.info("kickoff_answered", run_id=run.run_id, crew=run.crew, response=name, reason=reason)
         self._update_breaker(response)
-        try:
-            self._track(await self._apply(starting, decision))
-        except Stale:
-            await self._apply_late_response(starting, response)
-        if decision.deliveries:
-            self._notify_deliveries()
+        await self._store_response(starting, response)
 
     def about(self, run: Run) -> dict[str, object]:
         """Identify the run."""
@@ -112,14 +105,21 @@ class Kickoff:
         """Seconds until the next claim."""
         return TICK
 
-    async def _apply(self, starting: Run, decision: Decision) -> Run:
-        """Write the decision; if its kickoff id belongs to another run, the run is in doubt instead."""
-        if (written := await unless_taken(starting, decision.run.kickoff_id, self._write(decision))) is not None:
-            return written
-        in_doubt = InDoubt("the API named the execution of another run")
-        return await self._store.apply(state_machine.on_kickoff(starting, in_doubt, self._crew.policy, self._clock()))
+    async def _store_response(self, starting: Run, response: KickoffResponse) -> None:
+        """Store what the response means; if it names the execution of another run, this run is in doubt instead."""
+        decision = state_machine.on_kickoff(starting, response, self._crew.policy, self._clock())
+        match await self._write(decision):
+            case Run() as written:
+                self._track(written)
+                if decision.deliveries:
+                    self._notify_deliveries()
+            case Conflict.EXECUTION_TAKEN:
+                log_taken(starting, decision.run.kickoff_id)
+                await self._store_response(starting, InDoubt("the API named the execution of another run"))
+            case Conflict.STALE:
+                await self._apply_late_response(starting, response)
 
-    async def _write(self, decision: Decision) -> Run:
+    async def _write(self, decision: Decision) -> Run | Conflict:
         """Write the decision. A kickoff id is paid for, so if the store is slow, the journal keeps it as well."""
         if decision.run.kickoff_id is None:
             return await self._store.apply(decision)
@@ -139,17 +139,19 @@ class Kickoff:
             return state_machine.on_late_response(latest, starting.attempt, response, self._crew.policy, self._clock())
 
         run = await self._store.load(starting.run_id)
-        written = run and await unless_taken(starting, kickoff_id, retry_on_conflict(self._store, run, decide))
-        if written is None:
-            log.error(
-                "late_kickoff_response_discarded", run_id=starting.run_id, crew=starting.crew, kickoff_id=kickoff_id
-            )
-            return
-        if kickoff_id is not None and written.final:
-            log_adoption(written)
-        else:
-            log.info("in_doubt_resolved_by_late_response", run_id=starting.run_id, crew=starting.crew)
-        self._notify_deliveries()
+        match run and await retry_on_conflict(self._store, run, decide):
+            case Run() as written:
+                if kickoff_id is not None and written.final:
+                    log_adoption(written)
+                else:
+                    log.info("in_doubt_resolved_by_late_response", run_id=starting.run_id, crew=starting.crew)
+                self._notify_deliveries()
+            case Conflict.EXECUTION_TAKEN:
+                log_taken(starting, kickoff_id)
+            case None:
+                log.error(
+                    "late_kickoff_response_discarded", run_id=starting.run_id, crew=starting.crew, kickoff_id=kickoff_id
+                )
 
     def _update_breaker(self, response: KickoffResponse) -> None:
         if not self._crew.pause_if_unavailable(response, self._clock()) and self._crew.breaker.on_kickoff_answered():

@@ -1,7 +1,6 @@
 """Poll executions until they end. A poll that changes nothing writes nothing."""
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
 
 import structlog
@@ -15,14 +14,14 @@ from bridge.core.crew.responses import (
     Succeeded,
     reported_run_time,
 )
-from bridge.core.errors import Stale, StoreUnavailable
+from bridge.core.errors import StoreUnavailable
 from bridge.core.human_input import rules
 from bridge.core.runs import tracking
 from bridge.core.runs.model import TRACKED_STATES, Run, State, TrackedRun
 from bridge.core.runs.observation import Observation, apply_observation, observe
 from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.lifecycle import Clock, Notify
-from bridge.ports.runs import RunStore
+from bridge.ports.runs import Conflict, RunStore
 from bridge.steps._conflicts import quarantine_run
 from bridge.steps._crew import Crew
 
@@ -73,7 +72,7 @@ class Poll:
         try:
             if (current := await self._refresh(tracked)) is not None:
                 await self._poll(current, polled_at)
-        except (StoreUnavailable, Stale):
+        except StoreUnavailable:
             # as before this poll: the next one finds the change again
             tracker.resume_polling(tracked, polled_at + RETRY_AFTER, outdated=True)
             raise
@@ -139,24 +138,29 @@ class Poll:
     async def _store_changes(self, observation: Observation) -> TrackedRun | None:
         """Write what a poll revealed. Return the run to keep tracking; None if it is no longer tracked here."""
         run_id = observation.before.run_id
-        if (cached := self._crew.tracker.take_cached(run_id)) is not None:
-            with suppress(Stale):  # written concurrently
-                return await self._apply(cached, observation)
-        run = await self._store.load(run_id)
-        ended = run is None or run.state not in TRACKED_STATES
-        if run is None or ended or self._store.owned_elsewhere(run) or run.kickoff_id != observation.before.kickoff_id:
-            self._crew.tracker.forget(run_id)  # it ended, has another execution, or is tracked elsewhere
-            return None
-        return await self._apply(run, observation)
+        run = self._crew.tracker.take_cached(run_id) or await self._store.load(run_id)
+        while run is not None and self._is_still(observation.before, run):
+            decision = apply_observation(run, observation, self._crew.policy)
+            match await self._store.apply(decision):
+                case Run() as written:
+                    if decision.deliveries:
+                        self._notify_deliveries()
+                    return self._after_write(written, observation)
+                case Conflict():
+                    run = await self._store.load(run_id)
+        self._crew.tracker.forget(run_id)
+        return None
 
-    async def _apply(self, run: Run, observation: Observation) -> TrackedRun | None:
-        decision = apply_observation(run, observation, self._crew.policy)
-        written = await self._store.apply(decision)
+    def _is_still(self, tracked: TrackedRun, run: Run) -> bool:
+        """Return whether the stored run has neither ended nor another execution or owner than the tracked one."""
+        same = run.state in TRACKED_STATES and run.kickoff_id == tracked.kickoff_id
+        return same and not self._store.owned_elsewhere(run)
+
+    def _after_write(self, written: Run, observation: Observation) -> TrackedRun | None:
+        run = observation.before
         if written.final and isinstance(response := observation.response, Succeeded) and response.dropped:
             dropped = ", ".join(response.dropped)
             log.error("result_incomplete", run_id=run.run_id, crew=run.crew, kickoff_id=run.kickoff_id, dropped=dropped)
-        if decision.deliveries:
-            self._notify_deliveries()
         if written.final:
             self._stop_tracking(written)
             return None

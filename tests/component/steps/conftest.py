@@ -42,7 +42,7 @@ from bridge.steps.runs.input_check import CrewInputs
 from bridge.steps.runs.kickoff import Kickoff
 from bridge.steps.runs.poll import Poll
 from bridge.steps.webhook_inbox import HandleWebhooks, ReceiveWebhooks
-from tests.fakes import NOW, FakeCrewApi, FakeSender, HandClock, Ids, Signals, Spy, a_request, memory_folder
+from tests.fakes import NOW, FakeCrewApi, FakeSender, HandClock, Ids, Signals, Spy, a_request, applied, memory_folder
 
 POLICY = CrewPolicy(deadline=600.0, results_exchange=True, callback_url="https://shop.example/done")
 
@@ -242,7 +242,7 @@ class Bench:
         """A run whose process died during its POST."""
         run = await self.accepted()
         [claimed] = await self.kickoff.claim(1)
-        await self.store.apply(state_machine.begin(claimed, self.clock()))
+        await applied(self.store, state_machine.begin(claimed, self.clock()))
         await self.abandon()
         return await self.now(run)
 
@@ -250,8 +250,8 @@ class Bench:
         """A run whose process died while tracking it."""
         run = await self.accepted()
         [claimed] = await self.kickoff.claim(1)
-        starting = await self.store.apply(state_machine.begin(claimed, self.clock()))
-        await self.store.apply(state_machine.on_kickoff(starting, Started("k-1"), self.policy, self.clock()))
+        starting = await applied(self.store, state_machine.begin(claimed, self.clock()))
+        await applied(self.store, state_machine.on_kickoff(starting, Started("k-1"), self.policy, self.clock()))
         await self.abandon()
         return await self.now(run)
 

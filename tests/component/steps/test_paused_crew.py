@@ -1,9 +1,6 @@
 """A paused crew: no run fails, deadlines are extended, and it resumes automatically."""
 
-import pytest
-
 from bridge.core.crew.responses import CrewUnavailable, NotFound, Running
-from bridge.core.errors import Stale
 from bridge.core.runs.model import State
 from tests.component.steps.conftest import Bench
 
@@ -81,8 +78,7 @@ async def test_a_run_cancelled_before_its_trial_leaves_the_trial_to_another(benc
     await bench.round(bench.probe)
     [claimed] = await bench.kickoff.claim(9)
     await bench.abandon()
-    with pytest.raises(Stale):
-        await bench.kickoff.handle(claimed)
+    await bench.kickoff.handle(claimed)
     assert len(await bench.round(bench.kickoff)) == 1
 
 
@@ -94,8 +90,7 @@ async def test_a_run_owned_elsewhere_returns_its_permit(bench: Bench):
     await bench.abandon()
     rate_limiter.on_throttled(now - 60, now - 60, 1.0)
     assert rate_limiter.acquire(now) == 0.0, "the lone call"
-    with pytest.raises(Stale):
-        await bench.kickoff.handle(claimed)
+    await bench.kickoff.handle(claimed)
     assert rate_limiter.acquire(now + 1) == 0.0
 
 

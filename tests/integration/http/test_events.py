@@ -22,7 +22,7 @@ from bridge.adapters.store import SqlStore, open_store
 from bridge.core.crew_policy import CrewPolicy
 from bridge.core.delivery import events
 from bridge.core.runs.model import Envelope, Run
-from tests.fakes import a_run
+from tests.fakes import a_run, applied
 from tests.http_client import CLIENTS, LISTEN, bearer, problem
 from tests.patience import PATIENCE
 
@@ -65,7 +65,7 @@ class Streams:
         decision = events.with_event(
             run, "run.progress", CrewPolicy(), time.time() if created_at is None else created_at
         )
-        await self.store.apply(replace(decision, run=replace(run, owner=None)))
+        await applied(self.store, replace(decision, run=replace(run, owner=None)))
         [event] = decision.unaddressed
         return event.event_id
 
@@ -240,7 +240,7 @@ async def test_a_client_that_does_not_read_is_disconnected(tmp_path: Path) -> No
         await streams.store.accept(run)
         for number in range(40):
             decision = events.with_event(run, "run.progress", CrewPolicy(), time.time(), number + 2)
-            run = await streams.store.apply(replace(decision, run=run))
+            run = await applied(streams.store, replace(decision, run=run))
         await opened_when_free(streams)  # its slot is free after the disconnect
         writer.close()
 

@@ -16,7 +16,7 @@ from bridge.adapters.http.failed_logins import FAILED_LOGIN_RATE
 from bridge.adapters.http.server import HttpServer, build_servers
 from bridge.adapters.http.webhooks.flow import FlowQuestionsApi, FlowSource
 from bridge.core.crew.flow_questions import FlowQuestion
-from bridge.core.errors import Stale
+from bridge.core.errors import StoreUnavailable
 from tests.fakes import NOW
 from tests.http_client import LISTEN, problem
 
@@ -117,5 +117,5 @@ async def test_nothing_is_decompressed_before_the_signature_is_verified(server: 
 
 
 async def test_a_question_that_cannot_be_stored_is_not_acknowledged(server: HttpServer, recorder: QuestionRecorder):
-    recorder.fail = Stale("others write")
+    recorder.fail = StoreUnavailable("disk full")
     await problem(await send(server, json.dumps(QUESTION).encode()), 503, "service_unavailable")

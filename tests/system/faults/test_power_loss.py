@@ -22,7 +22,7 @@ from bridge.adapters.store.database import database, open_connections
 from bridge.core.crew.responses import Started
 from bridge.core.crew_policy import CrewPolicy
 from bridge.core.runs import state_machine
-from tests.fakes import NOW, a_run
+from tests.fakes import NOW, a_run, applied
 
 HEADER, FRAME = 32, 24 + 4096
 RUNS = 12
@@ -68,9 +68,9 @@ class History:
             run = (await self._store.accept(a_run(number))).run
             self.accepted_at[run.run_id] = frames(self._wal)
             [claimed] = await self._store.claim_accepted("research", 1, runs, NOW)
-            starting = await self._store.apply(state_machine.begin(claimed, NOW))
+            starting = await applied(self._store, state_machine.begin(claimed, NOW))
             self.posted_at[run.run_id] = frames(self._wal)
-            await self._store.apply(state_machine.on_kickoff(starting, Started(f"k-{number}"), CrewPolicy(), NOW))
+            await applied(self._store, state_machine.on_kickoff(starting, Started(f"k-{number}"), CrewPolicy(), NOW))
 
     def lost(self, after: int, left: dict[str, str]) -> list[str]:
         """Runs that had been acknowledged when the log had this many frames, and are missing."""

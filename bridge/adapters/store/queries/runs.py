@@ -12,8 +12,8 @@ from bridge.adapters.store.queries.claims import ClaimedRows, is_alive
 from bridge.adapters.store.queries.inbox import delete_retained
 from bridge.adapters.store.rows import MUTABLE_COLUMNS, Values, mutable_values
 from bridge.adapters.store.schema import runs
-from bridge.core.errors import Stale
 from bridge.core.runs.model import Decision, Run
+from bridge.ports.runs import Conflict
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +29,8 @@ class WriteRequest:
         return ClaimedRows(self.process, deliveries=list(self.own))
 
 
-def write_decisions(connection: Connection, write_requests: Sequence[WriteRequest]) -> list[Run | Stale]:
-    """Write decisions; return `Stale` for each whose run has changed since it was read.
+def write_decisions(connection: Connection, write_requests: Sequence[WriteRequest]) -> list[Run | Conflict]:
+    """Write decisions; return `Conflict.STALE` for each whose run has changed since it was read.
 
     Almost always, two or three statements write all of them. If a run has changed, the number of updated rows shows
     it, but not which run it is: then raise `BatchConflict`. The kickoff id of another run violates a constraint.
@@ -41,7 +41,7 @@ def write_decisions(connection: Connection, write_requests: Sequence[WriteReques
         return [_with_next_version(one.decision.run) for one in write_requests]
     if len(write_requests) > 1:
         raise BatchConflict("a run has changed")
-    return [Stale(f"run {write_requests[0].decision.run.run_id} has changed since it was read")]
+    return [Conflict.STALE]
 
 
 def is_written(decision: Decision, stored: Run | None) -> bool:

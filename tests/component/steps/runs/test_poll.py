@@ -2,6 +2,7 @@
 
 from contextlib import nullcontext
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -17,12 +18,12 @@ from bridge.core.crew.responses import (
     Succeeded,
     Unknown,
 )
-from bridge.core.errors import Stale, StoreUnavailable
+from bridge.core.errors import StoreUnavailable
 from bridge.core.runs.commands import Cancel
 from bridge.core.runs.model import Decision, Run, State, TrackedRun
 from bridge.steps.runs.poll import BATCH_WINDOW
 from tests.component.steps.conftest import Bench, with_policy
-from tests.fakes import NOW
+from tests.fakes import NOW, applied
 
 DONE = Succeeded("text", {"a": 1}, None)
 
@@ -283,31 +284,29 @@ async def test_a_change_during_a_read_is_read_by_the_next_poll(bench: Bench):
 
 
 class Overtaken:
-    """A store in which another process always writes between read and write."""
+    """A store in which another writer twice writes the run first."""
 
-    def __init__(self, store: object) -> None:
+    def __init__(self, store: Any) -> None:
         self._store = store
+        self.others = 2
 
-    async def load(self, run_id: str) -> object:
-        return await self._store.load(run_id)  # type: ignore[attr-defined]
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
 
-    def owned_elsewhere(self, _: Run) -> bool:
-        return False
+    async def apply(self, decision: Decision) -> Any:
+        if self.others:
+            self.others -= 1
+            await applied(self._store, Decision(await self._store.load(decision.run.run_id)))
+        return await self._store.apply(decision)
 
-    async def apply(self, decision: Decision) -> None:
-        raise Stale(f"run {decision.run.run_id} has moved on")
 
-
-async def test_a_run_that_another_process_changed_is_tracked_further(bench: Bench):
-    """It is still owned and running; without its entry in the poll queue, it would not be polled until a restart."""
+async def test_the_end_of_a_run_that_is_written_concurrently_is_stored(bench: Bench):
+    """Otherwise it would be polled and decided again, or, if it left the poll queue, not until a restart."""
     run = await bench.started()
-    store, bench.store = bench.store, Overtaken(bench.store)
-    with pytest.raises(Stale):
-        await poll(bench, DONE)
-    bench.store = store
-    assert run.run_id in bench.crew.tracker.queue
+    bench.store = Overtaken(bench.store)
     await poll(bench, DONE)
     assert (await bench.now(run)).state is State.SUCCEEDED
+    assert (bench.store.others, len(bench.crew.tracker)) == (0, 0)
 
 
 async def test_polls_respect_the_request_rate_and_prefer_the_likeliest_ends(bench: Bench):
