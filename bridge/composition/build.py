@@ -69,7 +69,9 @@ def _build(runtime: Runtime, callbacks: Sender) -> Bridge:
     apply_command = ApplyCommand(
         crews, store, clock, signals.kickoff, signals.deliver, signals.recover, orphaned_policy(settings)
     )
-    webhooks = ReceiveWebhooks(store.key, crews, store, store.inbox, clock, new_id, signals.inbox)
+    webhooks = ReceiveWebhooks(
+        store.key, crews, store.queries, store.inbox, clock, new_id, signals.inbox, shared=store.shared
+    )
     broker = None if settings.amqp is None else build_broker(runtime, settings.amqp, inputs, apply_command)
     watchdog, guard = Watchdog(), StoreGuard([store.verify, runtime.journal.verify], runtime.counters.report)
     bridge = Bridge(phases=[], servers=[], own_ports=runtime.own_ports)
@@ -88,7 +90,7 @@ def _build(runtime: Runtime, callbacks: Sender) -> Bridge:
 def _checks(runtime: Runtime, broker: Broker | None) -> dict[str, HealthCheck]:
     checks: dict[str, HealthCheck] = {
         "store": runtime.store.health,
-        "crews": crews_check(runtime.crews, runtime.store),
+        "crews": crews_check(runtime.crews, runtime.store.cluster),
         "clock": runtime.clock.health,
     }
     if broker is not None:

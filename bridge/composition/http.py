@@ -72,7 +72,7 @@ def build_http_servers(
     """Build the servers: the public one first, then, with `ops_port`, the one for operators."""
     settings, counters = runtime.settings, runtime.counters
     published = {"openapi": documents.openapi(), "asyncapi": documents.asyncapi()}
-    ops = OpsApi(checks, draining, runtime.store, counters.registry, stalled, published)
+    ops = OpsApi(checks, draining, runtime.store.queries, counters.registry, stalled, published)
     listen = listen_on(settings, _max_open_files())
     clients = Clients(build_clients(settings), client_rate(settings), listen.max_connections)
     runtime.renewals.append(lambda renewed: clients.renew(build_clients(renewed)))
@@ -97,11 +97,11 @@ def _routes(
     runtime.renewals.append(lambda renewed: hooks.renew(build_hooks(renewed)))
     runtime.renewals.append(lambda renewed: flows.renew(flow_sources(renewed)))
     apis = (
-        RunsApi(accept, BudgetWait(crews, store, clock), store, clients),
-        CommandsApi(apply_command, store, clients),
-        DeliveriesApi(store, clients, clock, runtime.signals.deliver),
+        RunsApi(accept, BudgetWait(crews, store, clock), store.queries, clients),
+        CommandsApi(apply_command, store.queries, clients),
+        DeliveriesApi(store.queries, clients, clock, runtime.signals.deliver),
         CrewsApi(partial(crew_infos, settings, crews), inputs, clients),
-        EventsApi(store, clients),
+        EventsApi(store.queries, clients),
         CrewWebhooksApi(webhooks.crew_webhook, runtime.redactor),
         flows,
         hooks,

@@ -55,9 +55,9 @@ def build_workers(runtime: Runtime, apply_command: ApplyCommand) -> list[Service
     clock, store, crews, signals = runtime.clock, runtime.store, runtime.crews, runtime.signals
     retention = runtime.settings.store.retention
     workers = [
-        runtime.worker(Housekeeping(crews, store, clock, retention, signals.recover), 1),
+        runtime.worker(Housekeeping(crews, store.cluster, clock, retention, signals.recover), 1),
         runtime.worker(Recover(crews, store, clock, signals.poll), RECOVER_BATCH),
-        runtime.worker(SyncRunTimes(crews, store, clock, shared=store.shared), 1),
+        runtime.worker(SyncRunTimes(crews, store.run_times, clock, shared=store.shared), 1),
         runtime.worker(ResolveInDoubt(crews, store, clock, signals.deliver), 10),
         runtime.worker(ApplyDeferredCommands(apply_command, store.commands, clock), 10),
         runtime.worker(
@@ -67,7 +67,7 @@ def build_workers(runtime: Runtime, apply_command: ApplyCommand) -> list[Service
     for crew in crews.values():
         workers += _crew_workers(runtime, crew)
     if store.shared:
-        workers.append(runtime.worker(Rebalance(crews, store, clock, signals.recover), 1))
+        workers.append(runtime.worker(Rebalance(crews, store.cluster, clock, signals.recover), 1))
     return workers
 
 

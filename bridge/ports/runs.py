@@ -66,9 +66,6 @@ class RunStore(Protocol):
     async def load(self, run_id: str) -> Run | None:
         """Load a complete run."""
 
-    async def peek(self, run_id: str) -> Run | None:
-        """Load a run for an API caller, without inputs, meta, progress, and result."""
-
     async def find_execution(self, crew: str, kickoff_id: str) -> Run | None:
         """Return the newest run of a crew whose execution has this id."""
 
@@ -85,8 +82,8 @@ class RunStore(Protocol):
 class RunTimeStore(Protocol):
     """Stores the run times of crews, from which the planner learns. Every call raises `StoreUnavailable`."""
 
-    async def store_run_times(self, crew: str, new: Sequence[RunTime], since: float, limit: int) -> None:
+    async def add(self, crew: str, new: Sequence[RunTime], since: float, limit: int) -> None:
         """Add run times of a crew; keep only the last `limit` of those that ended since then."""
 
-    async def run_times(self, crew: str, after: float, limit: int) -> list[RunTime]:
+    async def newest(self, crew: str, after: float, limit: int) -> list[RunTime]:
         """Return the last `limit` run times of a crew that ended after then, newest first."""

@@ -20,6 +20,7 @@ from bridge.core.runs import late_results, webhooks
 from bridge.core.runs.model import TRACKED_STATES, Decision, Run, State
 from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.lifecycle import Clock, NewId, Notify
+from bridge.ports.queries import Queries
 from bridge.ports.runs import RunStore
 from bridge.ports.webhook_inbox import InboxEntry, WebhookInbox
 from bridge.steps._conflicts import adopt, retry_on_conflict
@@ -33,21 +34,24 @@ log = structlog.get_logger()
 
 
 class ReceiveWebhooks:
-    """`ports.ReceiveCrewWebhook` and `ports.ReceiveFlowQuestion`."""
+    """`ports.ReceiveCrewWebhook` and `ports.ReceiveFlowQuestion`; `shared`: other processes may serve other crews."""
 
     def __init__(
         self,
         key: bytes,
         crews: Mapping[str, Crew],
-        store: RunStore,
+        queries: Queries,
         inbox: WebhookInbox,
         clock: Clock,
         new_id: NewId,
         notify_inbox: Notify,
+        *,
+        shared: bool,
     ) -> None:
         self._key = key
         self._crews = crews
-        self._store = store
+        self._queries = queries
+        self._shared = shared
         self._inbox = inbox
         self._clock = clock
         self._new_id = new_id
@@ -59,8 +63,8 @@ class ReceiveWebhooks:
         if attempt is None:
             return False
         content = await read()
-        run = await self._store.peek(attempt.run_id)  # after the body, which may arrive slowly
-        if run is None or (run.crew not in self._crews and not self._store.shared):
+        run = await self._queries.peek(attempt.run_id)  # after the body, which may arrive slowly
+        if run is None or (run.crew not in self._crews and not self._shared):
             return False
         if (crew := self._crews.get(run.crew)) is not None and run.run_id in crew.tracker:
             crew.tracker.mark_webhook_seen(run.run_id)

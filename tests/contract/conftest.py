@@ -74,7 +74,7 @@ class SqliteAdapter:
         writer = await self._twins.enter_async_context(open_connections(base.writer()))
         reader = await self._twins.enter_async_context(open_connections(base.readers()))
         twin = SqlStore(reader, writer.run, process, store.key, lambda: None, shared=False, crews=crews)
-        await twin.join(now)
+        await twin.cluster.join(now)
         return twin
 
     def as_after_a_kill(self, folder: Path) -> "SqliteAdapter":
@@ -249,6 +249,6 @@ async def lossy(adapter: Adapter, connection: LossyConnection) -> AsyncIterator[
     async with readers(adapter) as reader:
         shared = database(adapter.url).shared
         store = SqlStore(reader, connection.run, "me", b"k" * 32, lambda: None, shared=shared)
-        await store.join(NOW)
+        await store.cluster.join(NOW)
         yield store
         await store.close()

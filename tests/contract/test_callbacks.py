@@ -154,7 +154,7 @@ class TestReceivers:
         await prove(store, "live.example")
         await self.failing(store)
         assert adapter.execute("SELECT count(*) FROM receivers") == [(2,)]
-        await store.delete_ended_runs(NOW + 1, 9)
+        await store.cluster.delete_ended_runs(NOW + 1, 9)
         assert adapter.execute("SELECT receiver FROM receivers") == [(DEAD,)]
 
 
@@ -167,7 +167,7 @@ class TestAttempts:
         ):
             [delivery] = await claim(store, now=NOW + 3600)
             await store.record_outcome(outcome_of_attempt(delivery, result, NOW, seconds=0.25))
-        assert await store.attempts_for_delivery(delivery.delivery_id) == [
+        assert await store.queries.attempts_for_delivery(delivery.delivery_id) == [
             Attempt(1, NOW - 0.25, 0.25, "HTTP 500", 500, b"\xff\x00 busy"),
             Attempt(2, NOW - 0.25, 0.25, None, 204, b""),
         ]
@@ -177,7 +177,7 @@ class TestAttempts:
         for _ in range(55):
             [delivery] = await store.claim_deliveries([Channel.EXCHANGE], 1, NOW + 1e9)
             await record(store, delivery, Retryable("unroutable"))
-        kept = await store.attempts_for_delivery(delivery.delivery_id)
+        kept = await store.queries.attempts_for_delivery(delivery.delivery_id)
         assert [attempt.number for attempt in kept] == list(range(6, 56))
 
     async def test_an_attempt_of_a_process_that_lost_the_delivery_is_ignored(self, adapter: Adapter, store: SqlStore):
@@ -185,11 +185,11 @@ class TestAttempts:
         [slow] = await claim(store)
         other = await adapter.twin(store, "other", NOW + 1)
         silence(adapter, "me", 60.0)
-        await other.expire_processes(NOW, 30.0)
+        await other.cluster.expire_processes(NOW, 30.0)
         [again] = await claim(other)
         await record(other, again, Confirmed())
         await record(store, slow, Undeliverable("HTTP 410"))
-        assert [attempt.error for attempt in await store.attempts_for_delivery(slow.delivery_id)] == [None]
+        assert [attempt.error for attempt in await store.queries.attempts_for_delivery(slow.delivery_id)] == [None]
 
 
 class TestRedelivering:
@@ -200,7 +200,7 @@ class TestRedelivering:
 
     async def test_a_dead_delivery_is_pending_again_with_a_new_schedule_and_the_same_event(self, store: SqlStore):
         dead = await self.dead(store)
-        assert await store.redeliver(DeliveryFilter(dead.delivery_id), NOW + 5) == 1
+        assert await store.queries.redeliver(DeliveryFilter(dead.delivery_id), NOW + 5) == 1
         [again] = await claim(store, now=NOW + 5)
         assert (again.event, again.delivery_id) == (dead.event, dead.delivery_id)
         assert (again.attempts, again.earlier_attempts, again.due_at) == (1, 1, NOW + 5)
@@ -224,15 +224,15 @@ class TestRedelivering:
             (DeliveryFilter(run_id="no-such-run"), []),
         ]
         for which, numbers in rows:
-            found = await store.find_deliveries(which)
+            found = await store.queries.find_deliveries(which)
             assert [delivery.delivery_id for delivery in found] == [f"event-{number:04}-1" for number in numbers]
-        assert await store.redeliver(DeliveryFilter(state=DeliveryState.DEAD, until=NOW + 20), NOW) == 2
-        assert (await store.counts())["deliveries"] == {"dead": 1, "pending": 3}
+        assert await store.queries.redeliver(DeliveryFilter(state=DeliveryState.DEAD, until=NOW + 20), NOW) == 2
+        assert (await store.queries.counts())["deliveries"] == {"dead": 1, "pending": 3}
 
     async def test_a_delivery_being_sent_is_left_unchanged(self, store: SqlStore):
         await store.add_deliveries([to_crew(1, "research", NOW)])
         [sending] = await claim(store)
-        assert await store.redeliver(DeliveryFilter(sending.delivery_id), NOW) == 0
+        assert await store.queries.redeliver(DeliveryFilter(sending.delivery_id), NOW) == 0
         assert (await record(store, sending, Confirmed())).state is DeliveryState.DELIVERED
 
     async def test_a_redelivery_to_a_paused_receiver_resumes_it(self, store: SqlStore):
@@ -242,9 +242,9 @@ class TestRedelivering:
         later = NOW + PAUSE_AFTER
         [again] = await claim(store, now=later)
         await record(store, again, Retryable("HTTP 500"), later)
-        waiting = await store.find_deliveries(DeliveryFilter(state=DeliveryState.PENDING))
+        waiting = await store.queries.find_deliveries(DeliveryFilter(state=DeliveryState.PENDING))
         assert [one.paused for one in waiting if one.destination.channel is Channel.CALLBACK] == [True, True]
-        assert await store.redeliver(DeliveryFilter(again.delivery_id), later) == 1
+        assert await store.queries.redeliver(DeliveryFilter(again.delivery_id), later) == 1
         [tried] = await claim(store, now=later)
         await record(store, tried, Confirmed(), later)
         assert len(await claim(store, now=later + 86_400)) == 1

@@ -33,8 +33,8 @@ async def test_a_bridge_continues_from_the_copy(sqlite: SqliteAdapter, postgresq
     async with sqlite.open() as old, postgresql.open("new") as new:
         for number in range(1, 30):
             assert await new.load(run_id(number)) == await old.load(run_id(number))
-        assert await new.deliveries_for_run(run_id(2)) == await old.deliveries_for_run(run_id(2))
-        assert (events := await new.find_events(0.0, 999)) == await old.find_events(0.0, 999)
+        assert await new.queries.deliveries_for_run(run_id(2)) == await old.queries.deliveries_for_run(run_id(2))
+        assert (events := await new.queries.find_events(0.0, 999)) == await old.queries.find_events(0.0, 999)
         assert events
         assert new.key == old.key
         assert ids(await new.claim({State.RUNNING}, 9)) == [run_id(1)]
@@ -69,7 +69,7 @@ async def test_an_interrupted_copy_is_resumed(
     assert ("runs", 12) in seen
     assert ("runs", 8) not in seen
     async with postgresql.open() as store:
-        assert len((await store.find_runs(RunFilter(limit=99))).items) == 29
+        assert len((await store.queries.find_runs(RunFilter(limit=99))).items) == 29
 
 
 async def test_a_target_with_other_content_is_refused(sqlite: SqliteAdapter, postgresql: PostgresqlAdapter):

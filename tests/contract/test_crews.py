@@ -16,7 +16,7 @@ ANY = {State.STARTING, State.RUNNING, State.WAITING_FOR_HUMAN}
 async def freed(adapter: Adapter, store: SqlStore) -> None:
     """Its process expires."""
     silence(adapter, "me", 20)
-    await store.expire_processes(NOW, 9)
+    await store.cluster.expire_processes(NOW, 9)
 
 
 async def test_a_claim_names_crews(adapter: Adapter, store: SqlStore):
@@ -34,28 +34,28 @@ async def test_runs_of_a_crew_without_a_process_are_counted(adapter: Adapter, st
     await started(store, 2)
     for number, crew in ((3, "writers"), (4, "writers"), (5, "editors"), (6, "a")):
         await store.accept(a_run(number, crew=crew))
-    assert await store.unserved() == {"a": 1, "editors": 1, "writers": 2}
+    assert await store.cluster.unserved() == {"a": 1, "editors": 1, "writers": 2}
     other = await adapter.twin(store, "other", crews=["writers", "editors"])
-    assert await store.unserved() == {"a": 1}
+    assert await store.cluster.unserved() == {"a": 1}
     assert [await store.is_served(crew) for crew in ("research", "writers", "a")] == [True, True, False]
     await freed(adapter, store)
-    assert await other.unserved() == {"a": 1, "research": 2}
-    await store.rejoin(NOW)
-    assert await other.unserved() == {"a": 1}
+    assert await other.cluster.unserved() == {"a": 1, "research": 2}
+    await store.cluster.rejoin(NOW)
+    assert await other.cluster.unserved() == {"a": 1}
 
 
 async def test_an_ended_run_waits_for_no_crew(store: SqlStore):
     run = (await store.accept(a_run(crew="writers"))).run
     await applied(store, state_machine.on_cancelled(run, POLICY, NOW))
-    assert await store.unserved() == {}
+    assert await store.cluster.unserved() == {}
 
 
 async def test_the_membership_counts_the_processes_of_each_crew(adapter: Adapter, store: SqlStore):
     await started(store, 1)
     await adapter.twin(store, "same")
     other = await adapter.twin(store, "other", crews=["research", "writers"])
-    assert await store.membership() == {"research": Membership(processes=3, runs_in_progress=1, own_runs=1)}
-    assert await other.membership() == {
+    assert await store.cluster.membership() == {"research": Membership(processes=3, runs_in_progress=1, own_runs=1)}
+    assert await other.cluster.membership() == {
         "research": Membership(processes=3, runs_in_progress=1, own_runs=0),
         "writers": Membership(processes=1, runs_in_progress=0, own_runs=0),
     }
@@ -69,5 +69,5 @@ async def test_a_webhook_for_a_run_in_doubt_waits_for_a_process_with_its_crew(ad
     await other.inbox.add(entry)
     await freed(adapter, store)
     assert await other.inbox.due(9, NOW, ()) == []
-    await store.rejoin(NOW)
+    await store.cluster.rejoin(NOW)
     assert await store.inbox.due(9, NOW, ()) == [entry]

@@ -37,13 +37,13 @@ async def test_events_are_listed_in_the_order_in_which_they_were_stored(store: S
         await happened(store, 2, NOW + 5, policy=EXCHANGE),
         await happened(store, 3, NOW),
     ]
-    found = ids(await store.find_events(0.0, 99))
+    found = ids(await store.queries.find_events(0.0, 99))
     assert list(found) == [event.event_id for event in stored]
     assert len(set(found.values())) == 3
-    assert await store.load_events([*reversed(found), "forgotten"]) == stored
-    assert list(ids(await store.find_events(0.0, 2))) == [event.event_id for event in stored[:2]]
+    assert await store.queries.load_events([*reversed(found), "forgotten"]) == stored
+    assert list(ids(await store.queries.find_events(0.0, 2))) == [event.event_id for event in stored[:2]]
     since = found[stored[1].event_id]
-    assert list(ids(await store.find_events(since, 99))) == [event.event_id for event in stored[1:]]
+    assert list(ids(await store.queries.find_events(since, 99))) == [event.event_id for event in stored[1:]]
 
 
 async def test_events_stored_together_are_listed_in_the_order_of_their_times(store: SqlStore):
@@ -54,23 +54,23 @@ async def test_events_stored_together_are_listed_in_the_order_of_their_times(sto
     end = events.with_event(run, "run.failed", EXCHANGE, NOW + 2)
     doubt = events.with_event(run, "run.in_doubt", NOWHERE, NOW)
     await applied(store, replace(end, unaddressed=doubt.unaddressed))
-    assert list(ids(await store.find_events(0.0, 99)))[1:] == [f"{run.run_id}-in_doubt", f"{run.run_id}-failed"]
+    assert list(ids(await store.queries.find_events(0.0, 99)))[1:] == [f"{run.run_id}-in_doubt", f"{run.run_id}-failed"]
 
 
 async def test_the_time_at_which_an_event_was_stored_is_available(store: SqlStore):
-    assert await store.stored_at() is None
+    assert await store.queries.stored_at() is None
     first, second = await happened(store, 1, NOW), await happened(store, 2, NOW)
-    found = ids(await store.find_events(0.0, 99))
-    assert await store.stored_at(first.event_id) == found[first.event_id]
-    assert await store.stored_at() == found[second.event_id]
-    assert await store.stored_at("forgotten") is None
+    found = ids(await store.queries.find_events(0.0, 99))
+    assert await store.queries.stored_at(first.event_id) == found[first.event_id]
+    assert await store.queries.stored_at() == found[second.event_id]
+    assert await store.queries.stored_at("forgotten") is None
 
 
 async def test_events_are_listed_with_what_determines_their_visibility(store: SqlStore):
     mine = await happened(store, 1, NOW, "research", "client/a")
     others = await happened(store, 2, NOW + 1, "research", "client/b")
     elsewhere = await happened(store, 3, NOW + 2, "triage", "client/a")
-    assert [(one.event_id, one.crew, one.source) for one in await store.find_events(0.0, 99)] == [
+    assert [(one.event_id, one.crew, one.source) for one in await store.queries.find_events(0.0, 99)] == [
         (mine.event_id, "research", "client/a"),
         (others.event_id, "research", "client/b"),
         (elsewhere.event_id, "triage", "client/a"),
@@ -87,14 +87,14 @@ async def test_loaded_events_are_limited_in_bytes(store: SqlStore):
     left = [event.event_id for event in stored]
     loaded = []
     while left:
-        loaded.append([event.event_id for event in await store.load_events(left)])
+        loaded.append([event.event_id for event in await store.queries.load_events(left)])
         left = left[len(loaded[-1]) :]
     assert [len(some) for some in loaded] == [1, 2, 1]
 
 
 async def test_events_without_a_run_are_not_listed(store: SqlStore):
     await store.add_deliveries([a_delivery()])
-    assert await store.find_events(0.0, 99) == []
+    assert await store.queries.find_events(0.0, 99) == []
 
 
 async def test_an_event_without_a_destination_is_deleted_with_its_run(store: SqlStore):
@@ -104,5 +104,5 @@ async def test_an_event_without_a_destination_is_deleted_with_its_run(store: Sql
     await applied(
         store, events.with_event(replace(run, finished_at=NOW, state=State.CANCELLED), "run.cancelled", NOWHERE, NOW)
     )
-    assert await store.delete_ended_runs(NOW + 1, 9) == 1
-    assert await store.find_events(0.0, 99) == []
+    assert await store.cluster.delete_ended_runs(NOW + 1, 9) == 1
+    assert await store.queries.find_events(0.0, 99) == []

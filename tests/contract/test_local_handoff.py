@@ -37,7 +37,7 @@ async def test_a_delivery_is_sent_without_a_claim(adapter: Adapter, with_sender:
     assert adapter.execute("SELECT owner FROM deliveries") == [("me",)]
     [sent] = await with_sender.claim_deliveries(TO_BROKER, 100, NOW)
     await with_sender.record_outcome(outcome_of_attempt(sent, Confirmed(), NOW))
-    assert await with_sender.deliveries_for_run(run.run_id) == [
+    assert await with_sender.queries.deliveries_for_run(run.run_id) == [
         without_body(outcome_of_attempt(sent, Confirmed(), NOW).delivery)
     ]
 
@@ -154,7 +154,7 @@ async def test_a_decision_repeated_after_a_conflict_is_not_released_for_its_lost
     connection.lose(written=False)
     writing = asyncio.create_task(with_sender.apply(end_of(run)))
     await asyncio.sleep(0)
-    await with_sender.heartbeat(NOW)  # after the first attempt, before the second
+    await with_sender.cluster.heartbeat(NOW)  # after the first attempt, before the second
     newer = await applied(with_sender, Decision(run))
     assert await writing is Conflict.STALE
     await applied(with_sender, end_of(newer))
@@ -169,7 +169,7 @@ async def test_a_cancelled_writer_leaves_the_delivery_to_others(with_sender: Sql
     await asyncio.sleep(0)  # the write is submitted
     writing.cancel()
     await asyncio.wait([writing])
-    await with_sender.heartbeat(NOW)
+    await with_sender.cluster.heartbeat(NOW)
     stored = await with_sender.load(run.run_id)
     assert stored is not None
     assert stored.final
@@ -200,7 +200,7 @@ async def test_a_writer_that_becomes_stale_leaves_the_delivery_to_others(
     question = events.with_event(run, events.WAITING_FOR_HUMAN, POLICY, NOW)
     writing = asyncio.create_task(with_sender.apply(question))
     await asyncio.sleep(0)
-    await with_sender.heartbeat(NOW)  # after the first attempt, before the second
+    await with_sender.cluster.heartbeat(NOW)  # after the first attempt, before the second
     written = await with_sender.load(run.run_id)
     assert written is not None
     await applied(with_sender, Decision(written))
@@ -215,8 +215,8 @@ async def test_an_expired_process_owns_nothing_that_it_writes(adapter: Adapter, 
         await with_sender.record_outcome(outcome_of_attempt(one, Confirmed(), NOW))
     other = await adapter.twin(with_sender, "other")
     silence(adapter, "me", 20)
-    await other.expire_processes(NOW, 9)
-    [freed] = (await other.find_runs(RunFilter())).items
+    await other.cluster.expire_processes(NOW, 9)
+    [freed] = (await other.queries.find_runs(RunFilter())).items
     assert freed.run_id == run.run_id
     await applied(with_sender, events.with_event(freed, events.IN_DOUBT, POLICY, NOW, sequence=2))
     assert len(await other.claim_deliveries(TO_BROKER, 9, NOW)) == 1
@@ -229,7 +229,7 @@ async def test_an_expired_process_owns_nothing_beside_a_write_after_its_rejoin(a
         state_machine.on_cancelled(old, POLICY, NOW), "me", frozenset({f"{old.run_id}-cancelled-1"})
     )
     adapter.execute("DELETE FROM processes")
-    await with_sender.rejoin(NOW)
+    await with_sender.cluster.rejoin(NOW)
     after = run_queries.WriteRequest(
         state_machine.on_cancelled(new, POLICY, NOW), "me-2", frozenset({f"{new.run_id}-cancelled-1"})
     )
@@ -242,7 +242,7 @@ async def test_unsent_handoffs_are_released_when_the_sender_is_not_ready(adapter
     await refused(with_sender)
     other = await adapter.twin(with_sender, "other")
     later = NOW + 2 * REQUESTED_WITHIN + 1
-    await with_sender.heartbeat(later)
+    await with_sender.cluster.heartbeat(later)
     assert len(await other.claim_deliveries(TO_BROKER, 9, later)) == 1
     assert await with_sender.claim_deliveries(TO_BROKER, 9, later) == []
 
@@ -252,7 +252,7 @@ async def test_a_failed_release_is_repeated(with_sender: SqlStore, connection: L
     later = NOW + 2 * REQUESTED_WITHIN + 1
     connection.lose(2, written=False)  # the first one is the heartbeat
     with pytest.raises(StoreUnavailable):
-        await with_sender.heartbeat(later)
+        await with_sender.cluster.heartbeat(later)
     assert len(await with_sender.claim_deliveries(TO_BROKER, 9, later)) == 1
 
 

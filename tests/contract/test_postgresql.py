@@ -112,7 +112,7 @@ async def test_broken_connections_under_load_lose_nothing(postgresql: Postgresql
 async def _patiently(store: SqlStore) -> dict[str, dict[str, int]]:
     while True:
         try:
-            return await store.counts()
+            return await store.queries.counts()
         except StoreUnavailable:
             await asyncio.sleep(0.01)
 
@@ -134,7 +134,7 @@ async def suspend_while_others_send_heartbeats(postgresql: PostgresqlAdapter, st
         stopped.pgconn.send_flush_request()
         stopped.pgconn.flush()
         await eventually(lambda: postgresql.execute(STOPPED))
-        await store.heartbeat(NOW)
+        await store.cluster.heartbeat(NOW)
 
 
 async def test_a_lock_timeout_is_a_transient_error(postgresql: PostgresqlAdapter, monkeypatch: pytest.MonkeyPatch):

@@ -93,7 +93,7 @@ async def plans(adapter: Adapter, store: SqlStore) -> Plans:
 async def test_lists_of_runs_use_indexes(plans: Plans, store: SqlStore) -> None:
     with plans.caught():
         for which in RUN_FILTERS:
-            await store.find_runs(which)
+            await store.queries.find_runs(which)
     assert plans.statements
     assert plans.scans() == []
 
@@ -101,9 +101,9 @@ async def test_lists_of_runs_use_indexes(plans: Plans, store: SqlStore) -> None:
 async def test_lists_of_deliveries_use_indexes(plans: Plans, store: SqlStore) -> None:
     with plans.caught():
         for which in [*DELIVERY_FILTERS, DeliveryFilter("event-0001-1", crews=frozenset({"research"}))]:
-            await store.find_deliveries(which)
-        await store.deliveries_for_run(run_id(1))
-        await store.attempts_for_delivery("event-0001-1")
+            await store.queries.find_deliveries(which)
+        await store.queries.deliveries_for_run(run_id(1))
+        await store.queries.attempts_for_delivery("event-0001-1")
     assert plans.scans() == []
 
 
@@ -111,16 +111,16 @@ async def test_redelivery_reads_only_the_selected_deliveries(plans: Plans, store
     with plans.caught():
         for crews, since in product(CREWS, (None, NOW)):
             which = DeliveryFilter(state=DeliveryState.DEAD, crews=crews, since=since)
-            await store.redeliver(which, NOW)
+            await store.queries.redeliver(which, NOW)
     assert plans.scans() == []
 
 
 async def test_event_queries_use_indexes(plans: Plans, store: SqlStore) -> None:
     with plans.caught():
-        await store.stored_at()
-        await store.stored_at("event-0001")
-        await store.find_events(NOW, 10)
-        await store.load_events(["event-0001"])
+        await store.queries.stored_at()
+        await store.queries.stored_at("event-0001")
+        await store.queries.find_events(NOW, 10)
+        await store.queries.load_events(["event-0001"])
     assert plans.scans() == []
 
 
@@ -138,13 +138,13 @@ async def test_no_step_of_the_bridge_reads_all_runs_or_deliveries(plans: Plans, 
         await store.claim_callbacks(9, ConcurrencyLimits(9), NOW)
         for delivery in await store.claim_deliveries(list(Channel), 9, NOW):
             await store.record_outcome(outcome_of_attempt(delivery, Retryable("HTTP 500"), NOW))
-        await store.heartbeat(NOW)
-        await store.expire_processes(NOW + 999, 9)
-        await store.membership()
+        await store.cluster.heartbeat(NOW)
+        await store.cluster.expire_processes(NOW + 999, 9)
+        await store.cluster.membership()
         await store.inbox.due(9, NOW, ())
-        await store.store_run_times("research", [], NOW, 9)
-        await store.run_times("research", NOW, 9)
-        await store.delete_ended_runs(NOW, 9)
-        await store.counts()
+        await store.run_times.add("research", [], NOW, 9)
+        await store.run_times.newest("research", NOW, 9)
+        await store.cluster.delete_ended_runs(NOW, 9)
+        await store.queries.counts()
         await store.health()
     assert plans.scans() == []

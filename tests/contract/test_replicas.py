@@ -18,14 +18,14 @@ async def test_the_membership_counts_processes_and_running_runs(adapter: Adapter
     await started(store, 3)
     other = await adapter.twin(store, "other")
     await started(other, 4)
-    assert await store.membership() == {"research": Membership(processes=2, runs_in_progress=2, own_runs=1)}
+    assert await store.cluster.membership() == {"research": Membership(processes=2, runs_in_progress=2, own_runs=1)}
 
 
 async def test_a_released_run_has_no_owner_and_its_former_owner_is_stale(adapter: Adapter, store: SqlStore):
     run = await started(store, 1)
     kept = await started(store, 2)
     other = await adapter.twin(store, "other")
-    assert await store.release_runs([run.run_id]) == 1
+    assert await store.cluster.release_runs([run.run_id]) == 1
     assert ids(await other.claim({State.RUNNING}, 9)) == [run.run_id]
     assert await store.apply(end_of(run)) is Conflict.STALE
     await applied(store, end_of(kept))
@@ -35,19 +35,19 @@ async def test_only_runs_owned_by_this_process_can_be_released(adapter: Adapter,
     starting = await applied(store, state_machine.begin(await claimed(store, 1), NOW))
     run = await started(store, 2)
     other = await adapter.twin(store, "other")
-    assert await other.release_runs([run.run_id, starting.run_id]) == 0
-    assert await store.release_runs([run.run_id, starting.run_id]) == 1
+    assert await other.cluster.release_runs([run.run_id, starting.run_id]) == 0
+    assert await store.cluster.release_runs([run.run_id, starting.run_id]) == 1
 
 
 async def test_an_expired_process_rejoins_under_another_name(adapter: Adapter, store: SqlStore):
     run = await started(store)
     other = await adapter.twin(store, "other")
     silence(adapter, "me", 20)
-    await other.expire_processes(NOW, 9)
-    assert await store.rejoin(NOW) == "me-2"
-    await store.heartbeat(NOW)
+    await other.cluster.expire_processes(NOW, 9)
+    assert await store.cluster.rejoin(NOW) == "me-2"
+    await store.cluster.heartbeat(NOW)
     assert ids(await store.claim({State.RUNNING}, 9)) == [run.run_id]
-    assert (await store.membership())["research"].own_runs == 1
+    assert (await store.cluster.membership())["research"].own_runs == 1
     loaded = await store.load(run.run_id)
     assert loaded is not None
     assert (store.owned_elsewhere(loaded), other.owned_elsewhere(loaded)) == (False, True)
@@ -61,7 +61,7 @@ async def test_three_processes_never_exceed_the_slots_together(adapter: Adapter,
 
     async def work(process: SqlStore) -> None:
         nonlocal held, most
-        while (await process.counts())["runs"].get("accepted"):
+        while (await process.queries.counts())["runs"].get("accepted"):
             runs = await process.claim_accepted("research", 3, 5, NOW)
             held += len(runs)
             most = max(most, held)
@@ -70,5 +70,5 @@ async def test_three_processes_never_exceed_the_slots_together(adapter: Adapter,
                 await applied(process, state_machine.on_cancelled(run, POLICY, NOW))
 
     await asyncio.gather(*map(work, processes))
-    assert (await store.counts())["runs"] == {"cancelled": 60}
+    assert (await store.queries.counts())["runs"] == {"cancelled": 60}
     assert 1 < most <= 5

@@ -25,7 +25,7 @@ async def test_a_page_is_limited_in_bytes(adapter: Adapter, store: SqlStore) -> 
         )
     pages, before = list[Page[Run]](), None
     while not pages or pages[-1].more:
-        pages.append(await store.find_runs(RunFilter(before=before)))
+        pages.append(await store.queries.find_runs(RunFilter(before=before)))
         before = pages[-1].items[-1].run_id
     assert [ids(page) for page in pages] == [
         [run_id(number) for number in numbers] for numbers in ([6, 5], [4], [3, 2], [1])
@@ -36,5 +36,5 @@ async def test_runs_of_many_crews_are_listed_in_one_order(store: SqlStore) -> No
     crews = [f"crew{number % 60}" for number in range(90)]
     for number, crew in enumerate(crews, start=1):
         await accepted(store, number, crew=crew)
-    page = await store.find_runs(RunFilter(crews=frozenset(crews), limit=80))
+    page = await store.queries.find_runs(RunFilter(crews=frozenset(crews), limit=80))
     assert (ids(page), page.more) == ([run_id(number) for number in range(90, 10, -1)], True)

@@ -66,7 +66,7 @@ async def test_a_kill_at_any_moment_keeps_all_confirmed_writes(sqlite: SqliteAda
             await asyncio.wait(tasks, timeout=0.0005, return_when=asyncio.FIRST_COMPLETED)
         known = set(confirmed)
         async with sqlite.as_after_a_kill(tmp_path / f"copy-{copy}").open("next", NOW + 1) as after:
-            found = {run.run_id for run in (await after.find_runs(RunFilter(limit=99))).items}
+            found = {run.run_id for run in (await after.queries.find_runs(RunFilter(limit=99))).items}
         assert {run_id(number) for number in known} <= found
     await asyncio.gather(*tasks)
 
@@ -154,5 +154,5 @@ async def test_an_unwritable_store_is_not_healthy(tmp_path: Path, monkeypatch: p
             with pytest.raises(StoreUnavailable):
                 await store.accept(a_run(1))
             assert await store.health() == Health(ok=False, detail="cannot be written")
-        await store.heartbeat(NOW)
+        await store.cluster.heartbeat(NOW)
         assert (await store.health()).ok

@@ -120,7 +120,7 @@ class TestAccept:
         assert all(
             a.run.request.idempotency_key == r.request.idempotency_key for a, r in zip(responses, runs, strict=True)
         )
-        assert (await store.counts())["runs"] == {"accepted": 100}
+        assert (await store.queries.counts())["runs"] == {"accepted": 100}
 
     async def test_a_refused_request_does_not_affect_the_others_of_its_batch(self, store: SqlStore):
         await accepted(store, 1, idempotency_key="k")
@@ -137,7 +137,7 @@ class TestAccept:
             *(store.accept(run) for run in (a_run(1), broken, a_run(3))), return_exceptions=True
         )
         assert isinstance(responses[1], IntegrityError)
-        assert (await store.counts())["runs"] == {"accepted": 2}
+        assert (await store.queries.counts())["runs"] == {"accepted": 2}
 
     async def test_a_cancelled_caller_does_not_affect_the_others(self, store: SqlStore):
         gone = asyncio.create_task(store.accept(a_run(1)))
@@ -150,7 +150,7 @@ class TestAccept:
     async def test_more_than_one_batch_can_wait(self, store: SqlStore, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(group_commit, "MAX_BATCH", 3)
         await asyncio.gather(*(store.accept(a_run(number)) for number in range(1, 11)))
-        assert (await store.counts())["runs"] == {"accepted": 10}
+        assert (await store.queries.counts())["runs"] == {"accepted": 10}
 
 
 ODD_VALUES = [
@@ -208,7 +208,7 @@ class TestRecoveringRuns:
     async def test_recovered_runs_are_loaded_without_their_inputs_and_keep_them(self, store: SqlStore):
         """After a restart all running runs are recovered, and their inputs may be a mebibyte each."""
         run = await started(store, 1, inputs={"topic": "a" * 1000}, meta={"order": 1})
-        await store.release_runs([run.run_id])
+        await store.cluster.release_runs([run.run_id])
         [taken] = await store.claim({State.RUNNING}, 9)
         assert (taken.request.inputs, taken.request.meta, taken.kickoff_id) == ({}, {}, "k-1")
         await applied(store, end_of(taken))
@@ -309,7 +309,7 @@ class TestClaimingRuns:
         assert await store.claim({State.RUNNING}, 9) == []
         other = await adapter.twin(store, "other")
         silence(adapter, "me", 20)
-        await other.expire_processes(NOW, 12)
+        await other.cluster.expire_processes(NOW, 12)
         [taken] = await other.claim({State.RUNNING}, 9)
         assert (taken.run_id, taken.owner) == (run.run_id, "other")
         assert await other.claim({State.RUNNING}, 9) == []
@@ -362,14 +362,14 @@ class TestApply:
         newer = await applied(store, Decision(replace(run, polls=1)))
         assert await store.apply(end_of(run)) is Conflict.STALE
         assert await store.load(run.run_id) == newer
-        assert await store.deliveries_for_run(run.run_id) == []
+        assert await store.queries.deliveries_for_run(run.run_id) == []
 
     async def test_two_concurrent_ends_are_one_end_and_one_stale_decision(self, store: SqlStore):
         run = await started(store)
         first, second = await asyncio.gather(*(store.apply(end_of(run)) for _ in range(2)))
         assert isinstance(first, Run)
         assert second is Conflict.STALE
-        assert event_types(await store.deliveries_for_run(run.run_id)) == ["run.failed"]
+        assert event_types(await store.queries.deliveries_for_run(run.run_id)) == ["run.failed"]
 
     async def test_a_decision_about_an_unknown_run_is_stale(self, store: SqlStore):
         assert await store.apply(state_machine.begin(a_run(), NOW)) is Conflict.STALE
@@ -377,7 +377,7 @@ class TestApply:
     async def test_an_end_and_its_deliveries_are_written_together(self, store: SqlStore):
         run = await refused(store, policy=CALLBACK)
         assert (run.state, run.owner, run.finished_at) == (State.FAILED, None, NOW)
-        found = await store.deliveries_for_run(run.run_id)
+        found = await store.queries.deliveries_for_run(run.run_id)
         assert [delivery.destination.channel for delivery in found] == [Channel.EXCHANGE, Channel.CALLBACK]
         assert found[0].event == found[1].event
 
@@ -434,7 +434,7 @@ class TestApply:
         written = await asyncio.gather(*(store.apply(end_of(run)) for run in runs))
         assert written[4] is Conflict.STALE
         assert all(isinstance(one, Run) for one in written[:4] + written[5:])
-        assert await store.counts() == {"runs": {"failed": 9}, "deliveries": {"pending": 9}}
+        assert await store.queries.counts() == {"runs": {"failed": 9}, "deliveries": {"pending": 9}}
 
     async def test_hundreds_of_concurrent_decisions_are_all_written(self, store: SqlStore):
         await asyncio.gather(*(accepted(store, number) for number in range(1, 201)))
@@ -442,7 +442,7 @@ class TestApply:
         begun = await asyncio.gather(*(applied(store, state_machine.begin(run, NOW)) for run in runs))
         ends = (state_machine.on_kickoff(run, Refused("no"), POLICY, NOW) for run in begun)
         await asyncio.gather(*(applied(store, end) for end in ends))
-        assert await store.counts() == {"runs": {"failed": 200}, "deliveries": {"pending": 200}}
+        assert await store.queries.counts() == {"runs": {"failed": 200}, "deliveries": {"pending": 200}}
 
 
 class TestDeliveries:
@@ -480,7 +480,7 @@ class TestDeliveries:
         written = outcome_of_attempt(delivery, response, NOW)
         await store.record_outcome(written)
         assert await store.claim_deliveries(list(Channel), 9, NOW + 99 * HOUR) == []
-        assert await store.deliveries_for_run(run.run_id) == [without_body(written.delivery)]
+        assert await store.queries.deliveries_for_run(run.run_id) == [without_body(written.delivery)]
 
     async def test_concurrent_claims_never_share_a_delivery(self, adapter: Adapter, store: SqlStore):
         other = await adapter.twin(store, "other")
@@ -499,19 +499,19 @@ class TestDeliveries:
         [slow] = await store.claim_deliveries([Channel.CALLBACK], 9, NOW)
         other = await adapter.twin(store, "other")
         silence(adapter, "me", 20)
-        await other.expire_processes(NOW, 12)
+        await other.cluster.expire_processes(NOW, 12)
         [again] = await other.claim_deliveries([Channel.CALLBACK], 9, NOW)
         await other.record_outcome(outcome_of_attempt(again, Confirmed(), NOW))
         await store.record_outcome(outcome_of_attempt(slow, Retryable("timeout"), NOW))
-        assert (await store.counts())["deliveries"] == {"delivered": 1}
+        assert (await store.queries.counts())["deliveries"] == {"delivered": 1}
 
 
 class TestListing:
     async def test_runs_are_listed_newest_first_page_by_page(self, store: SqlStore):
         for number in range(1, 6):
             await accepted(store, number)
-        page = await store.find_runs(RunFilter(limit=2))
-        rest = await store.find_runs(RunFilter(before=page.items[-1].run_id))
+        page = await store.queries.find_runs(RunFilter(limit=2))
+        rest = await store.queries.find_runs(RunFilter(before=page.items[-1].run_id))
         assert (page.more, rest.more) == (True, False)
         assert (ids(page.items), ids(rest.items)) == ([run_id(5), run_id(4)], [run_id(3), run_id(2), run_id(1)])
 
@@ -528,7 +528,7 @@ class TestListing:
             (RunFilter(crew="research", source="queue"), [1]),
         ]
         for which, numbers in rows:
-            assert ids((await store.find_runs(which)).items) == [run_id(number) for number in numbers]
+            assert ids((await store.queries.find_runs(which)).items) == [run_id(number) for number in numbers]
 
     async def test_neither_inputs_nor_large_results_are_read_for_a_list(self, adapter: Adapter, store: SqlStore):
         """A page of them would be gigabytes."""
@@ -538,13 +538,13 @@ class TestListing:
             await accepted(store, number)
             columns = b"x" * size or None, b"1" * of_json or None
             adapter.execute("UPDATE runs SET result = %s, result_json = %s WHERE run_id = %s", *columns, run_id(number))
-        found = (await store.find_runs(RunFilter())).items
+        found = (await store.queries.find_runs(RunFilter())).items
         sizes = [(len(run.outcome.result or ""), run.outcome.result_json) for run in found]
         assert sizes == [(0, 11111), (0, None), (run_lists.MAX_LISTED_RESULT, None)]
         assert [run.request.inputs for run in found] == [{}, {}, {}]
 
     async def test_an_empty_store_counts_nothing(self, store: SqlStore):
-        assert await store.counts() == {"runs": {}, "deliveries": {}}
+        assert await store.queries.counts() == {"runs": {}, "deliveries": {}}
 
 
 class TestOwnership:
@@ -554,27 +554,27 @@ class TestOwnership:
         await store.claim_deliveries([Channel.CALLBACK], 9, NOW)
         other = await adapter.twin(store, "other")
         silence(adapter, "me", 20)
-        assert await other.expire_processes(NOW, 12) == 1
+        assert await other.cluster.expire_processes(NOW, 12) == 1
         freed = await store.load(run.run_id)
         assert freed == replace(run, owner=None, version=run.version + 1)
         assert len(await other.claim_deliveries([Channel.CALLBACK], 9, NOW)) == 1
         assert await store.apply(end_of(run)) is Conflict.STALE
-        assert await other.expire_processes(NOW, 12) == 0
+        assert await other.cluster.expire_processes(NOW, 12) == 0
 
     async def test_a_process_that_sends_heartbeats_does_not_expire(self, adapter: Adapter, store: SqlStore):
         other = await adapter.twin(store, "other")
         silence(adapter, "me", 20)
-        await store.heartbeat(NOW)
-        assert await other.expire_processes(NOW, 12) == 0
+        await store.cluster.heartbeat(NOW)
+        assert await other.cluster.expire_processes(NOW, 12) == 0
         silence(adapter, "me", 20)
-        assert await other.expire_processes(NOW, 12) == 1
+        assert await other.cluster.expire_processes(NOW, 12) == 1
 
     async def test_an_expired_process_is_notified(self, adapter: Adapter, store: SqlStore):
         other = await adapter.twin(store, "other")
         silence(adapter, "me", 20)
-        await other.expire_processes(NOW, 12)
+        await other.cluster.expire_processes(NOW, 12)
         with pytest.raises(ProcessExpired):
-            await store.heartbeat(NOW)
+            await store.cluster.heartbeat(NOW)
 
     async def test_nothing_is_claimed_in_the_name_of_an_expired_process(self, adapter: Adapter, store: SqlStore):
         """Its rows would belong to a process that can never expire."""
@@ -582,7 +582,7 @@ class TestOwnership:
         await applied(store, replace(end_of(await started(store, 2)), deliveries=(a_delivery(),)))
         other = await adapter.twin(store, "other")
         silence(adapter, "me", 20)
-        await other.expire_processes(NOW, 12)
+        await other.cluster.expire_processes(NOW, 12)
         assert await store.claim_accepted("research", 9, 9, NOW) == []
         assert await store.claim({State.ACCEPTED}, 9) == []
         assert await store.claim_deliveries([Channel.CALLBACK], 9, NOW) == []
@@ -614,8 +614,8 @@ class TestRetention:
         await refused(store, 2, at=NOW)
         [delivery] = await store.claim_deliveries([Channel.EXCHANGE], 9, NOW)
         await store.record_outcome(outcome_of_attempt(delivery, Confirmed(), NOW))
-        assert await store.delete_ended_runs(NOW, 9) == 0
-        assert await store.delete_ended_runs(NOW + 1, 9) == 2
+        assert await store.cluster.delete_ended_runs(NOW, 9) == 0
+        assert await store.cluster.delete_ended_runs(NOW + 1, 9) == 2
         for table in ("runs", "events", "deliveries"):
             assert adapter.execute(f"SELECT count(*) FROM {table}") == [(0,)]
 
@@ -623,10 +623,10 @@ class TestRetention:
         """Half a million in one transaction exceeded PostgreSQL's time limit: each attempt was rolled back."""
         for number, age in enumerate((1, 3, 2), start=1):
             await refused(store, number, CrewPolicy(), at=NOW - age)
-        assert await store.delete_ended_runs(NOW, 2) == 2
-        assert ids((await store.find_runs(RunFilter())).items) == [run_id(1)]
-        assert await store.delete_ended_runs(NOW, 2) == 1
-        assert await store.delete_ended_runs(NOW, 2) == 0
+        assert await store.cluster.delete_ended_runs(NOW, 2) == 2
+        assert ids((await store.queries.find_runs(RunFilter())).items) == [run_id(1)]
+        assert await store.cluster.delete_ended_runs(NOW, 2) == 1
+        assert await store.cluster.delete_ended_runs(NOW, 2) == 0
 
     async def test_many_events_without_a_run_are_deleted_in_batches(self, adapter: Adapter, store: SqlStore):
         await store.add_deliveries([a_delivery(number) for number in range(1, 4)])
@@ -634,7 +634,7 @@ class TestRetention:
             await store.record_outcome(outcome_of_attempt(delivery, Confirmed(), NOW))
         left = []
         for _ in range(2):
-            await store.delete_ended_runs(NOW + 1, 2)
+            await store.cluster.delete_ended_runs(NOW + 1, 2)
             left += adapter.execute("SELECT count(*) FROM events")
         assert left == [(1,), (0,)]
 
@@ -642,26 +642,26 @@ class TestRetention:
         run = await refused(store, policy=CALLBACK)
         [first, _] = await store.claim_deliveries(list(Channel), 9, NOW)
         await store.record_outcome(outcome_of_attempt(first, Confirmed(), NOW))
-        assert await store.delete_ended_runs(NOW + 99 * HOUR, 9) == 0
-        assert len(await store.deliveries_for_run(run.run_id)) == 2
+        assert await store.cluster.delete_ended_runs(NOW + 99 * HOUR, 9) == 0
+        assert len(await store.queries.deliveries_for_run(run.run_id)) == 2
 
     async def test_open_runs_are_kept_at_any_age(self, store: SqlStore):
         await accepted(store, 1)
         await in_doubt(store, 2)
         await started(store, 3)
-        assert await store.delete_ended_runs(NOW + 10_000 * HOUR, 9) == 0
+        assert await store.cluster.delete_ended_runs(NOW + 10_000 * HOUR, 9) == 0
 
     async def test_old_deliveries_without_a_run_are_deleted_when_they_are_done(self, store: SqlStore):
         await store.add_deliveries([a_delivery(1), a_delivery(2)])
         [one, _] = await store.claim_deliveries([Channel.CALLBACK], 9, NOW)
         await store.record_outcome(outcome_of_attempt(one, Undeliverable("410"), NOW))
-        await store.delete_ended_runs(NOW + 1, 9)
-        assert (await store.counts())["deliveries"] == {DeliveryState.PENDING.value: 1}
+        await store.cluster.delete_ended_runs(NOW + 1, 9)
+        assert (await store.queries.counts())["deliveries"] == {DeliveryState.PENDING.value: 1}
 
     async def test_the_key_of_a_deleted_run_may_be_used_again(self, store: SqlStore):
         run = await applied(store, state_machine.begin(await claimed(store, 1, idempotency_key="k"), NOW))
         await applied(store, state_machine.on_kickoff(run, Refused("no"), CrewPolicy(), NOW))
-        await store.delete_ended_runs(NOW + 1, 9)
+        await store.cluster.delete_ended_runs(NOW + 1, 9)
         assert not (await store.accept(a_run(2, idempotency_key="k"))).replayed
 
 
@@ -670,9 +670,12 @@ class TestReopening:
         async with adapter.open() as store:
             await refused(store, 1, CALLBACK)
             await accepted(store, 2, idempotency_key="k")
-            before = await store.find_runs(RunFilter()), await store.deliveries_for_run(run_id(1))
+            before = await store.queries.find_runs(RunFilter()), await store.queries.deliveries_for_run(run_id(1))
         async with adapter.open("next") as store:
-            assert (await store.find_runs(RunFilter()), await store.deliveries_for_run(run_id(1))) == before
+            assert (
+                await store.queries.find_runs(RunFilter()),
+                await store.queries.deliveries_for_run(run_id(1)),
+            ) == before
             assert (await store.accept(a_run(3, idempotency_key="k"))).replayed
 
     async def test_after_closing_another_process_may_open_the_store(self, adapter: Adapter):
@@ -687,7 +690,7 @@ class TestReopening:
                 pass
         await migrate_store(adapter.url)
         async with adapter.open(migrate=False) as store:
-            assert (await store.counts())["runs"] == {}
+            assert (await store.queries.counts())["runs"] == {}
 
     async def test_migrating_twice_changes_nothing(self, adapter: Adapter):
         assert await migrate_store(adapter.url) == await migrate_store(adapter.url)
@@ -698,7 +701,7 @@ class TestDatabase:
         """The reason is logged, and callback URLs often contain a secret."""
         secret = a_run(inputs={"password": "hunter2"}, callback_url="https://hooks.example/hunter2")
         async with adapter.unavailable():
-            for call in (store.accept(secret), store.load(run_id(1)), store.counts()):
+            for call in (store.accept(secret), store.load(run_id(1)), store.queries.counts()):
                 with pytest.raises(StoreUnavailable) as caught:
                     await call
                 assert "hunter2" not in str(caught.value)
@@ -772,14 +775,14 @@ class TestSignatureDigests:
     async def test_a_replay_under_another_key_starts_nothing(self, store: SqlStore):
         await accepted(store, 1, envelope=self.WITH_DIGEST, idempotency_key="d-1")
         again = await store.accept(a_run(2, envelope=self.WITH_DIGEST, idempotency_key="d-2"))
-        assert (again.replayed, ids((await store.find_runs(RunFilter())).items)) == (True, [run_id(1)])
+        assert (again.replayed, ids((await store.queries.find_runs(RunFilter())).items)) == (True, [run_id(1)])
 
     async def test_a_replay_with_other_content_is_refused(self, store: SqlStore):
         await accepted(store, 1, envelope=self.WITH_DIGEST)
         with pytest.raises(RequestRefused) as caught:
             await store.accept(a_run(2, envelope=self.WITH_DIGEST, inputs={"topic": "other"}))
         assert caught.value.code == "idempotency_conflict"
-        assert ids((await store.find_runs(RunFilter())).items) == [run_id(1)]
+        assert ids((await store.queries.find_runs(RunFilter())).items) == [run_id(1)]
 
     async def test_another_attempt_with_the_same_key_is_the_same_run(self, store: SqlStore):
         await accepted(store, 1, envelope=self.WITH_DIGEST, idempotency_key="d-1")

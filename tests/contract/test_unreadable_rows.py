@@ -55,7 +55,7 @@ async def test_a_waiting_run_is_deferred_and_the_others_start(store: SqlStore, f
 async def test_runs_are_listed_and_loaded_without_it(store: SqlStore, faults: Faults):
     poisoned, good = await accepted(store, 1), await accepted(store, 2)
     await spoil(store, runs, "meta", "run_id", poisoned.run_id)
-    assert [run.run_id for run in (await store.find_runs(RunFilter())).items] == [good.run_id]
+    assert [run.run_id for run in (await store.queries.find_runs(RunFilter())).items] == [good.run_id]
     assert await store.load(good.run_id) is not None
     assert faults.kinds == [Quarantined.RUN]
 
@@ -64,7 +64,7 @@ async def test_a_page_followed_by_others_is_never_empty(store: SqlStore, faults:
     good, *poisoned = [await accepted(store, number) for number in (1, 2, 3)]
     for run in poisoned:
         await spoil(store, runs, "meta", "run_id", run.run_id)
-    page = await store.find_runs(RunFilter(limit=1))
+    page = await store.queries.find_runs(RunFilter(limit=1))
     assert ([run.run_id for run in page.items], page.more) == ([good.run_id], False)
     assert faults.kinds == [Quarantined.RUN] * 2
 
@@ -72,7 +72,7 @@ async def test_a_page_followed_by_others_is_never_empty(store: SqlStore, faults:
 async def test_reads_of_several_runs_fail_for_that_one(store: SqlStore):
     poisoned, good = await accepted(store, 1), await accepted(store, 2)
     await spoil(store, runs, "human_input", "run_id", poisoned.run_id)
-    for read in (store.load, store.peek):
+    for read in (store.load, store.queries.peek):
         bad, found = await asyncio.gather(read(poisoned.run_id), read(good.run_id), return_exceptions=True)
         assert isinstance(bad, Exception)
         assert getattr(found, "run_id", None) == good.run_id
@@ -95,7 +95,7 @@ async def test_a_delivery_is_dead_and_the_others_are_sent(store: SqlStore, fault
     assert [delivery.event.event_id for delivery in claimed] == ["event-0002"]
     assert faults.kinds == [Quarantined.DELIVERY]
     await spoil(store, events, "headers", "event_id", "event-0001", b"{}")
-    [dead] = await store.find_deliveries(DeliveryFilter(state=DeliveryState.DEAD))
+    [dead] = await store.queries.find_deliveries(DeliveryFilter(state=DeliveryState.DEAD))
     assert (dead.last_error or "").startswith("internal error")
 
 
@@ -103,7 +103,7 @@ async def test_deliveries_fill_a_page_without_it(store: SqlStore, faults: Faults
     await store.add_deliveries([a_delivery(number, Channel.QUEUE) for number in (1, 2, 3)])
     await spoil(store, deliveries, "channel", "event_id", "event-0002", "pigeon")
     for limit in (2, 9):
-        page = await store.find_deliveries(DeliveryFilter(limit=limit))
+        page = await store.queries.find_deliveries(DeliveryFilter(limit=limit))
         assert [one.event.event_id for one in page] == ["event-0003", "event-0001"]
     assert faults.kinds == [Quarantined.DELIVERY] * 2
 
@@ -113,16 +113,16 @@ async def test_a_stream_skips_it(store: SqlStore, faults: Faults):
     new = [a_delivery(number, Channel.QUEUE) for number in (1, 2)]
     await store.add_deliveries([replace(one, event=replace(one.event, body=large)) for one in new])
     await spoil(store, events, "headers", "event_id", "event-0001")
-    [event] = await store.load_events(["event-0001", "event-0002"])
+    [event] = await store.queries.load_events(["event-0001", "event-0002"])
     assert event.event_id == "event-0002"
     assert [about["event_id"] for _, _, about in faults.reported] == ["event-0001"]
 
 
 async def test_run_times_are_read_without_it(store: SqlStore, faults: Faults):
     new = [RunTime(run_id(number), "research", NOW, 1.0, 2.0) for number in (1, 2)]
-    await store.store_run_times("research", new, 0.0, 9)
+    await store.run_times.add("research", new, 0.0, 9)
     await spoil(store, run_times, "task_marks", "run_id", run_id(1))
-    assert await store.run_times("research", 0.0, 9) == [new[1]]
+    assert await store.run_times.newest("research", 0.0, 9) == [new[1]]
     assert faults.kinds == [Quarantined.RUN]
 
 
@@ -136,10 +136,10 @@ async def test_each_row_is_logged_once_and_counted_every_time(adapter: Adapter):
         await spoil(store, runs, "meta", "run_id", poisoned.run_id)
         with capture_logs() as logs:
             for _ in range(3):
-                await store.find_runs(RunFilter())
-                await store.find_deliveries(DeliveryFilter())
+                await store.queries.find_runs(RunFilter())
+                await store.queries.find_deliveries(DeliveryFilter())
             await spoil(store, runs, "meta", "run_id", again.run_id)
-            await store.find_runs(RunFilter())
+            await store.queries.find_runs(RunFilter())
     named = [one.get("run_id") or one["delivery_id"] for one in logs if one["event"] == "item_quarantined"]
     assert sorted(named) == sorted([poisoned.run_id, a_delivery(1, Channel.QUEUE).delivery_id, again.run_id])
     found = {kind: counters.quarantined.labels(kind.value)._value.get() for kind in Quarantined}

@@ -168,5 +168,5 @@ async def test_entries_are_deleted_with_their_run(adapter: Adapter, store: SqlSt
     await accepted(store, 2)
     await store.inbox.add(entry(run.run_id))
     adapter.execute("DELETE FROM deliveries")
-    assert await store.delete_ended_runs(NOW + 1, 9) == 1
+    assert await store.cluster.delete_ended_runs(NOW + 1, 9) == 1
     assert adapter.execute(COUNT) == [(0,)]

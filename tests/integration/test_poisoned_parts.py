@@ -37,8 +37,11 @@ from structlog.testing import capture_logs
 from bridge import adapters
 from bridge.adapters.http import server
 from bridge.adapters.store import SqlStore
+from bridge.adapters.store.queries.api import SqlQueries
+from bridge.adapters.store.queries.cluster import SqlCluster
 from bridge.adapters.store.queries.commands import SqlCommands
 from bridge.adapters.store.queries.inbox import SqlWebhookInbox
+from bridge.adapters.store.queries.run_times import SqlRunTimes
 from bridge.composition import http as http_composition
 from bridge.composition.build import open_bridge
 from bridge.config import load_renewable, secret_watch
@@ -130,7 +133,7 @@ def targets() -> Iterator[tuple[str, Any, str]]:
                 yield from ((f"{short}.{name}.{method}", part, method) for method in public_methods(part))
             elif isinstance(part, FunctionType):
                 yield f"{short}.{name}", module, name
-    for part in (SqlStore, SqlCommands, SqlWebhookInbox, Renewable):
+    for part in (SqlStore, SqlQueries, SqlCluster, SqlRunTimes, SqlCommands, SqlWebhookInbox, Renewable):
         yield from ((f"store.{part.__name__}.{method}", part, method) for method in public_methods(part))
 
 
@@ -462,7 +465,8 @@ NOT_REACHED: dict[str, Sequence[str]] = {
         "callbacks.sender.callback_sessions", "callbacks.signing.build_checker", "clock.steady_clock",
         "crew_api.crew_sessions", "kickoff_journal.open_journal", "kickoff_journal.KickoffJournal.entries",
         "kickoff_journal.KickoffJournal.clear", "observability.metrics.Counters.show_crew",
-        "observability.metrics.Counters.show_link", "store.SqlStore.join", "store.SqlStore.close",
+        "observability.metrics.Counters.show_link", "store.SqlCluster.join", "store.SqlCluster.leave",
+        "store.SqlStore.close",
         "byte_budget.values_budget", "threads.start_threads",
     ),
     "reports the exception itself": ("observability.metrics.Counters.report",),
@@ -501,10 +505,9 @@ NOT_REACHED: dict[str, Sequence[str]] = {
             "resume", "answer_flow", "stop", "probe", "inputs",
         )),
         "kickoff_journal.KickoffJournal.append", "kickoff_journal.KickoffJournal.drop",
-        *(f"store.SqlStore.{name}" for name in (
-            "seconds_until_budget", "peek", "find_key", "load_events",
-            "rejoin", "membership", "release_runs", "run_times",
-        )),
+        "store.SqlStore.seconds_until_budget", "store.SqlStore.find_key", "store.SqlQueries.load_events",
+        "store.SqlQueries.peek", "store.SqlRunTimes.newest",
+        *(f"store.SqlCluster.{name}" for name in ("rejoin", "membership", "release_runs")),
         "store.SqlCommands.defer", "store.SqlCommands.remove",
     ),
 }  # fmt: skip

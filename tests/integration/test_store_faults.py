@@ -67,8 +67,7 @@ async def test_an_overwritten_file_is_damaged_and_not_transient(url: str, tmp_pa
             with (tmp_path / "bridge.db").open("r+b") as file:
                 file.seek(4096)
                 file.write(b"not a page" * 20_000)
-            store._reader.engine.dispose()  # a fresh connection reads the file itself
-            await store.find_runs(RunFilter())
+            await store.queries.find_runs(RunFilter())
 
 
 async def test_a_clock_set_back_by_a_day_delays_nothing_by_a_day(url: str) -> None:
@@ -106,7 +105,7 @@ async def test_after_a_clock_was_set_back_events_are_stored_at_the_new_time(url:
         await store.add_deliveries([a_delivery(created_at=NOW)])
     async with open_store(url, "me", NOW - DAY) as store:
         await store.add_deliveries([a_delivery(2, created_at=NOW - DAY + 1)])
-        assert await store.stored_at() == NOW - DAY + 1
+        assert await store.queries.stored_at() == NOW - DAY + 1
 
 
 @pytest.mark.parametrize("with_question", [True, False])

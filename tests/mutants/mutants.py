@@ -209,8 +209,8 @@ MUTANTS = (
     ),
     Mutant(
         "a suspended process keeps its locks",
-        "bridge/adapters/store/store.py",
-        "        await self._read(dialect.end_idle_sessions)\n",
+        "bridge/adapters/store/queries/cluster.py",
+        "        await self._reader.read(dialect.end_idle_sessions)\n",
         "",
         pytest("tests/contract/test_postgresql.py", "-k", "suspended"),
     ),

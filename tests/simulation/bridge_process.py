@@ -74,7 +74,7 @@ class BridgeProcess:
     @property
     def name(self) -> str:
         """The name of this process in the store; it differs from the given one after an expiry."""
-        return self._given_name if self._store is None else self._store._process
+        return self._given_name if self._store is None else self._store.cluster.process
 
     @asynccontextmanager
     async def alive(self) -> AsyncIterator["BridgeProcess"]:
@@ -148,7 +148,7 @@ class BridgeProcess:
         bells = {name: SignalFlag() for name in SIGNALS}
         signals: Any = bells
         bench = Bench(
-            ShakyStore(store, env.world), env.policy, env.slots, clock, env.ids, api, api,
+            ShakyStore(store, env.world, shared=store.shared), env.policy, env.slots, clock, env.ids, api, api,
             signals, FairShare(slack=0), journal=journal,
         )  # fmt: skip
         await replay_journal(journal, bench.crews, store, clock, self._environment.world.report)
@@ -194,7 +194,7 @@ class BridgeProcess:
 
 
 def _steps_of_several(bench: Bench, report: ReportFault) -> list[Service]:
-    rebalance = Rebalance(bench.crews, bench.store, bench.clock, bench.signals["recover"])
+    rebalance = Rebalance(bench.crews, bench.store.cluster, bench.clock, bench.signals["recover"])
     return [Worker(rebalance, 1, asyncio.Event(), report)]
 
 

@@ -17,6 +17,8 @@ from tests.component.steps.conftest import KEY
 from tests.fakes import NOW
 from tests.simulation.world import World
 
+ROLES = {"cluster", "commands", "inbox", "queries", "run_times"}
+"""Parts of a store."""
 OF_SEVERAL = ("expire_processes", "rejoin", "release_runs")
 """Calls that are counted if they had a result."""
 
@@ -32,39 +34,34 @@ async def one_of_several(url: str, name: str, on_stale: Callable[[], None]) -> A
     base = database(url)
     async with open_connections(base.writer()) as writer, open_connections(base.readers()) as reader:
         store = SqlStore(reader, writer.run, name, KEY, on_stale, shared=True, crews=("research",))
-        await store.join(database_time())
+        await store.cluster.join(database_time())
         yield store
         await store.close()
 
 
 class ShakyStore:
-    """The real store, but reads fail sometimes, and no call has an effect after the end of its process.
+    """The real store or one of its parts, but reads fail sometimes, and no call has an effect once its process ended.
 
     A shared one measures heartbeats by its own clock, as PostgreSQL does.
     """
 
-    def __init__(self, store: Any, world: World) -> None:
+    def __init__(self, store: Any, world: World, *, shared: bool) -> None:
         self._store = store
         self._world = world
-
-    @property
-    def shared(self) -> bool:
-        return bool(self._store.shared)
-
-    @property
-    def inbox(self) -> "ShakyStore":
-        return ShakyStore(self._store.inbox, self._world)
+        self.shared = shared
 
     def owned_elsewhere(self, run: Run) -> bool:
         return bool(self._store.owned_elsewhere(run))
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._store, name)
+        if name in ROLES:
+            return ShakyStore(method, self._world, shared=self.shared)
 
         async def call(*args: Any, **kwargs: Any) -> Any:
             if name == "load" and self._world.happens("read failed", 0.02):
                 raise StoreUnavailable("disk I/O is slow")
-            if name in {"heartbeat", "expire_processes", "rejoin"} and self._store.shared:
+            if name in {"heartbeat", "expire_processes", "rejoin"} and self.shared:
                 args = (database_time(), *args[1:])
             result = await method(*args, **kwargs)
             if name in OF_SEVERAL:

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
 
+from bridge.adapters.store.errors import is_transient, unavailable
 from bridge.adapters.threads import start_threads
 
 T = TypeVar("T")
@@ -32,6 +34,15 @@ class Connections:
         Raises what `work` raises, after a rollback, and SQLAlchemy's errors.
         """
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._in_transaction, work)
+
+    async def read(self, work: Work[T]) -> T:
+        """Run `work` like `run`, but raise `StoreUnavailable` during an outage."""
+        try:
+            return await self.run(work)
+        except SQLAlchemyError as error:
+            if is_transient(error):
+                raise unavailable(error) from None
+            raise
 
     async def close(self) -> None:
         """Wait for transactions in progress, then disconnect."""

@@ -125,8 +125,8 @@ async def open_store(
         )
         if not base.shared:
             await _follow_clock(writer, now)
-            await store.expire_processes(now, -math.inf)  # no other process uses it
-        await store.join(now)
+            await store.cluster.expire_processes(now, -math.inf)  # no other process uses it
+        await store.cluster.join(now)
         yield store
         await store.close()
 

@@ -52,9 +52,9 @@ class SyncRunTimes:
     async def _write(self, crew: Crew) -> None:
         new = crew.planner.take_unsaved()  # if the write fails, they stay in this process's planner
         if new:
-            await self._store.store_run_times(crew.name, new, crew.planner.changed_at, MAX_RUN_TIMES)
+            await self._store.add(crew.name, new, crew.planner.changed_at, MAX_RUN_TIMES)
 
     async def _read(self, crew: Crew, now: float) -> None:
         after = self._read_until.get(crew.name, -math.inf)
-        crew.planner.add(await self._store.run_times(crew.name, after, MAX_RUN_TIMES))
+        crew.planner.add(await self._store.newest(crew.name, after, MAX_RUN_TIMES))
         self._read_until[crew.name] = now - _OVERLAP

@@ -148,7 +148,14 @@ class Bench:
     @property
     def receive(self) -> ReceiveWebhooks:
         return ReceiveWebhooks(
-            KEY, self.crews, self.store, self.store.inbox, self.clock, self.ids, self.signals["inbox"]
+            KEY,
+            self.crews,
+            self.store.queries,
+            self.store.inbox,
+            self.clock,
+            self.ids,
+            self.signals["inbox"],
+            shared=self.store.shared,
         )
 
     @property
@@ -198,7 +205,7 @@ class Bench:
 
     @property
     def housekeeping(self) -> Housekeeping:
-        return Housekeeping(self.crews, self.store, self.clock, 86_400.0, self.signals["recover"])
+        return Housekeeping(self.crews, self.store.cluster, self.clock, 86_400.0, self.signals["recover"])
 
     def spy(self) -> Spy:
         """Record the store's calls from now on."""
@@ -257,12 +264,14 @@ class Bench:
 
     async def abandon(self) -> None:
         """Expire this process, so that its rows are free, and rejoin under its former name."""
-        await self.store.expire_processes(self.clock(), -1.0)
-        await self.store.join(self.clock())
+        await self.store.cluster.expire_processes(self.clock(), -1.0)
+        await self.store.cluster.join(self.clock())
 
     async def events(self, run: Run) -> list[str]:
         """The types of the run's events, each once, in order."""
-        return list(dict.fromkeys(delivery.event.type for delivery in await self.store.deliveries_for_run(run.run_id)))
+        return list(
+            dict.fromkeys(delivery.event.type for delivery in await self.store.queries.deliveries_for_run(run.run_id))
+        )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -297,7 +306,7 @@ async def store(one_database: OneDatabase) -> AsyncIterator[SqlStore]:
     """An empty store."""
     await one_database.writer.run(_empty)
     store = one_database.store_of("me", shared=False)
-    await store.join(NOW)
+    await store.cluster.join(NOW)
     yield store
     await store.close()
 

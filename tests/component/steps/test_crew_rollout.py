@@ -21,12 +21,12 @@ async def another(bench: Bench, crews: Sequence[str] = ("writers",)) -> Bench:
     other = Bench(bench.another_process(crews=crews), bench.policy, bench.max_running, bench.clock, bench.ids)
     for name in crews:
         other.made[name] = Crew(name, other.api, other.policy, other.max_running, PollPlanner(other.policy))
-    await other.store.join(bench.clock())
+    await other.store.cluster.join(bench.clock())
     return other
 
 
 def rebalance(bench: Bench) -> Rebalance:
-    return Rebalance(bench.crews, bench.store, bench.clock, bench.signals["recover"])
+    return Rebalance(bench.crews, bench.store.cluster, bench.clock, bench.signals["recover"])
 
 
 async def started(bench: Bench, number: int) -> None:
@@ -67,8 +67,8 @@ async def test_a_process_claims_all_runs_of_a_crew_that_no_other_has(bench: Benc
     await bench.abandon()
     bench.crew.tracker.forget_everything()
     third = await another(bench, ("writers",))
-    await other.store.expire_processes(bench.clock(), -1.0)
-    await other.store.join(bench.clock())
+    await other.store.cluster.expire_processes(bench.clock(), -1.0)
+    await other.store.cluster.join(bench.clock())
     await other.round(rebalance(other))
     assert (other.crew.share.processes, other.made["writers"].share.processes) == (1, 1)
     assert len(await other.round(other.recover)) == 60
@@ -115,5 +115,5 @@ async def test_a_crew_without_a_process_is_logged_once(bench: Bench):
         await other.rounds(other.housekeeping, seconds=6)
     logged = [entry for entry in logs if entry["event"] == "crew_not_configured"]
     assert [(entry["crew"], entry["runs"]) for entry in logged] == [("research", 1)]
-    await bench.store.join(bench.clock())
-    assert (await bench.store.counts())["runs"] == {State.RUNNING.value: 1}
+    await bench.store.cluster.join(bench.clock())
+    assert (await bench.store.queries.counts())["runs"] == {State.RUNNING.value: 1}

@@ -298,8 +298,7 @@ async def test_a_result_in_a_webhook_survives_the_process(bench: Bench):
     await send(bench, run, Kind.CREW, CREW_DONE)
     await bench.abandon()
     bench.made.clear()
-    bench.store._process = "next"
-    await bench.store.join(bench.clock())
+    await bench.store.cluster.rejoin(bench.clock())
     await bench.round(bench.recover)
     await bench.round(bench.inbox)
     bench.api.default_status = NotFound()
@@ -345,7 +344,7 @@ async def test_without_progress_in_the_status_task_webhooks_report_it(bench: Ben
     assert (await bench.now(run)).progress == {
         "unit": "task", "completed": 2, "total": None, "current": None, "last": "draft",
     }  # fmt: skip
-    deliveries = await bench.store.deliveries_for_run(run.run_id)
+    deliveries = await bench.store.queries.deliveries_for_run(run.run_id)
     assert len({one.event.event_id for one in deliveries if one.event.type == "run.progress"}) == 2
 
 

@@ -9,7 +9,7 @@ from tests.fakes import NOW, FakeSender
 
 
 async def states(bench: Bench, run: Run) -> list[DeliveryState]:
-    return [delivery.state for delivery in await bench.store.deliveries_for_run(run.run_id)]
+    return [delivery.state for delivery in await bench.store.queries.deliveries_for_run(run.run_id)]
 
 
 async def test_every_destination_receives_the_same_bytes(bench: Bench):
@@ -26,7 +26,7 @@ async def test_the_time_of_the_confirmation_is_stored(bench: Bench):
     bench.clock.forward(3)
     await bench.round(bench.deliver)
     bench.clock.forward(60)
-    kept = [delivery.delivered_at for delivery in await bench.store.deliveries_for_run(run.run_id)]
+    kept = [delivery.delivered_at for delivery in await bench.store.queries.deliveries_for_run(run.run_id)]
     assert kept == [bench.clock() - 60] * 2
 
 
@@ -50,14 +50,14 @@ async def test_while_the_sender_is_not_ready_no_delivery_is_claimed(bench: Bench
     assert spy.calls == []
     bench.sender.ready = True
     await bench.round(bench.deliver)
-    assert [delivery.attempts for delivery in await bench.store.deliveries_for_run(run.run_id)] == [1, 1]
+    assert [delivery.attempts for delivery in await bench.store.queries.deliveries_for_run(run.run_id)] == [1, 1]
 
 
 async def test_a_dead_delivery_is_kept(bench: Bench):
     run = await bench.ended()
     bench.sender.responses = [Undeliverable("HTTP 410"), Undeliverable("HTTP 410")]
     await bench.round(bench.deliver)
-    dead = await bench.store.deliveries_for_run(run.run_id)
+    dead = await bench.store.queries.deliveries_for_run(run.run_id)
     assert {(delivery.state, delivery.last_error) for delivery in dead} == {(DeliveryState.DEAD, "HTTP 410")}
 
 
@@ -109,8 +109,8 @@ async def test_every_attempt_is_stored_with_its_time_and_duration(bench: Bench):
     bench.sender = Slow(responses=[Retryable("HTTP 500", reply=CallbackReply(500, b"no"))])
     await bench.round(bench.deliver, limit=1)
     found = [
-        await bench.store.attempts_for_delivery(one.delivery_id)
-        for one in await bench.store.deliveries_for_run(run.run_id)
+        await bench.store.queries.attempts_for_delivery(one.delivery_id)
+        for one in await bench.store.queries.deliveries_for_run(run.run_id)
     ]
     [attempt] = [attempt for attempts in found for attempt in attempts]
     assert attempt == Attempt(1, NOW, 1.5, "HTTP 500", 500, b"no")

@@ -41,7 +41,7 @@ RESET = InDoubt("reset")
 async def another(bench: Bench) -> Bench:
     """A second process on the same store with the same crew."""
     other = Bench(bench.another_process(), bench.policy, bench.max_running, bench.clock, bench.ids, bench.api)
-    await other.store.join(bench.clock())
+    await other.store.cluster.join(bench.clock())
     return other
 
 
@@ -77,7 +77,7 @@ async def test_a_post_that_is_always_in_doubt_is_sent_twice_and_then_held(bench:
     held = await bench.now(run)
     assert (len(bench.api.bodies), held.state, held.due_at, held.auto_retries) == (2, State.IN_DOUBT, None, 1)
     assert await bench.events(run) == ["run.in_doubt"]
-    assert len({one.event.event_id for one in await bench.store.deliveries_for_run(run.run_id)}) == 2
+    assert len({one.event.event_id for one in await bench.store.queries.deliveries_for_run(run.run_id)}) == 2
 
 
 async def test_refusals_do_not_renew_the_automatic_retry(bench: Bench):
@@ -194,8 +194,8 @@ async def test_the_response_to_a_post_whose_run_was_cancelled_meanwhile_stops_th
     other = await another(bench)
 
     async def taken_over(_: Any) -> None:
-        await other.store.expire_processes(bench.clock(), -1.0)
-        await other.store.join(bench.clock())
+        await other.store.cluster.expire_processes(bench.clock(), -1.0)
+        await other.store.cluster.join(bench.clock())
         await other.round(other.recover)
         await other.apply_command(run.run_id, Cancel(), "client/ops")
 
@@ -213,8 +213,8 @@ async def test_a_webhook_names_the_execution_that_a_late_ambiguous_response_does
 
     async def taken_over(_: Any) -> None:
         await webhook(bench, run, {"kickoff_id": "k-1"})
-        await other.store.expire_processes(bench.clock(), -1.0)
-        await other.store.join(bench.clock())
+        await other.store.cluster.expire_processes(bench.clock(), -1.0)
+        await other.store.cluster.join(bench.clock())
         await other.round(other.recover)
 
     bench.api.meanwhile, bench.api.kickoff_responses = taken_over, [RESET]

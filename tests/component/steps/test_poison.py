@@ -67,7 +67,7 @@ class Poisoned:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._part, name)
-        if name == "commands":
+        if name in {"cluster", "commands", "inbox", "queries", "run_times"}:
             return Poisoned(found, self._fuse)
         return partial(self._call, found) if callable(found) else found
 
@@ -186,10 +186,13 @@ SCENES: dict[str, tuple[Callable[[Bench], Any], Callable[[Bench], Awaitable[Any]
     "crew_probe": (lambda bench: bench.probe, paused),
     "housekeeping": (lambda bench: bench.housekeeping, nothing),
     "rebalance": (
-        lambda bench: Rebalance(bench.crews, bench.store, bench.clock, bench.signals["recover"]),
+        lambda bench: Rebalance(bench.crews, bench.store.cluster, bench.clock, bench.signals["recover"]),
         nothing,
     ),
-    "run_time_stats": (lambda bench: SyncRunTimes(bench.crews, bench.store, bench.clock, shared=True), nothing),
+    "run_time_stats": (
+        lambda bench: SyncRunTimes(bench.crews, bench.store.run_times, bench.clock, shared=True),
+        nothing,
+    ),
 }
 """By the module of the step: how it is built, and how it receives an item."""
 
@@ -249,7 +252,7 @@ async def everything_ends(bench: Bench) -> None:
     """All steps work again; each run ends once or is held in doubt, and no delivery is pending."""
     for _ in range(30):
         bench.clock.forward(120.0)
-        await bench.store.heartbeat(bench.clock())
+        await bench.store.cluster.heartbeat(bench.clock())
         for step in (
             bench.recover,
             bench.probe,
@@ -260,8 +263,8 @@ async def everything_ends(bench: Bench) -> None:
             bench.deliver,
         ):
             await bench.round(step)
-        runs = (await bench.store.find_runs(RunFilter(limit=1000))).items
-        pending = await bench.store.find_deliveries(DeliveryFilter(state=DeliveryState.PENDING))
+        runs = (await bench.store.queries.find_runs(RunFilter(limit=1000))).items
+        pending = await bench.store.queries.find_deliveries(DeliveryFilter(state=DeliveryState.PENDING))
         restless = [run for run in runs if not run.final and (run.state is not State.IN_DOUBT or run.due_at)]
         if not restless and not pending:
             break
@@ -350,11 +353,11 @@ async def test_a_delivery_is_dead_with_its_reason(bench: Bench):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(FakeSender, "send", poison)
         await handled(bench.deliver, await bench.deliver.claim(99))
-    [dead] = await bench.store.find_deliveries(DeliveryFilter())
+    [dead] = await bench.store.queries.find_deliveries(DeliveryFilter())
     assert (dead.state, dead.attempts) == (DeliveryState.DEAD, 1)
     assert dead.last_error == "internal error; see item_quarantined in the log"
-    assert len(await bench.store.attempts_for_delivery(dead.delivery_id)) == 1
-    assert await bench.store.redeliver(DeliveryFilter(delivery_id=dead.delivery_id), bench.clock()) == 1
+    assert len(await bench.store.queries.attempts_for_delivery(dead.delivery_id)) == 1
+    assert await bench.store.queries.redeliver(DeliveryFilter(delivery_id=dead.delivery_id), bench.clock()) == 1
 
 
 async def poison(*_: Any) -> None:

@@ -26,7 +26,7 @@ from tests.fakes import NOW, applied
 async def another(bench: Bench) -> Bench:
     """A second process that has joined, with its own memory, on the same store and clock."""
     other = Bench(bench.another_process(), bench.policy, bench.max_running, bench.clock, bench.ids)
-    await other.store.join(bench.clock())
+    await other.store.cluster.join(bench.clock())
     return other
 
 
@@ -34,8 +34,8 @@ def expired_meanwhile(bench: Bench, other: Bench) -> Callable[[Any], Awaitable[N
     """During a POST, the other process expires this one, and its runs are in doubt."""
 
     async def sleep(_: Any) -> None:
-        await other.store.expire_processes(bench.clock(), -1.0)
-        await other.store.join(bench.clock())
+        await other.store.cluster.expire_processes(bench.clock(), -1.0)
+        await other.store.cluster.join(bench.clock())
         assert len(await other.round(other.recover)) > 0
 
     return sleep
@@ -51,7 +51,7 @@ async def sixty_started(bench: Bench) -> list[Run]:
 
 
 def rebalance(bench: Bench) -> Rebalance:
-    return Rebalance(bench.crews, bench.store, bench.clock, bench.signals["recover"])
+    return Rebalance(bench.crews, bench.store.cluster, bench.clock, bench.signals["recover"])
 
 
 async def test_a_new_process_receives_its_fair_share_without_waiting_for_ends(bench: Bench):
@@ -88,7 +88,7 @@ async def test_a_run_that_waits_for_a_human_is_tracked_by_its_new_owner(bench: B
     """It left the poll queue of the first process but stayed its own, and was not polled until that process ended."""
     run = await waiting_for_human(bench)
     other = await another(bench)
-    assert await bench.store.release_runs([run.run_id]) == 1
+    assert await bench.store.cluster.release_runs([run.run_id]) == 1
     await other.round(other.recover)
     assert run.run_id in other.crew.tracker.queue
 
@@ -100,7 +100,7 @@ async def test_during_an_outage_of_the_store_nothing_is_released(bench: Bench, m
     async def away(_: Any) -> int:
         raise StoreUnavailable("locked")
 
-    monkeypatch.setattr(bench.store, "release_runs", away)
+    monkeypatch.setattr(bench.store.cluster, "release_runs", away)
     with pytest.raises(StoreUnavailable):
         await bench.round(rebalance(bench))
     assert len(bench.crew.tracker.queue) == 60
@@ -117,7 +117,7 @@ async def test_a_run_with_another_owner_is_no_longer_polled(bench: Bench):
     """A process that was suspended for long does not know yet that it has expired."""
     run = await bench.started()
     other = await another(bench)
-    await bench.store.release_runs([run.run_id])
+    await bench.store.cluster.release_runs([run.run_id])
     await other.round(other.recover)
     bench.clock.forward(60)
     bench.api.status_responses = [Succeeded("done", None, None)]
@@ -266,7 +266,7 @@ async def test_a_process_suspended_before_its_post_sends_nothing(bench: Bench):
     run = await bench.accepted()
     [claimed] = await bench.kickoff.claim(1)
     other = await another(bench)
-    await other.store.expire_processes(bench.clock(), -1.0)
+    await other.store.cluster.expire_processes(bench.clock(), -1.0)
     await bench.kickoff.handle(claimed)
     assert bench.api.bodies == []
     assert replace(await bench.now(run), version=0) == replace(claimed, version=0, owner=None)

@@ -74,9 +74,9 @@ class DeliveryRun:
         first = replace(a_delivery(due_at=self._clock()), destination=Destination(Channel.CALLBACK, url))
         await self._store.add_deliveries([first])
         while True:
-            [now] = await self._store.find_deliveries(DeliveryFilter(first.delivery_id))
+            [now] = await self._store.queries.find_deliveries(DeliveryFilter(first.delivery_id))
             if now.state is not DeliveryState.PENDING or now.paused:
-                return now, await self._store.attempts_for_delivery(first.delivery_id)
+                return now, await self._store.queries.attempts_for_delivery(first.delivery_id)
             if now.due_at > self._clock():
                 self._clock.moment = now.due_at - 1.0
                 assert await self._step.claim(9) == []

@@ -91,7 +91,7 @@ async def served(path: Path, options: StreamOptions = QUICK, clients: Clients | 
         file = path / "s.db"
         store = await stack.enter_async_context(open_store(f"sqlite:///{file}", "me", time.time()))
         http = await stack.enter_async_context(aiohttp.ClientSession())
-        server = HttpServer(LISTEN, EventsApi(store, clients, options).routes(), clients)
+        server = HttpServer(LISTEN, EventsApi(store.queries, clients, options).routes(), clients)
         await server.start()
         running = asyncio.create_task(server.run())
         try:

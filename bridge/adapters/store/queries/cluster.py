@@ -1,11 +1,19 @@
 """Shared state of the processes on one store: membership, and released runs."""
 
 from collections.abc import Collection, Sequence
+from functools import partial
 
 from sqlalchemy import Connection, bindparam, func, select, text, update
 
+from bridge.adapters.store import dialect
+from bridge.adapters.store.claimer import Claimer
+from bridge.adapters.store.connections import Connections
+from bridge.adapters.store.group_commit import Batches
+from bridge.adapters.store.local_handoff import LocalHandoff
+from bridge.adapters.store.queries import claims, retention
 from bridge.adapters.store.schema import OPEN, runs, served_crews
 from bridge.core.crew.fair_share import Membership
+from bridge.core.errors import ProcessExpired
 from bridge.core.runs.model import State
 
 _NEXT_CREW = select(func.min(runs.c.crew)).where(text(OPEN), runs.c.crew > bindparam("after"))
@@ -13,8 +21,77 @@ _COUNT_OPEN = select(func.count()).where(text(OPEN), runs.c.crew == bindparam("c
 _TRACKED = runs.c.state.in_([State.RUNNING.value, State.WAITING_FOR_HUMAN.value])
 
 
-def count_membership(connection: Connection, process: str, crews: Collection[str]) -> dict[str, Membership]:
-    """Count, per crew, the processes that serve it and the tracked runs."""
+class SqlCluster:
+    """`ports.Cluster` of one process, which serves `crews`."""
+
+    def __init__(
+        self,
+        batches: Batches,
+        reader: Connections,
+        claimer: Claimer,
+        handoff: LocalHandoff,
+        process: str,
+        crews: Collection[str],
+    ) -> None:
+        self._batches = batches
+        self._reader = reader
+        self._claimer = claimer
+        self._handoff = handoff
+        self._crews = crews
+        self._name, self._incarnation = process, 1
+        self.process = process
+        """The name under which this process owns rows."""
+
+    async def join(self, now: float) -> None:
+        """Register this process as one that may own rows."""
+        await self._batches.write_one(partial(claims.join, process=self.process, crews=self._crews, now=now))
+
+    async def heartbeat(self, now: float) -> None:
+        """Record a heartbeat; raise `ProcessExpired` if another process has expired this one.
+
+        First terminates the sessions of stopped processes, over a reader, because the writer may wait for their locks.
+        """
+        await self._reader.read(dialect.end_idle_sessions)
+        if not await self._batches.write_one(partial(claims.heartbeat, process=self.process, now=now)):
+            raise ProcessExpired("this process was silent for too long")
+        if unclaimed := self._handoff.take_unclaimed(now):
+            await self._claimer.release_or_keep([delivery.delivery_id for delivery in unclaimed], self.process)
+
+    async def expire_processes(self, now: float, silent_for: float) -> int:
+        """Expire processes without a heartbeat for so many seconds, and release their rows; return how many."""
+        return await self._batches.write_one(partial(claims.expire_processes, now=now, silent_for=silent_for))
+
+    async def rejoin(self, now: float) -> str:
+        """After `ProcessExpired`, register under a new name, which owns nothing; return the name."""
+        self._incarnation += 1
+        self.process = f"{self._name}-{self._incarnation}"
+        self._handoff.clear()
+        await self.join(now)
+        return self.process
+
+    async def leave(self) -> None:
+        """Release every claim, and remove this process."""
+        await self._batches.write_one(partial(claims.release, names=[self.process]))
+
+    async def membership(self) -> dict[str, Membership]:
+        """Return, per crew served here, how many processes serve it and how many of its runs are tracked."""
+        return await self._reader.read(partial(_count_membership, process=self.process, crews=self._crews))
+
+    async def unserved(self) -> dict[str, int]:
+        """Return the number of unfinished runs of each crew that no process serves."""
+        return await self._reader.read(_count_unserved)
+
+    async def release_runs(self, run_ids: Collection[str]) -> int:
+        """Release runs that this process no longer tracks; return how many."""
+        return await self._batches.write_one(partial(_release_runs, process=self.process, run_ids=list(run_ids)))
+
+    async def delete_ended_runs(self, ended_before: float, limit: int) -> int:
+        """Delete at most `limit` runs that ended before then and have no pending delivery; return how many."""
+        delete = partial(retention.delete_ended_runs, ended_before=ended_before, limit=limit)
+        return await self._batches.write_one(delete)
+
+
+def _count_membership(connection: Connection, process: str, crews: Collection[str]) -> dict[str, Membership]:
     serving = select(served_crews.c.crew, func.count()).where(served_crews.c.crew.in_(crews))
     alive = {row[0]: row[1] for row in connection.execute(serving.group_by(served_crews.c.crew))}
     own_runs = func.count().filter(runs.c.owner == process)
@@ -28,11 +105,8 @@ def crews_served(connection: Connection) -> frozenset[str]:
     return frozenset(connection.execute(select(served_crews.c.crew).distinct()).scalars())
 
 
-def unserved(connection: Connection) -> dict[str, int]:
-    """Count the unfinished runs of each crew that no process serves.
-
-    Skips from one crew to the next by the index, so that the runs of served crews are not read.
-    """
+def _count_unserved(connection: Connection) -> dict[str, int]:
+    """Skip from one crew to the next by the index, so that the runs of served crews are not read."""
     alive, counts = crews_served(connection), dict[str, int]()
     after = ""
     while (crew := connection.execute(_NEXT_CREW, {"after": after}).scalar_one()) is not None:
@@ -42,7 +116,7 @@ def unserved(connection: Connection) -> dict[str, int]:
     return counts
 
 
-def release_runs(connection: Connection, process: str, run_ids: Sequence[str]) -> int:
-    """Release tracked runs and return how many; their new versions discard responses that are still in progress."""
+def _release_runs(connection: Connection, process: str, run_ids: Sequence[str]) -> int:
+    """Release tracked runs; their new versions discard responses that are still in progress."""
     own_runs = runs.c.run_id.in_(run_ids) & (runs.c.owner == process) & _TRACKED
     return connection.execute(update(runs).where(own_runs).values(owner=None, version=runs.c.version + 1)).rowcount

@@ -125,8 +125,19 @@ def run_ranges(filter_: RunFilter) -> _Ranges:
 
 def load_run(connection: Connection, run_id: str) -> Run | None:
     """Return a run with all columns."""
-    row = connection.execute(select(runs).where(runs.c.run_id == run_id)).first()
-    return None if row is None else run_from_row(row)
+    return _first(connection, select(runs).where(runs.c.run_id == run_id))
+
+
+def find_execution(connection: Connection, crew: str, kickoff_id: str) -> Run | None:
+    """Return the newest run of a crew whose execution has this id."""
+    same = select(runs).where(runs.c.crew == crew, runs.c.kickoff_id == kickoff_id)
+    return _first(connection, same.order_by(runs.c.run_id.desc()).limit(1))
+
+
+def find_key(connection: Connection, source: str, crew: str, key: str) -> Run | None:
+    """Return the run that has a sender's idempotency key."""
+    same = select(runs).where(runs.c.source == source, runs.c.crew == crew, runs.c.idempotency_key == key)
+    return _first(connection, same)
 
 
 def load_runs(connection: Connection, run_ids: Sequence[str]) -> dict[str, Run | Exception]:
@@ -210,6 +221,11 @@ def counts(connection: Connection) -> dict[str, dict[str, int]]:
         rows = connection.execute(select(table.c.state, func.count()).group_by(table.c.state))
         found[name] = {row[0]: row[1] for row in rows}
     return found
+
+
+def _first(connection: Connection, query: Select[Any]) -> Run | None:
+    row = connection.execute(query).first()
+    return None if row is None else run_from_row(row)
 
 
 def _newest(connection: Connection, ranges: _Ranges, limit: int) -> list[str]:

@@ -1,24 +1,45 @@
 """The last run times of each crew, shared by all processes on the store."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, Select, delete, func, or_, select
+from sqlalchemy import Connection, delete, func, or_, select
 
 from bridge.adapters.store import dialect
+from bridge.adapters.store.connections import Connections, Work
+from bridge.adapters.store.decoding import ReportUndecodable, decode_and_report
 from bridge.adapters.store.schema import run_times
 from bridge.core.runs.model import RunTime
 
 
-def select_newest(crew: str, after: float, limit: int) -> Select[Any]:
-    """Select the last `limit` run times of a crew that ended after `after`."""
-    newest = run_times.c.ended_at.desc()
-    return select(run_times).where(run_times.c.crew == crew, run_times.c.ended_at > after).order_by(newest).limit(limit)
+class SqlRunTimes:
+    """`ports.RunTimeStore`. `write` runs work in a transaction."""
+
+    def __init__(
+        self, write: Callable[[Work[Any]], Awaitable[Any]], reader: Connections, report: ReportUndecodable
+    ) -> None:
+        self._write = write
+        self._reader = reader
+        self._report = report
+
+    async def add(self, crew: str, new: Sequence[RunTime], since: float, limit: int) -> None:
+        """Add run times of a crew; keep only the last `limit` of those that ended since then."""
+        await self._write(partial(_add, crew=crew, new=new, since=since, limit=limit))
+
+    async def newest(self, crew: str, after: float, limit: int) -> list[RunTime]:
+        """Return the last `limit` run times of a crew that ended after then, newest first."""
+        rows = await self._reader.read(partial(_newest, crew=crew, after=after, limit=limit))
+        return decode_and_report(rows, _run_time_from_row, "run_id", self._report)
 
 
-def add(connection: Connection, crew: str, new: Sequence[RunTime], since: float, limit: int) -> None:
-    """Add run times of a crew; keep only the last `limit` of those that ended since `since`."""
+def _newest(connection: Connection, crew: str, after: float, limit: int) -> Sequence[Any]:
+    query = select(run_times).where(run_times.c.crew == crew, run_times.c.ended_at > after)
+    return connection.execute(query.order_by(run_times.c.ended_at.desc()).limit(limit)).all()
+
+
+def _add(connection: Connection, crew: str, new: Sequence[RunTime], since: float, limit: int) -> None:
     if new:
         rows = [_row_from(run_time) for run_time in new]
         connection.execute(dialect.insert_or_ignore(connection, run_times), rows)
@@ -29,8 +50,7 @@ def add(connection: Connection, crew: str, new: Sequence[RunTime], since: float,
     connection.execute(delete(run_times).where(run_times.c.crew == crew, or_(too_old, too_many)))
 
 
-def run_time_from_row(row: Any) -> RunTime:
-    """Convert a row."""
+def _run_time_from_row(row: Any) -> RunTime:
     task_marks = tuple((done, since) for done, since in json.loads(row.task_marks))
     return RunTime(row.run_id, row.crew, row.ended_at, row.earliest, row.latest, task_marks)
 

@@ -44,7 +44,7 @@ async def test_while_many_old_runs_remain_the_next_batch_follows_at_once(bench: 
 
 async def test_an_expired_process_rejoins_and_owns_nothing(bench: Bench):
     run = await bench.started()
-    await bench.store.expire_processes(NOW, -1.0)
+    await bench.store.cluster.expire_processes(NOW, -1.0)
     with capture_logs() as logs:
         await bench.round(bench.housekeeping)
     assert [entry for entry in logs if entry["event"] == "process_rejoined"] != []
@@ -57,7 +57,7 @@ async def test_an_expired_process_rejoins_and_owns_nothing(bench: Bench):
 async def test_silent_processes_expire_and_their_runs_are_recovered(bench: Bench):
     housekeeping = bench.housekeeping
     await bench.rounds(housekeeping, seconds=20.0)
-    await bench.another_process().join(bench.clock())
+    await bench.another_process().cluster.join(bench.clock())
     await bench.rounds(housekeeping, seconds=9.0)
     assert bench.signals["recover"].calls == []
     await bench.rounds(housekeeping, seconds=2.0)
@@ -69,7 +69,7 @@ async def test_after_its_own_silence_a_process_first_waits_for_heartbeats(bench:
     housekeeping = bench.housekeeping
     await bench.rounds(housekeeping, seconds=20.0)
     other = bench.another_process()
-    await other.join(bench.clock())
+    await other.cluster.join(bench.clock())
     bench.clock.forward(30.0)
     await bench.round(housekeeping)
-    await other.heartbeat(bench.clock())  # does not raise
+    await other.cluster.heartbeat(bench.clock())  # does not raise

@@ -6,7 +6,7 @@ from tests.component.steps.conftest import Bench
 
 
 def add(bench: Bench, *, shared: bool = False) -> SyncRunTimes:
-    return SyncRunTimes(bench.crews, bench.store, bench.clock, shared=shared)
+    return SyncRunTimes(bench.crews, bench.store.run_times, bench.clock, shared=shared)
 
 
 def learn(bench: Bench, number: int) -> None:
@@ -67,4 +67,4 @@ async def test_nothing_is_written_between_rounds(bench: Bench):
     learn(bench, 1)
     assert await step.claim(1) == []
     assert step.pause() == INTERVAL
-    assert await bench.store.run_times("research", 0.0, 9) == []
+    assert await bench.store.run_times.newest("research", 0.0, 9) == []

@@ -42,7 +42,7 @@ async def test_hold_reports_once(bench: Bench):
     for _ in range(4):
         bench.clock.forward(900)
         await bench.round(bench.in_doubt)
-    assert len(await bench.store.deliveries_for_run(run.run_id)) == 2  # one event, two destinations
+    assert len(await bench.store.queries.deliveries_for_run(run.run_id)) == 2  # one event, two destinations
 
 
 async def test_retry_waits_for_evidence_and_then_posts_once_more(bench: Bench):

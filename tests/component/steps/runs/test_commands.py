@@ -156,7 +156,7 @@ async def test_a_full_disk_is_reported_to_the_caller_at_once(bench: Bench, monke
             await bench.apply_command(run.run_id, Cancel(), "client/orders")
     assert (await bench.now(run)).state is State.RUNNING
     await bench.apply_command(run.run_id, Cancel(), "client/orders")
-    assert len(await bench.round(bench.deliver)) == len(await bench.store.deliveries_for_run(run.run_id)) == 2
+    assert len(await bench.round(bench.deliver)) == len(await bench.store.queries.deliveries_for_run(run.run_id)) == 2
 
 
 async def test_commands_are_refused_during_a_post(bench: Bench):

@@ -74,14 +74,14 @@ async def poll(bench: Bench, *responses: StatusResponse) -> None:
 
 async def event_ids(bench: Bench, run: Run) -> list[str]:
     """The ids of the run's events, each once, without the run id."""
-    deliveries = await bench.store.deliveries_for_run(run.run_id)
+    deliveries = await bench.store.queries.deliveries_for_run(run.run_id)
     return list(dict.fromkeys(one.event.event_id.removeprefix(f"{run.run_id}-") for one in deliveries))
 
 
 async def data(bench: Bench, run: Run, type_: str) -> dict[str, Any]:
-    for one in await bench.store.deliveries_for_run(run.run_id):
+    for one in await bench.store.queries.deliveries_for_run(run.run_id):
         if one.event.type == type_:
-            [event] = await bench.store.load_events([one.event.event_id])
+            [event] = await bench.store.queries.load_events([one.event.event_id])
             found: dict[str, Any] = json.loads(event.body)["data"]
             return found
     raise AssertionError(type_)
@@ -585,8 +585,8 @@ async def flow(bench: Bench) -> Run:
 
 async def test_a_flow_question_has_its_options_and_no_callback_url(bench: Bench):
     run = await flow(bench)
-    deliveries = await bench.store.deliveries_for_run(run.run_id)
-    events = await bench.store.load_events([one.event.event_id for one in deliveries])
+    deliveries = await bench.store.queries.deliveries_for_run(run.run_id)
+    events = await bench.store.queries.load_events([one.event.event_id for one in deliveries])
     assert "secret-of-the-callback" not in str([event.body for event in events]) + repr(await bench.now(run))
     assert (await data(bench, run, "run.waiting_for_human"))["question"]["options"] == ["approved", "rejected"]
 

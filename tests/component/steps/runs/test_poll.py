@@ -187,7 +187,7 @@ async def test_runs_polled_while_the_process_expires_are_not_tracked_further(ben
     [tracked] = await bench.poll.claim(9)
     bench.crew.tracker.queue.expedite(tracked.run_id)
     bench.crew.tracker.mark_webhook_seen(tracked.run_id)
-    await bench.store.expire_processes(bench.clock(), -1.0)
+    await bench.store.cluster.expire_processes(bench.clock(), -1.0)
     await bench.round(bench.housekeeping)
     await bench.poll.handle(tracked)
     assert (len(bench.crew.tracker), bench.crew.tracker._webhook_seen) == (0, set())
@@ -209,6 +209,9 @@ class ReadFailingStore:
 
     async def load(self, run_id: str) -> None:
         raise StoreUnavailable("disk full")
+
+    def owned_elsewhere(self, _: Run) -> bool:
+        return False
 
     async def apply(self, decision: Decision) -> object:
         return await self._store.apply(decision)  # type: ignore[attr-defined]

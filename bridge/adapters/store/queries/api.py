@@ -1,0 +1,83 @@
+"""Queries of the HTTP API, over connections of their own, so that no step waits for a caller."""
+
+from collections.abc import Awaitable, Callable, Collection
+from functools import partial
+from typing import Any
+
+from bridge.adapters.store.batch_loader import BatchLoader
+from bridge.adapters.store.connections import Connections, Work
+from bridge.adapters.store.decoding import ReportUndecodable
+from bridge.adapters.store.queries import cluster, run_lists
+from bridge.adapters.store.queries import deliveries as delivery_queries
+from bridge.adapters.store.queries import events as event_queries
+from bridge.core.delivery.model import Attempt, Delivery, Event
+from bridge.core.runs.model import Run
+from bridge.ports.queries import DeliveryFilter, Page, RunFilter, StoredEvent
+
+
+class SqlQueries:
+    """`ports.Queries`. `write` runs work in a transaction; `crews`: those that this process serves."""
+
+    def __init__(
+        self,
+        connections: Connections,
+        write: Callable[[Work[Any]], Awaitable[Any]],
+        crews: Collection[str],
+        report: ReportUndecodable,
+    ) -> None:
+        self._connections = connections
+        self._write = write
+        self._crews = crews
+        self._report = report
+        self._peeks = BatchLoader(lambda run_ids: connections.read(partial(run_lists.load_summaries, run_ids=run_ids)))
+
+    async def load_for_api(self, run_id: str) -> Run | None:
+        """Load a run for an API caller, separately, because its result may be large."""
+        return await self._connections.read(partial(run_lists.load_run, run_id=run_id))
+
+    async def peek(self, run_id: str) -> Run | None:
+        """Load a run for an API caller, without inputs, meta, progress, and result."""
+        return await self._peeks.load(run_id)
+
+    async def find_runs(self, filter_: RunFilter) -> Page[Run]:
+        """Return a page of runs, newest first, without inputs and large results."""
+        return await self._connections.read(partial(run_lists.runs_page, filter_=filter_, report=self._report))
+
+    async def deliveries_for_run(self, run_id: str) -> list[Delivery]:
+        """Return the deliveries of a run, without the bodies of their events."""
+        return await self._connections.read(partial(run_lists.deliveries_of_run, run_id=run_id, report=self._report))
+
+    async def find_deliveries(self, filter_: DeliveryFilter) -> list[Delivery]:
+        """Return deliveries, newest first, without the bodies of their events."""
+        return await self._connections.read(partial(run_lists.deliveries_page, filter_=filter_, report=self._report))
+
+    async def attempts_for_delivery(self, delivery_id: str) -> list[Attempt]:
+        """Return the stored attempts of a delivery, oldest first."""
+        return await self._connections.read(partial(run_lists.attempts_for_delivery, delivery_id=delivery_id))
+
+    async def redeliver(self, filter_: DeliveryFilter, now: float) -> int:
+        """Make deliveries due now, with a new retry schedule; return how many."""
+        redelivered: int = await self._write(partial(delivery_queries.redeliver, filter_=filter_, now=now))
+        return redelivered
+
+    async def find_events(self, since: float, limit: int) -> list[StoredEvent]:
+        """Return the first `limit` events about runs stored since then, in the order of storage."""
+        return await self._connections.read(partial(event_queries.find_events, since=since, limit=limit))
+
+    async def stored_at(self, event_id: str | None = None) -> float | None:
+        """Return when an event was stored, or without an id the newest event; None if there is none."""
+        return await self._connections.read(partial(event_queries.stored_at, event_id=event_id))
+
+    async def load_events(self, event_ids: Collection[str]) -> list[Event]:
+        """Return the oldest of these events, as many as fit in memory, oldest first."""
+        return await self._connections.read(
+            partial(event_queries.load_events, event_ids=event_ids, report=self._report)
+        )
+
+    async def counts(self) -> dict[str, dict[str, int]]:
+        """Return the number of runs and of deliveries per state."""
+        return await self._connections.read(run_lists.counts)
+
+    async def is_served(self, crew: str) -> bool:
+        """Return whether any process serves the crew."""
+        return crew in self._crews or crew in await self._connections.read(cluster.crews_served)
