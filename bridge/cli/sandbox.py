@@ -12,8 +12,10 @@ import uvloop
 
 from bridge.cli._errors import CommandFailed, Exit
 from bridge.sandbox import SandboxSettings, parse_run_time, serve
-from bridge.sandbox.dialects import Dialect, InputsShape
-from bridge.sandbox.settings import DEFAULT_PORT, FlowHitlShape, HumanStatus, Kind, ResumedStatus
+from bridge.sandbox.dialects import Dialect
+from bridge.sandbox.execution import Kind
+from bridge.sandbox.inputs import InputsShape
+from bridge.sandbox.settings import DEFAULT_PORT, FlowHitlShape, HumanStatus, ResumedStatus
 from bridge.sandbox.times import RUN_TIME_FORMS
 
 _DEFAULTS = SandboxSettings()
@@ -43,6 +45,9 @@ def sandbox(
     ledger_file: Annotated[Path | None, _listen("Keep the ledger in this file and reload it at startup.")] = None,
     kind: Annotated[Kind, _crew("crew: every input is required; flow: none is.")] = "crew",
     inputs: Annotated[str, _crew("Names of the inputs, comma-separated.")] = "topic",
+    required_inputs: Annotated[
+        str | None, _crew("Those without which a kickoff is refused; reported by /inputs of newer deployments.")
+    ] = None,
     dialect: Annotated[Dialect, _crew("Response format of /status; live matches real deployments.")] = "live",
     inputs_shape: Annotated[InputsShape, _crew("Response format of /inputs; list matches real deployments.")] = "list",
     quota: Annotated[int | None, _crew("Refuse kickoffs with 403 after this many executions.")] = None,
@@ -83,7 +88,8 @@ def sandbox(
             token=token,
             ledger_file=ledger_file,
             kind=kind,
-            inputs=tuple(name.strip() for name in inputs.split(",") if name.strip()),
+            inputs=_names(inputs),
+            required_inputs=None if required_inputs is None else _names(required_inputs),
             dialect=dialect,
             inputs_shape=inputs_shape,
             quota=quota,
@@ -115,6 +121,10 @@ def sandbox(
         raise CommandFailed(Exit.USAGE, str(error)) from None
     with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
         _serve(settings)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _serve(settings: SandboxSettings) -> None:

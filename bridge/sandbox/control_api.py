@@ -1,15 +1,17 @@
 """Serve the sandbox's own routes, which begin with `/_` and need no token.
 
 `/_ledger` (GET, DELETE) reports the requests received and the webhooks sent; `/_faults` (GET, POST, DELETE) injects
-faults into the next calls.
+faults into the next calls; `/_deploy` (POST) replaces the inputs.
 """
 
 from collections.abc import Callable
 
 from aiohttp import web
 
+from bridge.sandbox.crew import Crew
 from bridge.sandbox.faults import Faults
 from bridge.sandbox.humans import Humans
+from bridge.sandbox.inputs import read_inputs
 from bridge.sandbox.ledger import Ledger
 from bridge.sandbox.responses import detail, json_response
 from bridge.sandbox.rules import read_rules
@@ -18,12 +20,13 @@ from bridge.sandbox.transmission import respond
 
 
 class ControlApi:
-    """Handle requests to the ledger and to the fault rules."""
+    """Handle requests to the ledger, the fault rules, and the deployment."""
 
     def __init__(
-        self, clock: Callable[[], float], ledger: Ledger, traffic: Traffic, faults: Faults, humans: Humans
+        self, clock: Callable[[], float], crew: Crew, ledger: Ledger, traffic: Traffic, faults: Faults, humans: Humans
     ) -> None:
         self._clock = clock
+        self._crew = crew
         self._ledger = ledger
         self._traffic = traffic
         self._faults = faults
@@ -37,6 +40,7 @@ class ControlApi:
             web.get("/_faults", self._show_faults),
             web.post("/_faults", self._add_faults),
             web.delete("/_faults", self._clear_faults),
+            web.post("/_deploy", self._deploy),
         ]
 
     async def _show_ledger(self, _request: web.Request) -> web.Response:
@@ -62,3 +66,10 @@ class ControlApi:
     async def _clear_faults(self, _request: web.Request) -> web.Response:
         self._faults.clear()
         return web.Response(status=204)
+
+    async def _deploy(self, request: web.Request) -> web.Response:
+        try:
+            self._crew.deploy(read_inputs(await request.read()))
+        except ValueError as error:
+            return respond(detail(422, str(error)))
+        return respond(self._crew.inputs())

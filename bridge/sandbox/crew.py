@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bridge.sandbox.controls import read_controls
-from bridge.sandbox.dialects import Body, inputs_response, is_terminal, status_response
+from bridge.sandbox.dialects import Body, is_terminal, status_response
 from bridge.sandbox.exact_json import read_json
 from bridge.sandbox.execution import Execution
 from bridge.sandbox.hooks import Hooks, read_hooks
+from bridge.sandbox.inputs import Inputs
 from bridge.sandbox.planner import Planner
 from bridge.sandbox.responses import INTERNAL_SERVER_ERROR, INVALID_TOKEN, NO_TOKEN, Response, detail, json_response
 from bridge.sandbox.settings import SandboxSettings
@@ -44,7 +45,7 @@ def read_body(raw: bytes) -> KickoffBody | Response:
 
 
 class Crew:
-    """A deployed crew or flow; keeps the number of `started` executions and the IDs that resumes returned."""
+    """A deployed crew or flow; keeps its inputs, the number of `started` executions, and the IDs that resumes returned."""
 
     def __init__(self, settings: SandboxSettings, planner: Planner, started: int = 0) -> None:
         self._settings = settings
@@ -52,6 +53,7 @@ class Crew:
         self._started = started
         self._bearer = f"Bearer {settings.token}"
         self._resumed: dict[str, Execution | None] = {}
+        self._inputs = Inputs(settings.inputs, settings.required_inputs)
 
     def refuse(self, authorization: str | None) -> Response | None:
         """Return a 401 response unless the header holds the token (contract 1, observed live)."""
@@ -63,7 +65,11 @@ class Crew:
 
     def inputs(self) -> Response:
         """List the inputs (crew API contract 2)."""
-        return inputs_response(self._settings.inputs_shape, self._settings.inputs)
+        return self._inputs.response(self._settings.inputs_shape, self._settings.kind)
+
+    def deploy(self, inputs: Inputs) -> None:
+        """Replace the inputs, as a deploy that renames one does; executions in progress continue."""
+        self._inputs = inputs
 
     def kickoff(self, number: int, body: KickoffBody, now: float) -> tuple[Response, Execution | None]:
         """Start an execution for the kickoff with this number, or refuse it; return the response and the execution."""
@@ -116,9 +122,8 @@ class Crew:
         return status_response("live", kickoff_id, {**body, "execution_origin": "hitl-resume"}, execution)
 
     def _missing(self, body: KickoffBody) -> Response | None:
-        # A flow has defaults for all its state, so nothing can be missing (crew API contract 3.3).
-        needed = self._settings.inputs if self._settings.kind == "crew" else ()
-        missing = [name for name in needed if name not in body.inputs]
+        # The refusal of a flow is assumed to be that of a crew, which was seen live (crew API contract 3.3).
+        missing = self._inputs.missing(self._settings.kind, body.inputs)
         if not missing:
             return None
         if self._settings.dialect == "reference":

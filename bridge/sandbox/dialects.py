@@ -1,4 +1,4 @@
-"""Render `/status` and `/inputs` in the dialects other than the live one (crew API contract 4.3, 4.4).
+"""Render `/status` in the dialects other than the live one (crew API contract 4.3, 4.4).
 
 Each is derived from the live dialect:
 
@@ -8,7 +8,7 @@ old: crewai up to 1.15.21, or a response from the second store; neither progress
 status_upper: `status` in capitals, and `output` (from one old client).
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from bridge.sandbox.execution import TASKS, Execution
@@ -16,7 +16,6 @@ from bridge.sandbox.outputs import output_of
 from bridge.sandbox.responses import Response, detail, json_response
 
 Dialect = Literal["live", "reference", "celery", "old", "status_upper"]
-InputsShape = Literal["list", "object", "detailed"]
 
 _TERMINAL = {"SUCCESS", "FAILED", "REVOKED"}
 _OLD = ("state", "status", "result", "result_json", "progress", "last_event", "last_step", "last_executed_task")
@@ -29,18 +28,6 @@ Body = Mapping[str, Any]
 def status_response(dialect: Dialect, kickoff_id: str, body: Body, execution: Execution | None) -> Response:
     """Render the live `body` in this dialect."""
     return _DIALECTS[dialect](kickoff_id, body, execution)
-
-
-def inputs_response(shape: InputsShape, names: Iterable[str]) -> Response:
-    """List the inputs: by name (seen live), as an object, or in detail (both from third-party clients)."""
-    match shape:
-        case "list":
-            listed: object = list(names)
-        case "object":
-            listed = dict.fromkeys(names, "string")
-        case "detailed":
-            listed = [{"name": name, "type": "string", "required": True} for name in names]
-    return json_response(200, {"inputs": listed})
 
 
 def is_terminal(body: Body) -> bool:

@@ -7,8 +7,11 @@ Only these two change it; no timer does.
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from bridge.sandbox.controls import PREFIX
+
+Kind = Literal["crew", "flow"]
 
 _MENTIONED = 200  # characters of an input that the result repeats
 _IDS = uuid.UUID("8c1f5d0e-52c6-4bb4-9d3c-0c8f1f7f6a11")  # IDs are derived from names, so that they survive a restart

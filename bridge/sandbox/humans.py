@@ -10,13 +10,12 @@ from aiohttp import web
 
 from bridge.sandbox import flow_question
 from bridge.sandbox.crew import Crew
-from bridge.sandbox.execution import Execution
+from bridge.sandbox.execution import Execution, Kind
 from bridge.sandbox.hooks import Hooks
 from bridge.sandbox.ledger import Ledger
 from bridge.sandbox.responses import Response, detail, json_response
 from bridge.sandbox.resume import Effect, ResumeBody, parsed, read_resume, resume
 from bridge.sandbox.sender import Sender
-from bridge.sandbox.settings import Kind
 from bridge.sandbox.traffic import Record, Traffic
 from bridge.sandbox.transmission import respond
 from bridge.sandbox.webhooks import Writer

@@ -52,7 +52,7 @@ class Sandbox:
         self._sender = sender = Sender(settings, clock, traffic.webhooks)
         humans = Humans(settings.kind, clock, crew, ledger, traffic, writer, sender)
         calls = CrewCalls(Parts(clock, crew, faults, humans, ledger, traffic, settings.kickoff_delay))
-        self._route_sources = (calls, humans, ControlApi(clock, ledger, traffic, faults, humans))
+        self._route_sources = (calls, humans, ControlApi(clock, crew, ledger, traffic, faults, humans))
 
     def application(self) -> web.Application:
         """Return the aiohttp application."""

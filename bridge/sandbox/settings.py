@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from bridge.sandbox.controls import MOST_QUESTIONS
-from bridge.sandbox.dialects import Dialect, InputsShape
+from bridge.sandbox.dialects import Dialect
+from bridge.sandbox.execution import Kind
+from bridge.sandbox.inputs import Inputs, InputsShape
 from bridge.sandbox.rules import rules_from
 from bridge.sandbox.times import Fixed, RunTime
 
-Kind = Literal["crew", "flow"]
 HumanStatus = Literal["not_found", "paused"]
 ResumedStatus = Literal["not_found", "follows", "failed"]
 FlowHitlShape = Literal["flat", "nested"]
@@ -52,6 +53,8 @@ class SandboxSettings:
     With a `ledger_file` the ledger outlives the process, and a sandbox restarted on it restores its executions.
     The same `seed` gives the same run times and failures, kickoff by kickoff.
 
+    `inputs` are the names that a caller may send; a kickoff without one of the `required_inputs` is refused. If those are
+    None, `/inputs` does not report them, and a crew requires every input, a flow none.
     `dialect` is the format of `/status`, `inputs_shape` that of `/inputs`. `quota` is how many executions it starts
     before it refuses, `stop` whether there is a `/stop`.
 
@@ -70,6 +73,7 @@ class SandboxSettings:
     token: str = "sandbox-token"  # noqa: S105  (not a secret: it protects only the sandbox)
     kind: Kind = "crew"
     inputs: tuple[str, ...] = ("topic",)
+    required_inputs: tuple[str, ...] | None = None
     run_time: RunTime = DEFAULT_RUN_TIME
     failure_rate: float = 0.0
     seed: int = 0
@@ -112,6 +116,7 @@ class SandboxSettings:
         _require(self.quota is None or self.quota >= 0, "quota must not be negative")
         _require(0 <= self.human_questions <= MOST_QUESTIONS, f"human_questions must be from 0 to {MOST_QUESTIONS}")
         rules_from(self.faults)
+        Inputs(self.inputs, self.required_inputs)
         _require(self.webhook_timeout > 0, "webhook_timeout must be more than 0")
 
 

@@ -6,9 +6,9 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from bridge.sandbox.execution import TASKS, Execution
+from bridge.sandbox.execution import TASKS, Execution, Kind
 from bridge.sandbox.outputs import TOKENS, describe, results_of
-from bridge.sandbox.settings import HumanStatus, Kind
+from bridge.sandbox.settings import HumanStatus
 
 STARTED_SHARE = 0.1
 """Up to this fraction of its run time an execution is STARTED, then RUNNING."""

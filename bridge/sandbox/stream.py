@@ -9,11 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from bridge.sandbox.execution import TASKS, Execution
+from bridge.sandbox.execution import TASKS, Execution, Kind
 from bridge.sandbox.hooks import Stream
 from bridge.sandbox.milestones import Milestone
 from bridge.sandbox.outputs import TOKENS, describe, output_of, result_text
-from bridge.sandbox.settings import Kind
 
 NAME = "SandboxCrew"
 FLOW_NAME = "SandboxFlow"
