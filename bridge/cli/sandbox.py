@@ -15,7 +15,7 @@ from bridge.sandbox import SandboxSettings, parse_run_time, serve
 from bridge.sandbox.dialects import Dialect
 from bridge.sandbox.execution import Kind
 from bridge.sandbox.inputs import InputsShape
-from bridge.sandbox.settings import DEFAULT_PORT, FlowHitlShape, HumanStatus, ResumedStatus
+from bridge.sandbox.settings import DEFAULT_PORT, FlowHitlKey, FlowHitlShape, HumanStatus, ResumedStatus
 from bridge.sandbox.times import RUN_TIME_FORMS
 
 _DEFAULTS = SandboxSettings()
@@ -55,16 +55,20 @@ def sandbox(
     run_time: Annotated[str, _runs(f"Run time in seconds: {RUN_TIME_FORMS}.")] = "uniform:2:6",
     failure_rate: Annotated[float, _runs("Fraction of runs that fail, from 0 to 1.")] = 0.0,
     workers: Annotated[int | None, _runs("Concurrent executions; others wait as PENDING.")] = None,
+    status_lag: Annotated[float, _runs("Seconds by which /status is later than the webhooks.")] = 0.0,
     seed: Annotated[int, _runs("Seed of run times, failures, and faults.")] = 0,
     human_questions: Annotated[int, _humans("How many times each run waits for human input.")] = 0,
     human_status: Annotated[
-        HumanStatus, _humans("What /status returns meanwhile; not_found matches real deployments.")
-    ] = "not_found",
+        HumanStatus | None, _humans("What /status returns meanwhile; by default, what real deployments return.")
+    ] = None,
     resumed_status: Annotated[
         ResumedStatus, _humans("What /status returns for the new id after /resume.")
     ] = "not_found",
     flow_hitl_url: Annotated[str | None, _humans("URL that receives a flow's questions.")] = None,
     flow_hitl_secret: Annotated[str, _humans("Secret that signs a flow's questions.")] = _DEFAULTS.flow_hitl_secret,
+    flow_hitl_key: Annotated[
+        FlowHitlKey, _humans("text: the whole secret; hex: what follows whsec_, decoded.")
+    ] = "text",
     flow_hitl_shape: Annotated[FlowHitlShape, _humans("flat: as the server sends it; nested: as documented.")] = "flat",
     webhook_loss_rate: Annotated[float, _webhooks("Fraction of webhooks that are never sent, from 0 to 1.")] = 0.0,
     webhook_delay: Annotated[float, _webhooks("Maximum delay of webhooks, in seconds.")] = 0.0,
@@ -90,6 +94,7 @@ def sandbox(
             kind=kind,
             inputs=_names(inputs),
             required_inputs=None if required_inputs is None else _names(required_inputs),
+            status_lag=status_lag,
             dialect=dialect,
             inputs_shape=inputs_shape,
             quota=quota,
@@ -103,6 +108,7 @@ def sandbox(
             resumed_status=resumed_status,
             flow_hitl_url=flow_hitl_url,
             flow_hitl_secret=flow_hitl_secret,
+            flow_hitl_key=flow_hitl_key,
             flow_hitl_shape=flow_hitl_shape,
             webhook_loss_rate=webhook_loss_rate,
             webhook_delay=webhook_delay,

@@ -110,9 +110,12 @@ class CrewCalls:
         if refusal := self._refusal(request, fault):
             return refusal
         execution = None if fault.kind == "not_found" else self._parts.ledger.execution(kickoff_id)
-        if execution is not None and fault.kind not in NO_RESPONSE:
+        if execution is None:
+            return self._parts.crew.status(kickoff_id, None, now)
+        shown = self._parts.crew.shown_at(execution, now)
+        if execution.over(shown) and fault.kind not in NO_RESPONSE:
             self._parts.ledger.mark_reported(execution, now)
-        return self._parts.crew.status(kickoff_id, execution, now)
+        return self._parts.crew.status(kickoff_id, execution, shown)
 
     async def _inputs(self, request: web.Request, fault: Fault) -> Response:
         return self._refusal(request, fault) or self._parts.crew.inputs()

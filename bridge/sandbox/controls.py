@@ -15,19 +15,28 @@ from bridge.sandbox.exact_json import read_json
 PREFIX = "sandbox_"
 MOST_QUESTIONS = 100
 """The maximum number of questions per execution."""
+MOST_BYTES = 64 * 1024 * 1024
+"""The maximum size of a result, in bytes."""
 
 Outcome = Literal["success", "failure", "revoked"]
 
 
 @dataclass(frozen=True, slots=True)
 class Controls:
-    """The values set by the caller; None leaves the choice to the settings and the RNG. `seconds` is the run time."""
+    """The values set by the caller; None leaves the choice to the settings and the RNG.
+
+    `seconds` is the run time, `error` the text of the exception that ends the execution, `result_bytes` the size of its
+    result. Unnamed tasks are called by their whole description, as the library does.
+    """
 
     seconds: float | None = None
     outcome: Outcome | None = None
     result: object = None
     result_json: dict[str, object] | None = None
+    result_bytes: int = 0
     human_questions: int | None = None
+    error: str | None = None
+    unnamed_tasks: bool = False
 
 
 def read_controls(inputs: Mapping[str, object]) -> Controls:
@@ -37,7 +46,10 @@ def read_controls(inputs: Mapping[str, object]) -> Controls:
         outcome=_outcome(inputs.get("sandbox_outcome")),
         result=_any_json(inputs.get("sandbox_result")),
         result_json=_object(inputs.get("sandbox_result_json")),
+        result_bytes=_whole(inputs.get("sandbox_result_bytes", 0), "sandbox_result_bytes", MOST_BYTES),
         human_questions=_questions(inputs.get("sandbox_human_questions")),
+        error=_text(inputs.get("sandbox_error")),
+        unnamed_tasks=str(inputs.get("sandbox_unnamed_tasks", "")).casefold() == "true",
     )
 
 
@@ -62,10 +74,20 @@ def _outcome(value: object) -> Outcome | None:
 
 
 def _questions(value: object) -> int | None:
+    return None if value is None else _whole(value, "sandbox_human_questions", MOST_QUESTIONS)
+
+
+def _whole(value: object, name: str, most: int) -> int:
     if isinstance(value, str) and value.isdecimal():
         value = int(value)
-    if value is not None and (type(value) is not int or not 0 <= value <= MOST_QUESTIONS):
-        raise ValueError(f"sandbox_human_questions must be a whole number from 0 to {MOST_QUESTIONS}; got {value!r}")
+    if type(value) is not int or not 0 <= value <= most:
+        raise ValueError(f"{name} must be a whole number from 0 to {most}; got {value!r}")
+    return value
+
+
+def _text(value: object) -> str | None:
+    if value is not None and not (isinstance(value, str) and value):
+        raise ValueError(f"sandbox_error must be text; got {value!r}")
     return value
 
 

@@ -1,13 +1,14 @@
 """Decide the response to each call of the crew API, without a network."""
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from bridge.sandbox.controls import read_controls
 from bridge.sandbox.dialects import Body, is_terminal, status_response
 from bridge.sandbox.exact_json import read_json
 from bridge.sandbox.execution import Execution
+from bridge.sandbox.flow_state import invalid_id, restored
 from bridge.sandbox.hooks import Hooks, read_hooks
 from bridge.sandbox.inputs import Inputs
 from bridge.sandbox.planner import Planner
@@ -25,6 +26,7 @@ class KickoffBody:
     inputs: Mapping[str, object]
     meta: object
     hooks: Hooks
+    restore_from: object = None
 
 
 def read_body(raw: bytes) -> KickoffBody | Response:
@@ -41,16 +43,19 @@ def read_body(raw: bytes) -> KickoffBody | Response:
     inputs = body.get("inputs")
     if inputs is not None and not isinstance(inputs, dict):
         return _not_an_object("body", "inputs")
-    return KickoffBody(inputs or {}, body.get("meta"), read_hooks(body))
+    return KickoffBody(inputs or {}, body.get("meta"), read_hooks(body), body.get("restoreFromStateId"))
 
 
 class Crew:
-    """A deployed crew or flow; keeps its inputs, the number of `started` executions, and the IDs that resumes returned."""
+    """A deployed crew or flow; keeps its inputs, the number of executions, and the IDs that resumes returned."""
 
-    def __init__(self, settings: SandboxSettings, planner: Planner, started: int = 0) -> None:
+    def __init__(
+        self, settings: SandboxSettings, planner: Planner, executions: Callable[[], Iterable[Execution]]
+    ) -> None:
         self._settings = settings
         self._planner = planner
-        self._started = started
+        self._executions = executions
+        self._started = sum(1 for _ in executions())
         self._bearer = f"Bearer {settings.token}"
         self._resumed: dict[str, Execution | None] = {}
         self._inputs = Inputs(settings.inputs, settings.required_inputs)
@@ -73,15 +78,23 @@ class Crew:
 
     def kickoff(self, number: int, body: KickoffBody, now: float) -> tuple[Response, Execution | None]:
         """Start an execution for the kickoff with this number, or refuse it; return the response and the execution."""
-        if refusal := self._missing(body) or self._over_quota():
+        if refusal := self._missing(body) or self._invalid_id(body) or self._over_quota():
             return refusal, None
         try:
             controls = read_controls(body.inputs)
         except ValueError as error:
             return detail(422, str(error)), None
         execution = self._planner.plan(str(uuid.uuid4()), number, body.inputs, body.meta, controls, now)
+        if self._settings.kind == "flow":
+            execution.restore_from = body.restore_from
+            state_id = body.restore_from or body.inputs.get("id")  # the second restores too, but is deprecated
+            execution.restored = restored(self._executions(), state_id, now)
         self._started += 1
         return json_response(200, {"kickoff_id": execution.kickoff_id}), execution
+
+    def shown_at(self, execution: Execution, now: float) -> float:
+        """Return the time whose state `/status` shows now: a crew writes it some time after its events."""
+        return max(now - self._settings.status_lag, min(now, execution.starts_at))
 
     def status(self, kickoff_id: str, execution: Execution | None, now: float) -> Response:
         """Return the status of an execution; the live API responds 200 even for an unknown ID."""
@@ -130,6 +143,11 @@ class Crew:
             error = {"error": "Validation Error", "message": "Missing required inputs"}
             return json_response(422, {**error, "details": {"missing_inputs": missing}})
         return detail(422, f"Missing inputs: {', '.join(missing)}")
+
+    def _invalid_id(self, body: KickoffBody) -> Response | None:
+        if self._settings.kind == "flow" and (message := invalid_id(body.inputs)):
+            return json_response(422, {"error": "Validation Error", "message": message})
+        return None
 
     def _over_quota(self) -> Response | None:
         # Only parts of the text are known, from the field; the code is an assumption (crew API contract 8).

@@ -66,7 +66,7 @@ def _reference(kickoff_id: str, body: Body, execution: Execution | None) -> Resp
         message = f"No execution found with ID: {kickoff_id}"
         return json_response(404, {"error": "Execution not found", "message": message})
     if not is_terminal(body):
-        return json_response(200, _reference_running(body))  # it has no state for paused or queued
+        return json_response(200, _reference_running(body, execution))  # it has no state for paused or queued
     seconds = round(execution.ends_at - execution.starts_at, 1)
     if body["state"] == "SUCCESS":
         result = {"output": body["result"], "tasks": _reference_tasks(execution)}
@@ -74,17 +74,22 @@ def _reference(kickoff_id: str, body: Body, execution: Execution | None) -> Resp
     return json_response(200, {"status": "error", "error": body["status"], "execution_time": seconds})
 
 
-def _reference_running(body: Body) -> dict[str, object]:
+def _reference_running(body: Body, execution: Execution) -> dict[str, object]:
     progress = body.get("progress") or {}
     completed = progress.get("completed", 0)
     counts = {"completed_tasks": completed, "total_tasks": len(TASKS)}
-    return {"status": "running", "current_task": TASKS[completed].name, "progress": counts}
+    return {"status": "running", "current_task": execution.task_name(completed), "progress": counts}
 
 
 def _reference_tasks(execution: Execution) -> list[dict[str, object]]:
     seconds = round(execution.seconds / len(TASKS), 1)
     return [
-        {"task_id": task.name, "output": output_of(execution, index), "agent": task.agent, "execution_time": seconds}
+        {
+            "task_id": execution.task_name(index),
+            "output": output_of(execution, index),
+            "agent": task.agent,
+            "execution_time": seconds,
+        }
         for index, task in enumerate(TASKS)
     ]
 

@@ -6,7 +6,7 @@ Only these two change it; no timer does.
 
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from bridge.sandbox.controls import PREFIX
@@ -25,6 +25,11 @@ class Task:
     agent: str
     tool: str | None
 
+    @property
+    def description(self) -> str:
+        """Return the prompt of the task, which has several lines."""
+        return f"The {self.name} of the sandbox.\n\nRead what the other tasks wrote, then:\n- write down the result\n"
+
 
 TASKS = (
     Task("collect_task", "Researcher", "web_search"),
@@ -41,6 +46,8 @@ class Execution:
     `ends_at` moves later with every pause. The execution pauses `questions` times, of which `questions_answered` are
     over; `repeats` counts how often a human asked for more work, `lost` is the time of waiting and repeating, `place`
     the fraction of the work done when it last resumed. A `revoked` execution neither succeeds nor fails.
+
+    A flow began with the state `restored` from `restore_from`, the id that its kickoff named.
     """
 
     kickoff_id: str
@@ -51,12 +58,16 @@ class Execution:
     failure: str | None = None
     result: object = None
     result_json: Mapping[str, object] | None = None
+    result_bytes: int = 0
+    unnamed_tasks: bool = False
     questions: int = 0
     questions_answered: int = 0
     repeats: int = 0
     lost: float = 0.0
     place: float = 0.0
     revoked: bool = False
+    restore_from: object = None
+    restored: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:
@@ -77,6 +88,16 @@ class Execution:
     def pause_share(self) -> float:
         """Return the fraction of the work done at the next pause; 1 if no question is left."""
         return (self.questions_answered + 0.5) / self.questions if self.questions_answered < self.questions else 1.0
+
+    @property
+    def state_id(self) -> str:
+        """Return the id under which a flow saves its state: its own, unless the kickoff chose another."""
+        return str(self.inputs.get("id") or self.kickoff_id)
+
+    @property
+    def state(self) -> Mapping[str, object]:
+        """Return the state of a flow: the inputs on top of what was restored."""
+        return {**self.restored, **_without_controls(self.inputs), "id": self.state_id}
 
     @property
     def question_id(self) -> str:
@@ -100,6 +121,10 @@ class Execution:
         """Return whether it has ended."""
         return self.pauses_at is None and now >= self.ends_at
 
+    def succeeded(self, now: float) -> bool:
+        """Return whether it has ended with a result."""
+        return self.over(now) and self.failure is None and not self.revoked
+
     def share(self, now: float) -> float:
         """Return the fraction of the work done, from 0 to 1; it is constant while the execution waits."""
         if self.over(now):
@@ -108,12 +133,16 @@ class Execution:
         worked = moment - self.starts_at - self.lost
         return max(0.0, worked / self.seconds) if self.seconds else 0.0
 
+    def task_name(self, index: int) -> str:
+        """Return the name of a task: the library calls a task without a name by its whole description."""
+        return TASKS[index].description if self.unnamed_tasks else TASKS[index].name
+
     def topic(self) -> str | None:
         """Return `name: value` of the first input that is not a sandbox control, or None.
 
         A crew writes inputs of any type into its prompts with `str()` (crew API contract 3.4).
         """
-        own = (f"{name}: {value}" for name, value in self.inputs.items() if not name.startswith(PREFIX))
+        own = (f"{name}: {value}" for name, value in _without_controls(self.inputs).items())
         return next(own, "")[:_MENTIONED] or None
 
     def resume(self, now: float) -> None:
@@ -138,3 +167,7 @@ class Execution:
     def _lose(self, seconds: float) -> None:
         self.lost += seconds
         self.ends_at += seconds
+
+
+def _without_controls(inputs: Mapping[str, object]) -> dict[str, object]:
+    return {name: value for name, value in inputs.items() if not name.startswith(PREFIX)}

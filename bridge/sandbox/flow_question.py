@@ -1,7 +1,7 @@
 """Build and sign a flow's question to a human: the webhook of the deployment (crew API contract 6.6).
 
-The flat body and the `X-CrewAI-` headers come from an unmerged correction of the documentation; the nested body and the
-plain headers are documented only.
+The flat body and the `X-Crewai-` headers were captured in the field; the nested body and the plain headers are
+documented only.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from bridge.sandbox.settings import FlowHitlShape
 OPTIONS = ("approved", "rejected")
 """The answers that the flow offers."""
 
-_PREFIX: Mapping[FlowHitlShape, str] = {"flat": "X-CrewAI-", "nested": "X-"}
+_PREFIX: Mapping[FlowHitlShape, str] = {"flat": "X-Crewai-", "nested": "X-"}
 _DEPLOYMENT = {"id": 456, "name": "Sandbox", "organization_id": 789}
 
 
@@ -32,14 +32,15 @@ def callback_url(execution: Execution, base_url: str) -> str:
 
 def question(execution: Execution, task: int, at: float, base_url: str, shape: FlowHitlShape) -> Mapping[str, object]:
     """Return the body of the webhook."""
-    request = {
+    created_at = datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    request: dict[str, object] = {
         "id": execution.question_id,
         "flow_id": execution.kickoff_id,
         "method_name": TASKS[task].name,
         "message": "Please review.",
-        "state": {"id": execution.kickoff_id, **execution.inputs},
-        "metadata": {},
-        "created_at": datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "state": execution.state,
+        "metadata": {"otel_trace_context": "cafe6a48:248dbaff"},
+        "created_at": created_at,
     }
     answer = {"callback_url": callback_url(execution, base_url), "assigned_to_email": "reviewer@example.com"}
     if shape == "nested":
@@ -49,19 +50,20 @@ def question(execution: Execution, task: int, at: float, base_url: str, shape: F
         "event_type": "new_request",
         **request,
         "status": "pending",
+        "flow_class": "sandbox.flows.SandboxFlow",
         "output": output_of(execution, task),
         "emit": OPTIONS,
         **answer,
+        "assigned_at": created_at,
         "response_token": token(execution),
         "deployment_id": _DEPLOYMENT["id"],
         "deployment_name": _DEPLOYMENT["name"],
-        "organization_id": _DEPLOYMENT["organization_id"],
     }
 
 
-def signature(secret: str, body: bytes, now: float, shape: FlowHitlShape) -> Mapping[str, str]:
+def signature(key: bytes, body: bytes, now: float, shape: FlowHitlShape) -> Mapping[str, str]:
     """Return the headers that prove the body: HMAC-SHA256 over `{timestamp}.{raw body}`."""
     timestamp = str(int(now))
-    digest = hmac.new(secret.encode(), timestamp.encode() + b"." + body, hashlib.sha256).hexdigest()
+    digest = hmac.new(key, timestamp.encode() + b"." + body, hashlib.sha256).hexdigest()
     prefix = _PREFIX[shape]
     return {f"{prefix}Signature": f"sha256={digest}", f"{prefix}Timestamp": timestamp}

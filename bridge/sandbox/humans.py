@@ -61,19 +61,22 @@ class Humans:
         """Apply the body of a `/resume`; return the response and its record."""
         now, effect = self._clock(), "no_effect"
         body = read_resume(raw)
-        if refusal is not None or isinstance(body, Response):
-            response = refusal or body
+        if refusal is not None:
+            response = refusal
+        elif self._kind == "flow":
+            response = detail(404, "Not Found")  # a flow has no such path (seen in the field)
+        elif isinstance(body, Response):
+            response = body
         else:
             execution = self._ledger.execution(body.execution_id)
             response = self._crew.resumed(execution)
             effect = await self._apply_resume(execution, body, now)
         record: Record = {"received_at": now, "body": parsed(raw), "effect": effect}
         self._traffic.resumes.append(record)
-        assert isinstance(response, Response)
         return response, record
 
     async def _apply_resume(self, execution: Execution | None, body: ResumeBody, now: float) -> Effect:
-        effect = resume(execution if self._kind == "crew" else None, body, now)
+        effect = resume(execution, body, now)
         if execution is not None and effect != "no_effect":
             await self._ledger.update(execution)
             self._schedule_webhooks(execution, body.hooks)

@@ -81,9 +81,8 @@ class Ledger:
         self._polls[kickoff_id] += 1
 
     def mark_reported(self, execution: Execution, now: float) -> None:
-        """Record that a status is being reported; keep the time of the first one after the end."""
-        if execution.over(now):
-            self._end_seen_at.setdefault(execution.kickoff_id, now)
+        """Record that the end is being reported; keep the time of the first report."""
+        self._end_seen_at.setdefault(execution.kickoff_id, now)
 
     async def clear(self, now: float) -> None:
         """Remove ended executions and all poll counts; keep running executions."""
@@ -98,7 +97,7 @@ class Ledger:
         """Return the ledger as a JSON document.
 
         `count` is the number of POSTs, `started` how many of them began an execution. Each entry carries `ended_at`
-        (when its execution really ended, None before) and `end_seen_at` (the first poll after that).
+        (when its execution really ended, None before) and `end_seen_at` (the first poll that reported it).
         """
         return {
             "count": len(self._entries),

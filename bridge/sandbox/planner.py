@@ -52,8 +52,8 @@ class Planner:
         seconds, fails = self._settings.run_time.draw(rng), rng.random() < self._settings.failure_rate
         if controls.seconds is not None:
             seconds = controls.seconds
-        if controls.outcome is not None:
-            fails = controls.outcome == "failure"
+        if controls.outcome is not None or controls.error is not None:
+            fails = controls.outcome in {"failure", None}
         asked = controls.human_questions
         starts_at = self._slots.reserve(now, seconds)
         return Execution(
@@ -62,9 +62,11 @@ class Planner:
             meta,
             starts_at,
             starts_at + seconds,
-            failure=FAILURE if fails else None,
+            failure=(controls.error or FAILURE) if fails else None,
             result=controls.result,
             result_json=controls.result_json,
+            result_bytes=controls.result_bytes,
+            unnamed_tasks=controls.unnamed_tasks,
             questions=self._settings.human_questions if asked is None else asked,
             revoked=controls.outcome == "revoked",
         )

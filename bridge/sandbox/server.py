@@ -46,8 +46,8 @@ class Sandbox:
         self._settings = settings
         self._ledger = ledger = Ledger(settings.ledger_file)
         traffic = Traffic()
-        known = list(ledger.executions())
-        crew = Crew(settings, Planner(settings, (execution.ends_at for execution in known)), len(known))
+        busy_until = [execution.ends_at for execution in ledger.executions()]
+        crew = Crew(settings, Planner(settings, busy_until), ledger.executions)
         self._writer = writer = Writer(settings)
         self._sender = sender = Sender(settings, clock, traffic.webhooks)
         humans = Humans(settings.kind, clock, crew, ledger, traffic, writer, sender)

@@ -12,9 +12,10 @@ from bridge.sandbox.inputs import Inputs, InputsShape
 from bridge.sandbox.rules import rules_from
 from bridge.sandbox.times import Fixed, RunTime
 
-HumanStatus = Literal["not_found", "paused"]
+HumanStatus = Literal["not_found", "paused", "running"]
 ResumedStatus = Literal["not_found", "follows", "failed"]
 FlowHitlShape = Literal["flat", "nested"]
+FlowHitlKey = Literal["text", "hex"]
 
 DEFAULT_PORT = 8090
 """The default port of the CLI; `SandboxSettings` defaults to any free port."""
@@ -30,13 +31,14 @@ _FRACTIONS = (
     "webhook_loss_rate",
     "webhook_duplicate_rate",
 )
-_CHOICES: Mapping[str, tuple[str, ...]] = {
+_CHOICES: Mapping[str, tuple[str | None, ...]] = {
     "kind": get_args(Kind),
     "dialect": get_args(Dialect),
     "inputs_shape": get_args(InputsShape),
-    "human_status": get_args(HumanStatus),
+    "human_status": (None, *get_args(HumanStatus)),
     "resumed_status": get_args(ResumedStatus),
     "flow_hitl_shape": get_args(FlowHitlShape),
+    "flow_hitl_key": get_args(FlowHitlKey),
 }
 
 
@@ -53,14 +55,16 @@ class SandboxSettings:
     With a `ledger_file` the ledger outlives the process, and a sandbox restarted on it restores its executions.
     The same `seed` gives the same run times and failures, kickoff by kickoff.
 
-    `inputs` are the names that a caller may send; a kickoff without one of the `required_inputs` is refused. If those are
-    None, `/inputs` does not report them, and a crew requires every input, a flow none.
+    `inputs` are the names that a caller may send; a kickoff without one of the `required_inputs` is refused. If those
+    are None, `/inputs` does not report them, and a crew requires every input, a flow none.
+    `/status` shows everything `status_lag` seconds late, webhooks do not.
     `dialect` is the format of `/status`, `inputs_shape` that of `/inputs`. `quota` is how many executions it starts
     before it refuses, `stop` whether there is a `/stop`.
 
-    An execution waits `human_questions` times for a human and meanwhile has the status `human_status`;
-    `resumed_status` is the status of the IDs that `/resume` returns. The questions of a flow go to `flow_hitl_url`,
-    signed with `flow_hitl_secret`, in `flow_hitl_shape`.
+    An execution waits `human_questions` times for a human and meanwhile has the status `human_status` (None: NOT FOUND
+    for a crew, PAUSED for a flow); `resumed_status` is the status of the IDs that `/resume` of a crew returns. The
+    questions of a flow go to `flow_hitl_url`, in `flow_hitl_shape`, signed with `flow_hitl_secret`; `flow_hitl_key` is
+    its whole text, or the part after `whsec_` read as hex.
 
     The fraction `webhook_loss_rate` of the webhooks is never sent, `webhook_duplicate_rate` is sent twice; each is
     delayed by up to `webhook_delay`, and with `webhook_reorder` they arrive out of order. A webhook without a response
@@ -85,15 +89,17 @@ class SandboxSettings:
     resume_fault_rate: float = 0.0
     stop_fault_rate: float = 0.0
     faults: tuple[Mapping[str, object], ...] = ()
+    status_lag: float = 0.0
     dialect: Dialect = "live"
     inputs_shape: InputsShape = "list"
     quota: int | None = None
     stop: bool = False
     human_questions: int = 0
-    human_status: HumanStatus = "not_found"
+    human_status: HumanStatus | None = None
     resumed_status: ResumedStatus = "not_found"
     flow_hitl_url: str | None = None
-    flow_hitl_secret: str = "sandbox-hitl-secret"  # noqa: S105  (not a secret either)
+    flow_hitl_secret: str = "whsec_73616e64626f782d6869746c2d736563"  # noqa: S105  (not a secret either)
+    flow_hitl_key: FlowHitlKey = "text"
     flow_hitl_shape: FlowHitlShape = "flat"
     webhook_loss_rate: float = 0.0
     webhook_delay: float = 0.0
@@ -107,17 +113,28 @@ class SandboxSettings:
         for name in _FRACTIONS:
             _require(0 <= getattr(self, name) <= 1, f"{name} must be between 0 and 1")
         for name, choices in _CHOICES.items():
-            _require(getattr(self, name) in choices, f"{name} must be one of {', '.join(choices)}")
+            _require(getattr(self, name) in choices, f"{name} must be one of {', '.join(filter(None, choices))}")
         for name in ("token", "flow_hitl_secret"):
             _require(bool(getattr(self, name)), f"{name} must not be empty")
-        for name in ("kickoff_delay", "webhook_delay"):
+        for name in ("kickoff_delay", "status_lag", "webhook_delay"):
             _require(getattr(self, name) >= 0, f"{name} must not be negative")
         _require(self.workers is None or self.workers >= 1, "workers must be at least 1")
         _require(self.quota is None or self.quota >= 0, "quota must not be negative")
         _require(0 <= self.human_questions <= MOST_QUESTIONS, f"human_questions must be from 0 to {MOST_QUESTIONS}")
         rules_from(self.faults)
+        _require(bool(self.signing_key), "flow_hitl_secret must have a key after whsec_")
         Inputs(self.inputs, self.required_inputs)
         _require(self.webhook_timeout > 0, "webhook_timeout must be more than 0")
+
+    @property
+    def signing_key(self) -> bytes:
+        """Return the key that signs a flow's questions; raise ValueError if the secret must be hex and is not."""
+        if self.flow_hitl_key == "text":
+            return self.flow_hitl_secret.encode()
+        try:
+            return bytes.fromhex(self.flow_hitl_secret.removeprefix("whsec_"))
+        except ValueError:
+            raise ValueError("flow_hitl_secret must be hex after whsec_, because flow_hitl_key is hex") from None
 
 
 def _require(holds: bool, otherwise: str) -> None:  # noqa: FBT001  (a condition, not a switch)

@@ -23,13 +23,14 @@ NOT_FOUND: Mapping[str, object] = {
     "source": "application",
 }
 
-_USAGE = {**TOKENS, "cached_prompt_tokens": 0, "successful_requests": len(TASKS)}
-
 
 def live_status(
-    execution: Execution | None, kind: Kind, now: float, human_status: HumanStatus = "not_found"
+    execution: Execution | None, kind: Kind, now: float, human_status: HumanStatus | None = None
 ) -> Mapping[str, object]:
-    """Return the body of the response; `execution` is None for an unknown ID."""
+    """Return the body of the response; `execution` is None for an unknown ID.
+
+    `human_status` is what a waiting execution reads; None: what was seen, NOT FOUND for a crew, PAUSED for a flow.
+    """
     if execution is None:
         return NOT_FOUND
     if execution.over(now):
@@ -54,17 +55,15 @@ def _ended(execution: Execution, kind: Kind) -> dict[str, object]:
     return _succeeded(execution, kind)
 
 
-def _waiting(execution: Execution, kind: Kind, now: float, human_status: HumanStatus) -> Mapping[str, object]:
-    # A waiting crew looks like an unknown ID (observed live); a flow adds `flow_id` (documented).
-    # The state PAUSED is documented and was never observed.
-    paused = human_status == "paused"
-    if kind == "crew" and not paused:
+def _waiting(execution: Execution, kind: Kind, now: float, human_status: HumanStatus | None) -> Mapping[str, object]:
+    status = human_status or ("not_found" if kind == "crew" else "paused")
+    if status == "not_found":
         return NOT_FOUND
     body = _under_way(execution, kind, now)
-    if paused:
-        body |= {"state": "PAUSED", "status": "Waiting for human feedback"}
-    if kind == "flow":
-        body["flow_id"] = execution.kickoff_id
+    if status == "paused":
+        body |= {"state": "PAUSED", "status": "awaiting_human_feedback"}
+        if kind == "flow":
+            body["flow_id"] = execution.kickoff_id
     return body
 
 
@@ -81,7 +80,7 @@ def _under_way(execution: Execution, kind: Kind, now: float) -> dict[str, object
 def _succeeded(execution: Execution, kind: Kind) -> dict[str, object]:
     body = _body("SUCCESS", None)
     body |= results_of(execution, kind)
-    body["usage_metrics"] = _USAGE
+    body["usage_metrics"] = TOKENS
     body["progress"] = _progress(execution, kind, len(TASKS), execution.ends_at)
     if kind == "crew":
         body["last_executed_task"] = describe(execution, len(TASKS) - 1)
@@ -111,7 +110,7 @@ def _progress(execution: Execution, kind: Kind, completed: int, at: float) -> di
         "completed": completed,
         "total": len(TASKS) if is_crew else None,  # the number of steps of a flow is unknown
         "remaining": len(TASKS) - completed if is_crew else None,
-        "current": current.name if current else None,
+        "current": execution.task_name(completed) if current else None,
         "current_agent": current.agent if current and is_crew else None,
         "started_at": _iso(execution.starts_at),
         "updated_at": _iso(at),

@@ -35,7 +35,6 @@ class Writer:
 
     def __init__(self, settings: SandboxSettings) -> None:
         self._settings = settings
-        self._flow_hitl = settings.flow_hitl_url, settings.flow_hitl_shape, settings.flow_hitl_secret
         self.base_url = ""
         """The base URL for answers to a flow's questions; set once the sandbox listens."""
 
@@ -71,12 +70,12 @@ class Writer:
                 return
 
     def _flow_question(self, execution: Execution, milestone: Milestone) -> Iterator[Webhook]:
-        url, shape, secret = self._flow_hitl
+        url, shape = self._settings.flow_hitl_url, self._settings.flow_hitl_shape
         if milestone.what == "pause" and url:
             body = flow_question.question(execution, milestone.task, milestone.at, self.base_url, shape)
 
             def sign(raw: bytes, now: float) -> Mapping[str, str]:
-                return flow_question.signature(secret, raw, now, shape)
+                return flow_question.signature(self._settings.signing_key, raw, now, shape)
 
             yield Webhook(milestone.at, "flow_question", Hook(url), body, sign)
 

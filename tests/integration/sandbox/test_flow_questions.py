@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from bridge.sandbox import SandboxSettings
+
 from .conftest import Receiver, SandboxClient, Start
 
 
@@ -17,24 +19,24 @@ async def asking(start: Start, receiver: Receiver, **settings: Any) -> tuple[San
     return sandbox_client, kickoff_id
 
 
-def digest(timestamp: str, raw: bytes) -> str:
-    return "sha256=" + hmac.new(b"shh", f"{timestamp}.".encode() + raw, hashlib.sha256).hexdigest()
+def digest(timestamp: str, raw: bytes, key: bytes = b"shh") -> str:
+    return "sha256=" + hmac.new(key, f"{timestamp}.".encode() + raw, hashlib.sha256).hexdigest()
 
 
 async def test_the_question_is_flat_and_signed(start: Start, receiver: Receiver) -> None:
     sandbox_client, kickoff_id = await asking(start, receiver)
     delivery = await receiver.one()
     assert set(delivery.body) == {
-        "event_type", "id", "status", "flow_id", "method_name", "message", "output", "emit", "state", "metadata",
-        "created_at", "callback_url", "response_token", "deployment_id", "deployment_name", "organization_id",
-        "assigned_to_email",
+        "event_type", "id", "status", "flow_id", "flow_class", "method_name", "message", "output", "emit", "state",
+        "metadata", "created_at", "callback_url", "response_token", "deployment_id", "deployment_name",
+        "assigned_to_email", "assigned_at",
     }  # fmt: skip
     assert (delivery.body["flow_id"], delivery.body["emit"]) == (kickoff_id, ["approved", "rejected"])
     assert delivery.body["callback_url"].startswith(sandbox_client.url)
     assert delivery.body["callback_url"].endswith(f"?token={delivery.body['response_token']}")
-    timestamp = delivery.headers["X-CrewAI-Timestamp"]
+    timestamp = delivery.headers["X-Crewai-Timestamp"]
     assert int(timestamp) == int(sandbox_client.clock.moment)
-    assert delivery.headers["X-CrewAI-Signature"] == digest(timestamp, delivery.raw)
+    assert delivery.headers["X-Crewai-Signature"] == digest(timestamp, delivery.raw)
 
 
 async def test_by_setting_it_is_nested_with_the_documented_headers(start: Start, receiver: Receiver) -> None:
@@ -45,17 +47,36 @@ async def test_by_setting_it_is_nested_with_the_documented_headers(start: Start,
     assert delivery.headers["X-Signature"] == digest(delivery.headers["X-Timestamp"], delivery.raw)
 
 
-async def test_a_waiting_flow_names_itself_and_has_no_result(start: Start, receiver: Receiver) -> None:
+@pytest.mark.parametrize(
+    ("how", "key"),
+    [("text", b"whsec_00ff"), ("hex", b"\x00\xff")],
+)
+async def test_the_key_is_the_whole_secret_or_its_hex(start: Start, receiver: Receiver, how: str, key: bytes) -> None:
+    await asking(start, receiver, flow_hitl_secret="whsec_00ff", flow_hitl_key=how)
+    delivery = await receiver.one()
+    assert delivery.headers["X-Crewai-Signature"] == digest(delivery.headers["X-Crewai-Timestamp"], delivery.raw, key)
+
+
+@pytest.mark.parametrize("secret", ["whsec_shh", "whsec_"])
+def test_a_secret_that_is_read_as_hex_must_be_hex(secret: str) -> None:
+    with pytest.raises(ValueError, match="flow_hitl_secret"):
+        SandboxSettings(flow_hitl_secret=secret, flow_hitl_key="hex")
+
+
+async def test_a_waiting_flow_is_paused_names_itself_and_has_no_result(start: Start, receiver: Receiver) -> None:
     sandbox_client, kickoff_id = await asking(start, receiver)
     sandbox_client.clock.forward(3600)
     status = await sandbox_client.status(kickoff_id)
-    assert (status["state"], status["flow_id"], status["result"]) == ("RUNNING", kickoff_id, None)
+    assert (status["state"], status["status"]) == ("PAUSED", "awaiting_human_feedback")
+    assert (status["flow_id"], status["result"]) == (kickoff_id, None)
 
 
-async def test_by_setting_its_state_is_paused(start: Start, receiver: Receiver) -> None:
-    sandbox_client, kickoff_id = await asking(start, receiver, human_status="paused")
+async def test_by_setting_a_waiting_flow_reads_running(start: Start, receiver: Receiver) -> None:
+    """As with a flow that has its own provider of feedback: nothing shows that it waits."""
+    sandbox_client, kickoff_id = await asking(start, receiver, human_status="running")
     status = await sandbox_client.status(kickoff_id)
-    assert (status["state"], status["flow_id"]) == ("PAUSED", kickoff_id)
+    assert status["state"] == "RUNNING"
+    assert "flow_id" not in status
 
 
 async def test_an_answer_without_another_token_resumes_the_flow_once(start: Start, receiver: Receiver) -> None:
@@ -87,11 +108,11 @@ async def test_invalid_answers_change_nothing(start: Start, receiver: Receiver) 
     assert (await sandbox_client.status(kickoff_id))["flow_id"] == kickoff_id
 
 
-async def test_resume_is_for_crews(start: Start, receiver: Receiver) -> None:
+async def test_a_flow_has_no_resume(start: Start, receiver: Receiver) -> None:
     sandbox_client, kickoff_id = await asking(start, receiver)
     (waiting,) = (await sandbox_client.ledger())["waiting"]
     body = {"executionId": kickoff_id, "taskId": waiting["task_id"], "humanFeedback": "Approved."}
-    assert (await sandbox_client.refusal("POST", "/resume", json=body))[0] == 200
+    assert await sandbox_client.refusal("POST", "/resume", json=body) == (404, {"detail": "Not Found"})
     assert (await sandbox_client.ledger())["resumes"][0]["effect"] == "no_effect"
 
 
@@ -112,8 +133,8 @@ async def test_the_stream_continues_after_an_answer(start: Start, receiver: Rece
     path = waiting["callback_url"].removeprefix(sandbox_client.url)
     assert (await sandbox_client.refusal("POST", path, json={"feedback": "rejected"}))[0] == 200
     await sandbox_client.later(1)
-    types = [delivery.body["events"][0]["type"] for delivery in await receiver.take(2)]
-    assert types == ["flow_started", "flow_finished"]
+    types = [delivery.body["events"][0]["type"] for delivery in await receiver.take(3)]
+    assert types == ["flow_started", "flow_started", "flow_finished"]
 
 
 @pytest.mark.parametrize("public_url", ["https://crew.example.com", "https://crew.example.com/"])

@@ -55,8 +55,15 @@ async def test_a_deploy_can_return_to_an_older_version(start: Start) -> None:
 
 @pytest.mark.parametrize(
     "body",
-    ["{", "[]", "{}", '{"inputs": "topic"}', '{"inputs": [7]}', '{"inputs": [], "required_inputs": {}}']
-    + ['{"inputs": ["topic"], "required_inputs": ["tone"]}'],
+    [
+        "{",
+        "[]",
+        "{}",
+        '{"inputs": "topic"}',
+        '{"inputs": [7]}',
+        '{"inputs": [], "required_inputs": {}}',
+        '{"inputs": ["topic"], "required_inputs": ["tone"]}',
+    ],
 )
 async def test_an_invalid_deploy_changes_nothing(start: Start, body: str) -> None:
     sandbox_client = await start()

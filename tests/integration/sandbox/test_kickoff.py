@@ -99,6 +99,10 @@ async def test_a_wrong_method_is_405_with_a_detail(start: Start) -> None:
         {"sandbox_outcome": "maybe"},
         {"sandbox_result_json": [1]},
         {"sandbox_result_json": "{"},
+        {"sandbox_result_bytes": -1},
+        {"sandbox_result_bytes": 10**12},
+        {"sandbox_error": ""},
+        {"sandbox_human_questions": True},
     ],
 )
 async def test_an_invalid_control_is_refused_by_name(start: Start, control: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ import pytest
 from bridge.core.crew.reply import Reply
 from bridge.core.crew.responses import Succeeded, read_crew_webhook, read_status
 from bridge.sandbox.dialects import Dialect, status_response
-from bridge.sandbox.execution import Execution
+from bridge.sandbox.execution import Execution, Kind
 from bridge.sandbox.status import live_status
 from bridge.sandbox.webhooks import crew_webhook
 
@@ -133,9 +133,9 @@ def test_token_usage_is_read_by_either_name():
 SHAPES = ["text", "", {"score": 8}, {"output": "draft.md", "score": 8}, ["a"], 42, 0, 0.5, True, False]
 
 
-def in_dialect(dialect: Dialect) -> Callable[[Execution], Succeeded | None]:
+def in_dialect(dialect: Dialect, kind: Kind = "flow") -> Callable[[Execution], Succeeded]:
     def reported(execution: Execution) -> Succeeded:
-        said = status_response(dialect, "k-1", live_status(execution, "flow", now=9.0), execution)
+        said = status_response(dialect, "k-1", live_status(execution, kind, now=9.0), execution)
         response = read_status(Reply(said.code, said.body))
         assert isinstance(response, Succeeded)
         return response
@@ -162,9 +162,16 @@ def test_every_format_of_result_is_found_in_every_dialect(
         assert (found.result_json, type(found.result_json)) == (shape, type(shape))
 
 
-@pytest.mark.parametrize("reported", [*map(in_dialect, get_args(Dialect))], ids=get_args(Dialect))
-def test_a_plain_text_result_is_found_in_every_dialect(reported: Callable[[Execution], Succeeded]):
-    plain = Execution("k-1", {"topic": "tea"}, None, 0.0, 1.0)
+@pytest.mark.parametrize("dialect", get_args(Dialect))
+def test_the_text_of_a_crew_is_found_in_every_dialect(dialect: Dialect):
+    plain, reported = Execution("k-1", {"topic": "tea"}, None, 0.0, 1.0), in_dialect(dialect, "crew")
     assert "tea" in (reported(plain).result or "")
     with_json = reported(replace(plain, result_json={"score": 8}))
     assert with_json.result == '{"score":8}'
+
+
+@pytest.mark.parametrize("dialect", get_args(Dialect))
+def test_the_object_of_a_flow_is_found_in_every_dialect(dialect: Dialect):
+    found = in_dialect(dialect)(Execution("k-1", {"topic": "tea"}, None, 0.0, 1.0))
+    assert found.result is None
+    assert found.result_json["topic"] == "tea"
