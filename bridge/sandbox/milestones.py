@@ -6,7 +6,7 @@ from typing import Literal
 
 from bridge.sandbox.execution import TASKS, Execution
 
-MilestoneKind = Literal["begin", "task_started", "step", "task_done", "task_failed", "pause", "end"]
+MilestoneKind = Literal["begin", "resumed", "task_started", "step", "task_done", "task_failed", "pause", "end"]
 
 _STEP = 0.25  # an agent with a tool reports a step at this fraction of its task
 _EPSILON = 1e-9  # tolerance for rounding of computed fractions
@@ -29,8 +29,10 @@ def milestones(execution: Execution) -> list[Milestone]:
         if share <= execution.pause_share + _EPSILON and _lies_ahead(share, what, execution.place)
     ]
     untouched = execution.questions_answered + execution.repeats == 0
-    first = [Milestone(execution.starts_at, "begin")] if untouched else []
-    return [*first, *coming, *_last(execution)]
+    first = (
+        Milestone(execution.starts_at, "begin") if untouched else Milestone(execution.at(execution.place), "resumed")
+    )
+    return [first, *coming, *_last(execution)]
 
 
 def _lies_ahead(share: float, what: MilestoneKind, place: float) -> bool:

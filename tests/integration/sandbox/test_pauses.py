@@ -111,6 +111,7 @@ def test_the_milestones_stop_at_a_pause_and_continue_after_it() -> None:
     assert rounded_milestones(execution)[-2:] == [(12.5, "step", 1), (15, "pause", 1)]
     execution.resume(START + 115)
     assert rounded_milestones(execution) == [
+        (115, "resumed", 0),
         (120, "task_done", 1),
         (120, "task_started", 2),
         (130, "task_done", 2),
@@ -121,7 +122,12 @@ def test_the_milestones_stop_at_a_pause_and_continue_after_it() -> None:
 def test_a_repeat_starts_its_task_once_more() -> None:
     execution = with_questions(1)
     execution.repeat(START + 15)
-    assert rounded_milestones(execution) == [(15, "task_started", 1), (17.5, "step", 1), (20, "pause", 1)]
+    assert rounded_milestones(execution) == [
+        (15, "resumed", 0),
+        (15, "task_started", 1),
+        (17.5, "step", 1),
+        (20, "pause", 1),
+    ]
 
 
 @pytest.mark.parametrize("questions", range(1, 25))
