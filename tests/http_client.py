@@ -249,13 +249,14 @@ async def serving(
     check_seconds: float = 2.0,
     hooks: Mapping[str, Hook] | None = None,
     counts_kept: float = 0.0,
+    base_path: str = "",
 ) -> AsyncIterator[Bridge]:
     """The HTTP side of a bridge, running; with the four clients above by default."""
     clients = clients or Clients(CLIENTS)
     store = FakeStore()
     accept = FakeAccept(store)
     checks: dict[str, HealthCheck] = {"store": _fine}
-    api = RunsApi(accept, store.seconds_until_budget, store, clients, patience)  # type: ignore[arg-type]  # a fake of what is used
+    api = RunsApi(accept, store.seconds_until_budget, store, clients, patience, base_path)  # type: ignore[arg-type]  # a fake of what is used
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(aiohttp.ClientSession())
         bridge = Bridge(store, accept, (), http, checks)

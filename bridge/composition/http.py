@@ -26,6 +26,7 @@ from bridge.adapters.http.webhooks.flow import FlowQuestionsApi
 from bridge.adapters.http.webhooks.hooks import HooksApi
 from bridge.composition.crews import crew_infos
 from bridge.composition.policies import (
+    base_path,
     build_clients,
     build_hooks,
     callback_secrets,
@@ -92,12 +93,12 @@ def _routes(
 ) -> list[web.RouteDef]:
     settings, clock, store, crews = runtime.settings, runtime.clock, runtime.store, runtime.crews
     accept = build_accept(runtime, inputs.check)
-    hooks = HooksApi(accept, build_hooks(settings), wall_clock)
+    hooks = HooksApi(accept, build_hooks(settings), wall_clock, base_path(settings))
     flows = FlowQuestionsApi(flow_sources(settings), webhooks.flow_question, wall_clock, runtime.redactor)
     runtime.renewals.append(lambda renewed: hooks.renew(build_hooks(renewed)))
     runtime.renewals.append(lambda renewed: flows.renew(flow_sources(renewed)))
     apis = (
-        RunsApi(accept, BudgetWait(crews, store, clock), store.queries, clients),
+        RunsApi(accept, BudgetWait(crews, store, clock), store.queries, clients, base_path=base_path(settings)),
         CommandsApi(apply_command, store.queries, clients),
         DeliveriesApi(store.queries, clients, clock, runtime.signals.deliver),
         CrewsApi(partial(crew_infos, settings, crews), inputs, clients),

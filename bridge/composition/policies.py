@@ -1,5 +1,7 @@
 """Convert settings to the rules and values that parts are built from, without opening or running anything."""
 
+from urllib.parse import urlsplit
+
 from bridge.adapters.amqp.connection import LinkOptions
 from bridge.adapters.amqp.topology import Topology
 from bridge.adapters.callbacks.signing import build_checker
@@ -145,8 +147,20 @@ def client_rate(settings: Settings) -> Rate:
     return Rate(settings.http.requests_per_second, max(1.0, 2 * settings.http.requests_per_second))
 
 
+def base_path(settings: Settings) -> str:
+    """Return the path of the API as callers see it, such as `/bridge` behind a proxy that adds a prefix."""
+    return urlsplit(settings.public_url or "").path.rstrip("/")
+
+
 def listen_on(settings: Settings, open_files: float) -> Listen:
     """Return where the HTTP API listens; `open_files`: how many files and sockets the process may have open."""
     http = settings.http
     connections = min(MAX_CONNECTIONS, max(MIN_CONNECTIONS, (open_files - OTHER_FILES) // 2))
-    return Listen(http.host, http.port, http.ops_port, http.max_body, int(connections))
+    return Listen(
+        http.host,
+        http.port,
+        http.ops_port,
+        http.max_body,
+        int(connections),
+        trusted_proxies=tuple(http.trusted_proxies),
+    )

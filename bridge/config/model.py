@@ -30,6 +30,7 @@ from bridge.config.types import (
     Host,
     Pattern,
     Port,
+    ProxyNetwork,
     Rate,
     Root,
     Seconds,
@@ -78,6 +79,8 @@ class Http(Section):
     host: Host = "127.0.0.1"
     port: Port = 8080
     ops_port: Port | None = None
+    trusted_proxies: Annotated[tuple[ProxyNetwork, ...], AS_LIST] = ()
+    """Networks or addresses of reverse proxies whose `X-Forwarded-For` counts."""
     max_body: Bytes = MIB
     requests_per_second: Rate = 1000.0
     """The average rate of one client, with bursts of twice as many. Does not apply to an open API."""

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import ipaddress
 import json
 import re
 from collections.abc import Mapping
@@ -152,6 +153,17 @@ def _decoded_size(text: str) -> int:
         return 0
 
 
+def read_proxy_network(value: Any) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    """Return a network, or an address as a network of one. Raise `ValueError`, also for one of every address."""
+    try:
+        network = ipaddress.ip_network(str(value).strip())
+    except ValueError:
+        raise ValueError("must be a network or an address, such as 10.0.0.0/8 or 192.0.2.7") from None
+    if not network.prefixlen:
+        raise ValueError("must not be every address, because callers could then invent theirs")
+    return network
+
+
 def check_secret_http_url(url: SecretStr) -> SecretStr:
     """Return an http or https URL, which may contain a token in its query. Raise `ValueError`."""
     check_http_url(url.get_secret_value())
@@ -161,6 +173,7 @@ def check_secret_http_url(url: SecretStr) -> SecretStr:
 Count = Annotated[int, BeforeValidator(refuse_bool), Field(ge=1)]
 Rate = Annotated[float, BeforeValidator(refuse_bool), Field(gt=0, allow_inf_nan=False)]
 Port = Annotated[int, BeforeValidator(refuse_bool), Field(ge=0, le=65535)]
+ProxyNetwork = Annotated[ipaddress.IPv4Network | ipaddress.IPv6Network, BeforeValidator(read_proxy_network)]
 CrewName = Annotated[str, AfterValidator(check_crew_name)]
 HookName = Annotated[str, AfterValidator(check_hook_name)]
 Header = Annotated[str, AfterValidator(check_header)]

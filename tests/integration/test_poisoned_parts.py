@@ -490,7 +490,7 @@ NOT_REACHED: dict[str, Sequence[str]] = {
         "amqp.dead_letters", "amqp.connection.probe_broker", "amqp.messages.is_reserved",
     ),
     "for other settings or messages: amqp/test_values, amqp/test_memory, http/test_ops": (
-        "amqp.cloudevents.to_binary", "amqp.values.pack", "amqp.values.unpack", "byte_budget.ByteBudget.free",
+        "cloudevents.to_binary", "amqp.values.pack", "amqp.values.unpack", "byte_budget.ByteBudget.free",
         "kickoff_journal.NullJournal",
     ),
     "for invalid requests and dead connections: http/test_problems, http/test_auth, http/test_connections": (

@@ -15,8 +15,8 @@ from typing import Any
 from aio_pika.abc import AbstractIncomingMessage
 
 from bridge.adapters.amqp import values
-from bridge.adapters.amqp.cloudevents import InboundEvent, peek, read_event
 from bridge.adapters.amqp.frames import UNREADABLE
+from bridge.adapters.cloudevents import InboundEvent, peek, read_event
 from bridge.core import json as strict_json
 from bridge.core.errors import RequestRefused
 from bridge.core.json import check_members
@@ -61,7 +61,7 @@ class MessageRules:
 def read_request(message: AbstractIncomingMessage, rules: MessageRules) -> tuple[KickoffRequest, Envelope]:
     """Read a kickoff request; raises `RequestRefused`."""
     _check_readable(message, rules)
-    event = read_event(message)
+    event = read_event(message.content_type, message.headers, message.body)
     _check_kind(message.type, event)
     body = strict_json.parse_object(message.body) if event is None else event.body
     if body.get("priority") is None:
@@ -78,7 +78,7 @@ def is_command(message: AbstractIncomingMessage) -> bool:
 def read_command(message: AbstractIncomingMessage, rules: MessageRules) -> tuple[str | RunKey, RunCommand]:
     """Read a command, and which run it is for; raises `RequestRefused`."""
     _check_readable(message, rules)
-    event = read_event(message)
+    event = read_event(message.content_type, message.headers, message.body)
     body = strict_json.parse_object(message.body) if event is None else dict(event.body)
     target = _take_target(body, message, rules)
     if message.type == "cancel":
@@ -108,7 +108,8 @@ def read_refused(message: AbstractIncomingMessage, rules: MessageRules, refusal:
 
 def _crew_and_key(message: AbstractIncomingMessage, rules: MessageRules) -> tuple[str | None, str | None]:
     """Return the crew and the idempotency key of a refused message, as far as they can be read."""
-    body, key = peek(message, message.body if len(message.body) <= rules.max_message else b"")
+    readable = message.body if len(message.body) <= rules.max_message else b""
+    body, key = peek(message.content_type, message.headers, readable)
     crew = body.get("crew")
     keys = filter(None, map(_valid_key, (body.get("idempotency_key"), key, message.message_id)))
     return crew if crew and isinstance(crew, str) else routed_crew(message, rules), next(keys, None)

@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from aio_pika import DeliveryMode, Message
 
-from bridge.adapters.amqp.cloudevents import to_binary
 from bridge.adapters.amqp.messages import ORIGINAL, PACKED
 from bridge.adapters.amqp.values import ExactMessage, unpack
+from bridge.adapters.cloudevents import to_binary
 from bridge.core.delivery.events import CONTENT_TYPE, DEAD_LETTER
 from bridge.core.delivery.model import Event
 

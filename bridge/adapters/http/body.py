@@ -26,10 +26,15 @@ _MALFORMED = "the body is incomplete or not encoded as its headers declare"
 
 async def read_object(request: web.Request) -> dict[str, Any]:
     """Return the JSON object in a request's body. Raise `Problem` or `RequestRefused`."""
+    return strict_json.parse_object(await read_json(request))
+
+
+async def read_json(request: web.Request) -> bytes:
+    """Return the body of a request whose content type is JSON, unparsed. Raise `Problem` or `RequestRefused`."""
     media_type = request.content_type
     if media_type != "application/json" and not media_type.endswith("+json"):
         raise problems.from_status(415, "the body must be application/json", {hdrs.ACCEPT: "application/json"})
-    return strict_json.parse_object(await read_body(request))
+    return await read_body(request)
 
 
 async def read_command_body(request: web.Request) -> dict[str, Any]:

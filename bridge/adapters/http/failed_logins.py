@@ -5,7 +5,7 @@ import asyncio
 from aiohttp import web
 
 from bridge.adapters.http import problems
-from bridge.core.addresses import client_network
+from bridge.adapters.http.headers import caller_address
 from bridge.core.http.limits import Buckets, Rate
 
 FAILED_LOGIN_RATE = Rate(per_second=1.0, burst=200.0)  # per address; beyond it the response is 429, and not logged
@@ -21,7 +21,7 @@ class FailedLogins:
 
     def record(self, request: web.Request) -> str:
         """Count one failed login and return the caller's address. Raise `Problem` (`429`) above the rate limit."""
-        address = client_network(request.remote)
+        address = caller_address(request)
         if wait := self._failures.take(address, asyncio.get_running_loop().time()):
             raise problems.too_many_requests(f"too many requests without a valid {self._credential}", wait)
         return address

@@ -1,18 +1,24 @@
-"""Request headers: bearer token, idempotency key, preferred wait, and trace context."""
+"""Request headers: bearer token, keys, preferred wait, trace context, attributes of CloudEvents, caller."""
 
 import re
+from urllib.parse import unquote
 
-from aiohttp import hdrs
+from aiohttp import hdrs, web
 from multidict import CIMultiDictProxy
 
 from bridge.adapters.http import problems
+from bridge.core.addresses import client_network
+from bridge.core.http.forwarded import Network, forwarded_caller
 from bridge.core.runs.request import parse_traceparent
 
 Headers = CIMultiDictProxy[str]
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
+TRUSTED_PROXIES = web.AppKey("TRUSTED_PROXIES", tuple[Network, ...])
+"""The networks whose `X-Forwarded-For` counts; set by the server."""
 MAX_WAIT = 60.0  # seconds; many proxies close silent connections soon after
 
+_FORWARDED_FOR = "X-Forwarded-For"
 _QUOTED = re.compile(r'"((?:[^"\\]|\\["\\])*)"')
 _WAIT = re.compile(r'wait\s*=\s*(?:([0-9]{1,9})|"([0-9]{1,9})")\s*(?:;.*)?', re.IGNORECASE)
 
@@ -49,6 +55,17 @@ def preferred_wait(headers: Headers) -> float:
 def traceparent(headers: Headers) -> str | None:
     """Return the W3C trace context; None if it is missing or malformed."""
     return parse_traceparent(headers.get("traceparent"))
+
+
+def cloudevents_attributes(headers: Headers) -> dict[str, str]:
+    """Return the headers of a CloudEvent in binary mode, decoded as its HTTP binding specifies."""
+    return {name: unquote(value) for name, value in headers.items() if name.lower().startswith("ce-")}
+
+
+def caller_address(request: web.BaseRequest) -> str:
+    """Return the key for limits per caller: the address of the connection, or the one that a trusted proxy reports."""
+    trusted = request.app[TRUSTED_PROXIES] if isinstance(request, web.Request) else ()
+    return client_network(forwarded_caller(request.remote or "", request.headers.getall(_FORWARDED_FOR, []), trusted))
 
 
 def bearer_token(headers: Headers) -> str | None:

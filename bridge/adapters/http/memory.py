@@ -12,7 +12,7 @@ from aiohttp import web
 
 from bridge.adapters.byte_budget import BODY_BYTES, RESPONSE_BYTES, ByteBudget, Hold, values_budget
 from bridge.adapters.http import problems
-from bridge.core.addresses import client_network
+from bridge.adapters.http.headers import caller_address
 from bridge.core.json import parsed_bytes
 
 
@@ -36,7 +36,7 @@ _RESPONSE = web.RequestKey("RESPONSE", Hold)
 
 def caller_of(request: web.BaseRequest) -> str:
     """Return the caller to whom memory is attributed: the client's name, or the address of the request."""
-    return request.get(CALLER) or client_network(request.remote)
+    return request.get(CALLER) or caller_address(request)
 
 
 async def receive(request: web.Request, seconds: float) -> bytes:

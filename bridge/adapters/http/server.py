@@ -11,9 +11,11 @@ from bridge.adapters.http import problems
 from bridge.adapters.http.auth import Clients
 from bridge.adapters.http.body import BODY_SECONDS
 from bridge.adapters.http.connection import Connection
+from bridge.adapters.http.headers import TRUSTED_PROXIES
 from bridge.adapters.http.local_only import local_only
 from bridge.adapters.http.long_poll import SHUTTING_DOWN
 from bridge.adapters.http.memory import MEMORY, HttpMemory, release_body
+from bridge.core.http.forwarded import Network
 from bridge.core.http.limits import Connections
 from bridge.observability.logging import log_fault
 from bridge.ports.lifecycle import ReportFault
@@ -29,7 +31,9 @@ class Listen:
 
     At `max_connections`, a new connection displaces the oldest idle connection of an unauthenticated caller; one
     address may have half of them. `keepalive_seconds` exceeds the 60 s for which proxies keep idle connections, so that
-    proxies close first. `drain_seconds`: how long requests in flight may take when the server stops.
+    proxies close first.
+    `X-Forwarded-For` of `trusted_proxies` names the caller. `drain_seconds`: how long requests in flight may take when
+    the server stops.
     """
 
     host: str = "127.0.0.1"
@@ -42,6 +46,7 @@ class Listen:
     keepalive_seconds: float = 75.0
     write_seconds: float = 10.0
     drain_seconds: float = 10.0
+    trusted_proxies: tuple[Network, ...] = ()
 
 
 class HttpServer:
@@ -122,6 +127,7 @@ class HttpServer:
             client_max_size=self._listen.max_body,
         )
         app[BODY_SECONDS] = self._listen.body_seconds
+        app[TRUSTED_PROXIES] = self._listen.trusted_proxies
         app[SHUTTING_DOWN] = self._stopping
         app[problems.REPORT] = self._report
         app[MEMORY] = self._memory

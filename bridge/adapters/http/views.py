@@ -24,6 +24,11 @@ async def load_visible_run(store: Queries, client: Client, run_id: str) -> Run:
     return run
 
 
+def location(base_path: str, run: Run) -> str:
+    """Return the path of a run, as callers see it."""
+    return f"{base_path}/v1/runs/{run.run_id}"
+
+
 def accepted(run: Run) -> dict[str, Any]:
     """Return the response to a new run; replays return the same, whatever the run's state is by then."""
     return {

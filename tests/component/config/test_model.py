@@ -135,6 +135,8 @@ RULES = [
     # combinations
     (with_settings(http={"host": "0.0.0.0"}), "http.clients: must name at least one client"),
     (with_settings(http={"port": 80, "ops_port": 80}), "http.ops_port: must differ from http.port"),
+    (with_settings(http={"trusted_proxies": ["10.0.0.0/8", "proxy"]}), "http.trusted_proxies.1: must be a network"),
+    (with_settings(http={"trusted_proxies": ["0.0.0.0/0"]}), "http.trusted_proxies.0: must not be every address"),
     (
         with_crew(poll={"min_interval": "90s"}),
         "crews.research.poll.max_interval: must not be shorter than min_interval",

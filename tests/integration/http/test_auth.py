@@ -1,6 +1,8 @@
 """Authentication and authorization: every route for every kind of client, and the visibility of runs."""
 
+import ipaddress
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 from structlog.testing import capture_logs
@@ -8,7 +10,7 @@ from structlog.testing import capture_logs
 from bridge.adapters.http.auth import Clients
 from bridge.adapters.http.server import Listen
 from bridge.core.http.limits import Rate
-from tests.http_client import BODY, CLIENTS, TOKENS, Bridge, bearer, problem, run_id, serving
+from tests.http_client import BODY, CLIENTS, LISTEN, TOKENS, Bridge, bearer, problem, run_id, serving
 
 ROUTES = [("POST", "/v1/runs"), ("GET", "/v1/runs"), ("GET", f"/v1/runs/{run_id(1)}")]
 OPEN = ["/healthz", "/readyz", "/metrics", "/openapi.json", "/asyncapi.json"]
@@ -141,6 +143,15 @@ async def test_unauthenticated_callers_are_rate_limited_separately(bridge: Bridg
     refused = await bridge.get("/v1/runs", None)
     assert (refused.status, int(refused.headers["Retry-After"])) == (429, 1)
     assert await request(bridge, "GET", "/v1/runs", bearer("reader")) == 200
+
+
+async def test_callers_behind_a_trusted_proxy_are_limited_separately() -> None:
+    listen = replace(LISTEN, trusted_proxies=(ipaddress.ip_network("127.0.0.1/32"),))
+    async with serving(listen) as bridge:
+        attacker = {"Authorization": "Bearer no", "X-Forwarded-For": "198.51.100.1, 203.0.113.7"}
+        found = {await request(bridge, "GET", "/v1/runs", attacker) for _ in range(250)}
+        assert found == {401, 429}
+        assert await request(bridge, "GET", "/v1/runs", {**attacker, "X-Forwarded-For": "203.0.113.8"}) == 401
 
 
 async def test_clients_have_separate_rate_limits() -> None:

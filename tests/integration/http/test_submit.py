@@ -3,7 +3,9 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from urllib.parse import quote
 
+import aiohttp
 import pytest
 
 from bridge.adapters.http.long_poll import LongPollOptions
@@ -35,6 +37,11 @@ async def test_an_accepted_run_has_its_location(bridge: Bridge) -> None:
         "idempotency_key": "order-1",
         "accepted_at": "2023-11-14T22:13:20.000Z",
     }
+
+
+async def test_the_location_contains_the_path_prefix_of_the_public_url() -> None:
+    async with serving(base_path="/bridge") as bridge:
+        assert (await bridge.submit()).headers["Location"] == f"/bridge/v1/runs/{run_id(1)}"
 
 
 async def test_the_sender_is_the_client(bridge: Bridge) -> None:
@@ -75,6 +82,37 @@ async def test_a_key_in_header_and_body_must_be_equal(bridge: Bridge) -> None:
     document = await problem(await bridge.submit(body, Idempotency_Key="order-2"), 422, "invalid_request")
     assert document["field"] == "idempotency_key"
     assert (await bridge.submit(body, Idempotency_Key='"order-1"')).status == 202
+
+
+EVENT = {"specversion": "1.0", "id": "7 é", "source": "/orders", "type": "order.placed"}
+
+
+async def submit_event(bridge: Bridge, mode: str, **headers: str) -> aiohttp.ClientResponse:
+    """Submit the request as the `data` of a CloudEvent."""
+    if mode == "structured":
+        document = {**EVENT, "traceparent": TRACE, "data": BODY}
+        return await bridge.submit(document, **{"Content-Type": "application/cloudevents+json", **headers})
+    attributes = {f"ce-{name}": quote(value, safe="/") for name, value in {**EVENT, "traceparent": TRACE}.items()}
+    return await bridge.submit(BODY, **{**attributes, **headers})
+
+
+@pytest.mark.parametrize("mode", ["structured", "binary"])
+async def test_a_cloudevent_is_accepted_with_its_source_and_id_as_the_key(bridge: Bridge, mode: str) -> None:
+    """The same event sent twice, whatever the header Idempotency-Key, is one execution."""
+    first = await submit_event(bridge, mode)
+    again = await submit_event(bridge, mode, **{"Idempotency-Key": "generated-for-each-attempt"})
+    assert (first.status, again.status) == (202, 202)
+    assert again.headers["Idempotency-Replayed"] == "true"
+    request, envelope = bridge.accept.seen[0]
+    assert (request.crew, request.inputs, request.idempotency_key) == ("research", BODY["inputs"], "/orders 7 é")
+    assert envelope.traceparent == TRACE
+
+
+@pytest.mark.parametrize("missing", ["id", "source", "type"])
+async def test_an_incomplete_cloudevent_is_refused(bridge: Bridge, missing: str) -> None:
+    attributes = {f"ce-{name}": quote(value) for name, value in EVENT.items() if name != missing}
+    document = await problem(await bridge.submit(BODY, **attributes), 422, "invalid_request")
+    assert f"the attribute '{missing}' is missing" in document["detail"]
 
 
 async def test_unbalanced_quotes_are_refused(bridge: Bridge) -> None:

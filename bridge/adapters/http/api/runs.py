@@ -1,22 +1,24 @@
 """Runs: submit a kickoff request, show a run or its result, list runs."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from aiohttp import hdrs, web
 
+from bridge.adapters.cloudevents import InboundEvent, read_event
 from bridge.adapters.http import headers as request_headers
 from bridge.adapters.http import memory, problems, query, views
 from bridge.adapters.http.auth import Client, Clients, Role
-from bridge.adapters.http.body import read_object, respond
+from bridge.adapters.http.body import read_json, respond
 from bridge.adapters.http.long_poll import LongPoll, LongPollOptions
 from bridge.adapters.http.read_limits import ReadLimit
+from bridge.core import json as strict_json
 from bridge.core.delivery import events
 from bridge.core.errors import RequestRefused, StoreUnavailable
 from bridge.core.runs import request as kickoff_request
 from bridge.core.runs.model import Envelope, KickoffRequest, Run, State
+from bridge.core.runs.request import parse_traceparent
 from bridge.ports.inbound import Accept, Accepted, SecondsUntilBudget
 from bridge.ports.queries import Queries, RunFilter
 
@@ -26,7 +28,8 @@ _LIST_PARAMETERS = frozenset({"state", "crew", "limit", "cursor"})
 class RunsApi:
     """Runs over HTTP. A run that the client may not see is reported as unknown.
 
-    `seconds_until_budget` returns how many seconds an accepted run has to wait for its budgets.
+    `seconds_until_budget` returns how many seconds an accepted run has to wait for its budgets. `base_path` is the path
+    of the API as callers see it.
     """
 
     def __init__(
@@ -36,6 +39,7 @@ class RunsApi:
         store: Queries,
         clients: Clients,
         options: LongPollOptions | None = None,
+        base_path: str = "",
     ) -> None:
         self._accept = accept
         self._seconds_until_budget = seconds_until_budget
@@ -43,6 +47,7 @@ class RunsApi:
         self._clients = clients
         self._long_poll = LongPoll(store, options or LongPollOptions())
         self._read_limit = ReadLimit()
+        self._base_path = base_path
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes, each with its required role."""
@@ -58,7 +63,7 @@ class RunsApi:
 
     async def _submit(self, request: web.Request, client: Client) -> web.Response:
         accepted = await self._accept_request(request, client)
-        headers: dict[str, str] = {hdrs.LOCATION: f"/v1/runs/{accepted.run.run_id}"}
+        headers: dict[str, str] = {hdrs.LOCATION: views.location(self._base_path, accepted.run)}
         if accepted.replayed:
             headers["Idempotency-Replayed"] = "true"
         memory.release(request)  # a long poll must not hold the body's memory
@@ -66,10 +71,11 @@ class RunsApi:
 
     async def _accept_request(self, request: web.Request, client: Client) -> Accepted:
         """Accept the request; drop the run's inputs, which may be large and are not needed for the response."""
-        asked = _read_request(await read_object(request), request.headers)
+        asked, event = _read_request(await read_json(request), request.headers)
         if not client.may_use(asked.crew):
             raise problems.from_status(403, "this client may not use this crew")
-        envelope = Envelope(client.source, traceparent=request_headers.traceparent(request.headers))
+        trace_context = request_headers.traceparent(request.headers) or parse_traceparent(event and event.traceparent)
+        envelope = Envelope(client.source, traceparent=trace_context)
         accepted = await self._accept(asked, envelope)
         return replace(accepted, run=replace(accepted.run, request=replace(accepted.run.request, inputs={})))
 
@@ -131,12 +137,16 @@ class RunsApi:
         return respond({"runs": shown, "next_cursor": next_cursor})
 
 
-def _read_request(body: Mapping[str, Any], headers: request_headers.Headers) -> KickoffRequest:
+def _read_request(body: bytes, headers: request_headers.Headers) -> tuple[KickoffRequest, InboundEvent | None]:
+    """Return the request, and the CloudEvent that contains it; the event's key precedes that of the header."""
+    event = read_event(headers.get(hdrs.CONTENT_TYPE), request_headers.cloudevents_attributes(headers), body)
+    if event is not None:
+        return kickoff_request.parse(event.body, idempotency_key=event.key), event
     key = request_headers.idempotency_key(headers)
-    asked = kickoff_request.parse(body, idempotency_key=key)
+    asked = kickoff_request.parse(strict_json.parse_object(body), idempotency_key=key)
     if key is not None and key != asked.idempotency_key:
         raise RequestRefused("invalid_request", "must equal the header Idempotency-Key", "idempotency_key")
-    return asked
+    return asked, None
 
 
 def _cursor(text: str | None) -> str | None:

@@ -23,12 +23,16 @@ log = structlog.get_logger()
 
 
 class HooksApi:
-    """The endpoint for hooks. It requires no client token: each hook verifies its own credential."""
+    """The endpoint for hooks. It requires no client token: each hook verifies its own credential.
 
-    def __init__(self, accept: Accept, hooks: Mapping[str, Hook], clock: Clock) -> None:
+    `base_path` is the path of the API as callers see it.
+    """
+
+    def __init__(self, accept: Accept, hooks: Mapping[str, Hook], clock: Clock, base_path: str = "") -> None:
         self._accept = accept
         self._hooks = hooks
         self._clock = clock
+        self._base_path = base_path
         self._failed_logins = FailedLogins("credential")
 
     def renew(self, hooks: Mapping[str, Hook]) -> None:
@@ -74,7 +78,7 @@ class HooksApi:
             signature_digest=kickoff.signature_digest,
         )
         accepted = await self._accept(kickoff.request, envelope)
-        headers: dict[str, str] = {hdrs.LOCATION: f"/v1/runs/{accepted.run.run_id}"}
+        headers: dict[str, str] = {hdrs.LOCATION: views.location(self._base_path, accepted.run)}
         if accepted.replayed:
             headers["Idempotency-Replayed"] = "true"
         return respond(views.accepted(accepted.run), 202, headers)

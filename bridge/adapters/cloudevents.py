@@ -1,19 +1,20 @@
-"""Reads CloudEvents that request a kickoff, and writes events in binary mode.
+"""Reads CloudEvents that request a kickoff, from messages and HTTP requests, and writes events in binary mode.
 
-There are two conventions for binary mode on RabbitMQ: the header names of the AMQP 1.0 binding (`cloudEvents_`,
-`cloudEvents:`) and those of Knative's binding (`ce-`). All are read; the first is written, because RabbitMQ converts it
-to the form that the binding specifies for AMQP 1.0 consumers. Values are written as text.
+In binary mode, the attributes are headers. Over HTTP, their names begin with `ce-`. On RabbitMQ, there are two
+conventions: the names of the AMQP 1.0 binding (`cloudEvents_`, `cloudEvents:`) and those of Knative's binding (`ce-`).
+All are read; the first is written, because RabbitMQ converts it to the form that the binding specifies for AMQP 1.0
+consumers. Values are written as text.
 """
 
 import hashlib
 import json
 import re
 from base64 import b64decode
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from aio_pika.abc import AbstractIncomingMessage
 from cloudevents.core.base import BaseCloudEvent
 from cloudevents.core.bindings import amqp
 from cloudevents.core.exceptions import BaseCloudEventException, CloudEventValidationError
@@ -42,20 +43,20 @@ class InboundEvent:
     traceparent: object
 
 
-def read_event(message: AbstractIncomingMessage) -> InboundEvent | None:
-    """Return the CloudEvent in a message, None for any other message; raises `RequestRefused`."""
-    media_type = _media_type(message)
+def read_event(content_type: str | None, headers: Mapping[str, Any], body: bytes) -> InboundEvent | None:
+    """Return the CloudEvent in a message or an HTTP request, None if it is none; raises `RequestRefused`."""
+    media_type = _media_type(content_type)
     if media_type.startswith(_MEDIA_TYPE):
-        return _structured(message.body, media_type)
-    attributes = _attributes(message)
-    return _binary(message, attributes) if attributes else None
+        return _structured(body, media_type)
+    attributes = _attributes(headers)
+    return _binary(body, attributes) if attributes else None
 
 
-def peek(message: AbstractIncomingMessage, body: bytes) -> tuple[dict[str, Any], str | None]:
+def peek(content_type: str | None, headers: Mapping[str, Any], body: bytes) -> tuple[dict[str, Any], str | None]:
     """Return the request in a refused message, and the key of its CloudEvent, as far as they can be read."""
     content = _readable(body)
-    structured = _media_type(message).startswith(_MEDIA_TYPE)
-    attributes = content if structured else _attributes(message)
+    structured = _media_type(content_type).startswith(_MEDIA_TYPE)
+    attributes = content if structured else _attributes(headers)
     source, id_ = (value if isinstance(value := attributes.get(name), str) else "" for name in ("source", "id"))
     key = _key(source, id_) if source and id_ and " " not in source else None
     return _data(content) if structured else content, key
@@ -68,13 +69,13 @@ def to_binary(body: bytes) -> tuple[bytes, str, dict[str, str]]:
     return compact(data), content_type, {PREFIX + name: value for name, value in event.items()}
 
 
-def _media_type(message: AbstractIncomingMessage) -> str:
-    return (message.content_type or "").partition(";")[0].strip().lower()
+def _media_type(content_type: str | None) -> str:
+    return (content_type or "").partition(";")[0].strip().lower()
 
 
-def _attributes(message: AbstractIncomingMessage) -> dict[str, Any]:
+def _attributes(headers: Mapping[str, Any]) -> dict[str, Any]:
     """Return the CloudEvents attributes in the headers; none if there is no `specversion`."""
-    found = ((_ANY_PREFIX.fullmatch(name), value) for name, value in message.headers.items())
+    found = ((_ANY_PREFIX.fullmatch(name), value) for name, value in headers.items())
     attributes = {match[1].lower(): value for match, value in found if match}
     return attributes if "specversion" in attributes else {}
 
@@ -102,10 +103,10 @@ def _structured(body: bytes, media_type: str) -> InboundEvent:
     return _inbound(amqp.AMQPMessage({}, {}, body), structured=True)
 
 
-def _binary(message: AbstractIncomingMessage, attributes: dict[str, Any]) -> InboundEvent:
+def _binary(body: bytes, attributes: dict[str, Any]) -> InboundEvent:
     _check_required(attributes)
     properties = {PREFIX + name: value for name, value in attributes.items()}
-    return _inbound(amqp.AMQPMessage({}, properties, message.body), structured=False)
+    return _inbound(amqp.AMQPMessage({}, properties, body), structured=False)
 
 
 def _inbound(message: amqp.AMQPMessage, *, structured: bool) -> InboundEvent:
