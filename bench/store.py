@@ -36,10 +36,8 @@ async def main() -> None:
 async def measure(store: SqlStore, count: int, at_once: int) -> None:
     new = [_request(number) for number in range(count)]
     await _timed("accept", new, store.accept, at_once)
-    claimed: list[Run] = []
-    await _timed("claim", range(0, count, at_once), lambda _: _claim(store, claimed, at_once), 1, count)
     starting: list[Run] = []
-    await _timed("begin", claimed, lambda run: _apply(store, state_machine.begin(run, 1.0), starting), at_once)
+    await _timed("claim", range(0, count, at_once), lambda _: _claim(store, starting, at_once), 1, count)
     running: list[Run] = []
     await _timed(
         "started", starting,

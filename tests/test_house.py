@@ -1,4 +1,4 @@
-"""House rules: file sizes, module docstrings, the table of transitions, and the kill points of fault tests.
+"""House rules: file sizes, module docstrings, the table of transitions, the kill points of fault tests, and mutants.
 
 `make check` checks the import contracts in another process, because the linter disables all loggers.
 """
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bridge.core.runs.model import FINAL_STATES, State
 from bridge.core.runs.state_machine import TRANSITIONS
+from tests.mutants.mutants import MUTANTS
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted(path for folder in ("bridge", "tests") for path in (ROOT / folder).rglob("*.py"))
@@ -50,6 +51,13 @@ def test_the_method_of_each_kill_point_exists():
     done = subprocess.run([sys.executable, "-c", WRAP_EVERY_POINT], cwd=ROOT, capture_output=True, check=False)
 
     assert done.stderr.decode() == ""
+
+
+def test_the_text_that_each_mutant_changes_exists_once():
+    """A mutant whose text is gone would only be noticed at night."""
+    counts = {mutant.name: (ROOT / mutant.file).read_text().count(mutant.old) for mutant in MUTANTS}
+
+    assert [name for name, count in counts.items() if count != 1] == []
 
 
 def _is_empty_test_package(path: Path) -> bool:

@@ -40,10 +40,11 @@ class RunStore(Protocol):
         limits: Budgets = UNLIMITED,
         max_bytes: float = math.inf,
     ) -> list[Run]:
-        """Claim at most `limit` due accepted runs of a crew, by priority and age.
+        """Claim at most `limit` due accepted runs of a crew, by priority and age, and mark them `starting`.
 
         The claim keeps the crew within `max_running`, the crew and the senders within their budgets, and the memory of
-        the claimed runs within `max_bytes` (`core.runs.kickoff_memory`), except that one run is always claimed.
+        the claimed runs within `max_bytes` (`core.runs.kickoff_memory`), except that one run is always claimed. The
+        caller must POST each run at once, or write that its POST was not sent.
         """
 
     async def seconds_until_budget(self, run: Run, limits: Budgets, now: float) -> float:

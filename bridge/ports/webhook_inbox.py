@@ -26,11 +26,7 @@ class InboxEntry:
 
 
 class WebhookInbox(Protocol):
-    """Stores webhooks durably before they are acknowledged.
-
-    This never changes a run's row, except that a run whose POST is about to be repeated loses its owner, which then
-    gets `Conflict.STALE` when it marks the run `starting`.
-    """
+    """Stores webhooks durably before they are acknowledged, without changing the row of their run."""
 
     async def add(self, entry: InboxEntry) -> bool:
         """Store an entry; durable on return. Return False if its run or its crew has too many entries.

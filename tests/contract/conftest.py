@@ -223,6 +223,7 @@ class LossyConnection:
         self._writer = writer
         self._until_lost = 0
         self._written = True
+        self.commits = 0
 
     def lose(self, which: int = 1, *, written: bool = True) -> None:
         """Report the failure of the next transaction, or of a later one; with `written`, it was committed."""
@@ -230,6 +231,7 @@ class LossyConnection:
 
     async def run(self, work: Work[Any]) -> Any:
         self._until_lost -= 1
+        self.commits += 1
         if self._until_lost != 0:
             return await self._writer.run(work)
         if self._written:

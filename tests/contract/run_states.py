@@ -26,17 +26,17 @@ async def claimed(store: SqlStore, number: int = 1, **more: Any) -> Run:
 
 
 async def started(store: SqlStore, number: int = 1, **more: Any) -> Run:
-    run = await applied(store, state_machine.begin(await claimed(store, number, **more), NOW))
+    run = await claimed(store, number, **more)
     return await applied(store, state_machine.on_kickoff(run, Started(f"k-{number}"), POLICY, NOW))
 
 
 async def refused(store: SqlStore, number: int = 1, policy: CrewPolicy = POLICY, at: float = NOW) -> Run:
-    run = await applied(store, state_machine.begin(await claimed(store, number), NOW))
+    run = await claimed(store, number)
     return await applied(store, state_machine.on_kickoff(run, Refused("no"), policy, at))
 
 
 async def in_doubt(store: SqlStore, number: int = 1) -> Run:
-    run = await applied(store, state_machine.begin(await claimed(store, number), NOW))
+    run = await claimed(store, number)
     return await applied(store, state_machine.on_kickoff(run, InDoubt("502"), POLICY, NOW))
 
 

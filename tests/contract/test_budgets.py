@@ -26,11 +26,8 @@ OF_ORDERS = Budgets(senders={"client/orders": Budget(2, DAY)})
 
 
 async def begun(store: SqlStore, limits: Budgets, now: float = NOW, limit: int = 9) -> list[str]:
-    """The runs that start now: claimed, with their POSTs about to be sent."""
-    claimed = await store.claim_accepted("research", limit, 99, now, limits)
-    for run in claimed:
-        await applied(store, state_machine.begin(run, now))
-    return ids(claimed)
+    """The runs that start now."""
+    return ids(await store.claim_accepted("research", limit, 99, now, limits))
 
 
 async def respond(store: SqlStore, number: int, response: Any, now: float = NOW) -> None:
@@ -74,8 +71,7 @@ async def test_the_budget_of_a_client_applies_across_crews_and_limits_no_other_c
     await accepted(store, 4, envelope=ORDERS, priority=9)
     await accepted(store, 5, envelope=REPORTS)
     await accepted(store, 6)
-    [other] = await store.claim_accepted("triage", 9, 99, NOW, OF_ORDERS)
-    await applied(store, state_machine.begin(other, NOW))
+    assert len(await store.claim_accepted("triage", 9, 99, NOW, OF_ORDERS)) == 1
     assert await begun(store, OF_ORDERS) == [run_id(1), run_id(5), run_id(6)]
     assert await begun(store, OF_ORDERS, NOW + DAY - 1) == []
     assert await begun(store, OF_ORDERS, NOW + DAY) == [run_id(2), run_id(4)]
@@ -126,16 +122,13 @@ async def test_the_backlog_of_one_sender_does_not_delay_others(store: SqlStore):
     assert await begun(store, OF_ORDERS, limit=4) == [run_id(1), run_id(2), run_id(9)]
 
 
-@pytest.mark.parametrize("started", [0, 1, 2])
 @pytest.mark.parametrize("limits", [OF_CREW, OF_ORDERS])
-async def test_claimed_runs_count_toward_the_waiting_time(store: SqlStore, limits: Budgets, started: int):
+async def test_claimed_runs_count_toward_the_waiting_time(store: SqlStore, limits: Budgets):
     """When requests arrived quickly, the waiting time was reported as zero, because no start was recorded yet."""
     first = [await accepted(store, number, envelope=ORDERS) for number in (1, 2)]
     waits = [await store.seconds_until_budget(run, limits, NOW) for run in first]
-    claimed = await store.claim_accepted("research", 9, 99, NOW, limits)
+    await store.claim_accepted("research", 9, 99, NOW, limits)
     waits += [await store.seconds_until_budget(run, limits, NOW) for run in first]
-    for run in claimed[:started]:
-        await applied(store, state_machine.begin(run, NOW))
     for number in (3, 4, 5, 6, 7):
         waits.append(await store.seconds_until_budget(await accepted(store, number, envelope=ORDERS), limits, NOW))
     assert waits == [0, 0, 0, 0, DAY, DAY, 2 * DAY, 2 * DAY, 3 * DAY]
@@ -167,9 +160,8 @@ async def test_waiting_runs_slots_and_starts_are_found_by_their_indexes(adapter:
         await store.seconds_until_budget(waiting, limits, NOW)
     of_runs = [(sql, parameters) for sql, parameters in seen if "FROM runs" in sql]
     plans = [await _plan(adapter, sql, parameters) for sql, parameters in of_runs]
-    wanted = [{"runs_open"}, {"runs_crew_budget", "runs_open"}, {"runs_client_budget", "runs_due"}]
-    wanted += [{"runs_kickoff_queue"}, {"runs_1"}, {"runs_kickoff_queue"}, {"runs_open"}, {"runs_crew_budget"}]
-    wanted += [{"runs_kickoff_queue"}, {"runs_due"}, {"runs_client_budget"}]
+    wanted = [{"runs_open"}, {"runs_crew_budget"}, {"runs_client_budget"}, {"runs_kickoff_queue"}, {"runs_1"}]
+    wanted += [{"runs_kickoff_queue"}, {"runs_crew_budget"}, {"runs_kickoff_queue"}, {"runs_client_budget"}]
     used = [set(re.findall(r"runs_\w+", plan)) for plan in plans]
     if store.shared:  # PostgreSQL chooses indexes by the content of the table, which is almost empty here
         assert [plan for plan in plans if "Seq Scan" in plan] == []

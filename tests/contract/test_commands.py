@@ -12,15 +12,13 @@ from tests.fakes import NOW, a_run, applied
 async def test_a_deferred_command_waits_for_the_response_and_holds_the_run(store: SqlStore):
     await store.accept(a_run(1))
     await store.accept(a_run(2))
-    first, second = await store.claim_accepted("research", 2, 9, NOW)
-    starting = await applied(store, state_machine.begin(first, NOW))
-    await applied(store, state_machine.begin(second, NOW))
+    first, _ = await store.claim_accepted("research", 2, 9, NOW)
 
     assert await store.commands.defer(first.run_id, "queue/requests", NOW)
     assert await store.commands.defer(first.run_id, "queue/other", NOW), "it is stored already"
     assert await store.commands.applicable(9) == []
 
-    again = state_machine.on_kickoff(starting, NotStarted("503"), CrewPolicy(), NOW)
+    again = state_machine.on_kickoff(first, NotStarted("503"), CrewPolicy(), NOW)
     await applied(store, replace(again, run=replace(again.run, due_at=NOW)))
     assert await store.commands.applicable(9) == [(first.run_id, "queue/requests")]
     assert await store.claim_accepted("research", 9, 9, NOW) == []

@@ -16,8 +16,7 @@ from bridge.adapters.store.database import open_connections
 from bridge.adapters.store.group_commit import Batches
 from bridge.adapters.store.postgresql import LIMITS, Postgresql
 from bridge.core.errors import StoreUnavailable
-from bridge.core.runs import state_machine
-from bridge.core.runs.model import State
+from bridge.core.runs.model import Decision, State
 from tests.amqp_client import eventually
 from tests.contract.conftest import PostgresqlAdapter, readers
 from tests.contract.run_states import accepted, claimed
@@ -225,7 +224,7 @@ async def test_a_role_that_may_only_change_rows_is_enough_after_the_migration(po
     ):
         postgresql.execute(statement)
     async with open_store(postgresql.server.url(postgresql.database, name), "me", NOW, migrate=False) as store:
-        await applied(store, state_machine.begin(await claimed(store), NOW))
+        await claimed(store)
         assert await store.claim({State.STARTING}, 9) == []
     postgresql.execute(f"DROP OWNED BY {name}")
     postgresql.execute(f"DROP ROLE {name}")
@@ -247,7 +246,7 @@ async def test_the_roles_of_the_composed_database_are_enough(postgres: PostgresS
         await migrate_store(postgres.url("bridge", "bridge_app"))
     await migrate_store(postgres.url("bridge", "bridge_owner"))
     async with open_store(postgres.url("bridge", "bridge_app"), "me", NOW, migrate=False) as store:
-        await applied(store, state_machine.begin(await claimed(store), NOW))
+        await claimed(store)
 
 
 async def test_writes_wait_while_the_database_restarts(
@@ -256,7 +255,7 @@ async def test_writes_wait_while_the_database_restarts(
     monkeypatch.setattr(store_module, "RETRY_INTERVAL", 0.02)
     run = await claimed(store)
     await asyncio.to_thread(postgresql.server.stop)
-    writing = asyncio.create_task(applied(store, state_machine.begin(run, NOW)))
+    writing = asyncio.create_task(applied(store, Decision(run)))
     await asyncio.to_thread(postgresql.server.start)
     assert (await writing).state is State.STARTING
 

@@ -4,6 +4,7 @@ import asyncio
 
 from bridge.adapters.store import SqlStore
 from bridge.core.crew.fair_share import Membership
+from bridge.core.crew.responses import Refused
 from bridge.core.runs import state_machine
 from bridge.core.runs.model import State
 from bridge.ports.runs import Conflict
@@ -32,7 +33,7 @@ async def test_a_released_run_has_no_owner_and_its_former_owner_is_stale(adapter
 
 
 async def test_only_runs_owned_by_this_process_can_be_released(adapter: Adapter, store: SqlStore):
-    starting = await applied(store, state_machine.begin(await claimed(store, 1), NOW))
+    starting = await claimed(store, 1)
     run = await started(store, 2)
     other = await adapter.twin(store, "other")
     assert await other.cluster.release_runs([run.run_id, starting.run_id]) == 0
@@ -67,8 +68,8 @@ async def test_three_processes_never_exceed_the_slots_together(adapter: Adapter,
             most = max(most, held)
             for run in runs:
                 held -= 1
-                await applied(process, state_machine.on_cancelled(run, POLICY, NOW))
+                await applied(process, state_machine.on_kickoff(run, Refused("no"), POLICY, NOW))
 
     await asyncio.gather(*map(work, processes))
-    assert (await store.queries.counts())["runs"] == {"cancelled": 60}
+    assert (await store.queries.counts())["runs"] == {"failed": 60}
     assert 1 < most <= 5

@@ -15,13 +15,12 @@ from bridge.adapters.store.connections import Connections
 from bridge.adapters.store.database import open_connections
 from bridge.adapters.store.sqlite import Sqlite
 from bridge.core.errors import StoreDamaged, StoreInUse, StoreMisconfigured, StoreUnavailable
-from bridge.core.runs import state_machine
 from bridge.core.runs.model import State
 from bridge.ports.lifecycle import Health
 from bridge.ports.queries import RunFilter
 from tests.contract.conftest import SqliteAdapter
 from tests.contract.run_states import accepted, claimed, ids, started
-from tests.fakes import NOW, a_run, applied, run_id
+from tests.fakes import NOW, a_run, run_id
 
 
 @pytest.fixture
@@ -37,7 +36,7 @@ async def test_confirmed_writes_survive_a_kill_and_are_free_at_once(
     """Also if the clock was set back meanwhile: a SQLite store has one owner, so dead rows are free."""
     run = await started(store, 1)
     await accepted(store, 2)
-    await applied(store, state_machine.begin(await claimed(store, 3, priority=1), NOW))
+    await claimed(store, 3, priority=1)
     async with sqlite.as_after_a_kill(tmp_path / "copy").open("next", NOW + seconds) as after:
         assert ids(await after.claim({State.RUNNING}, 9)) == [run.run_id]
         assert ids(await after.claim({State.STARTING}, 9)) == [run_id(3)]

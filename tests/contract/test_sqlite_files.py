@@ -12,7 +12,7 @@ import pytest
 from bridge.adapters.kickoff_journal import open_journal
 from bridge.adapters.store import SqlStore, open_store, probe_store
 from bridge.core.errors import StoreInUse, StoreMisconfigured, StoreReplaced, StoreUnavailable
-from bridge.core.runs import state_machine
+from bridge.core.runs.model import Decision
 from tests.contract.conftest import SqliteAdapter
 from tests.contract.run_states import accepted, claimed
 from tests.fakes import NOW, a_run, run_id
@@ -52,7 +52,7 @@ async def test_nothing_is_confirmed_after_the_file_was_removed_or_replaced(
     """The bridge continued to answer 202; after a restart everything was lost, and the same keys were posted again."""
     run = await claimed(store)
     loss(sqlite.path)
-    for attempt in (store.accept(a_run(2)), store.apply(state_machine.begin(run, NOW)), store.load(run_id(1))):
+    for attempt in (store.accept(a_run(2)), store.apply(Decision(run)), store.load(run_id(1))):
         with pytest.raises(StoreReplaced, match=r"bridge\.db was removed or replaced"):
             await attempt
     assert not (await store.health()).ok

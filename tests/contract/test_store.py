@@ -225,11 +225,19 @@ class TestClaimingRuns:
         then = await store.claim_accepted("research", 9, 99, NOW)
         assert (ids(first), ids(then)) == ([run_id(4), run_id(2), run_id(5)], [run_id(1), run_id(3)])
 
-    async def test_a_claim_owns_the_run_and_increments_its_version(self, store: SqlStore):
+    async def test_a_claim_owns_the_run_counts_the_attempt_and_marks_it_as_starting(self, store: SqlStore):
         before = await accepted(store)
-        [run] = await store.claim_accepted("research", 9, 9, NOW)
-        assert run == replace(before, owner="me", version=before.version + 1)
+        [run] = await store.claim_accepted("research", 9, 9, NOW + 5)
+        begun = state_machine.begin(replace(before, owner="me"), NOW + 5)
+        assert run == replace(begun, version=before.version + 1)
         assert await store.load(run.run_id) == run
+
+    async def test_a_claim_is_one_transaction(self, lossy: SqlStore, connection: LossyConnection):
+        """Between a claim and a mark in two transactions, a kill left runs that were neither waiting nor started."""
+        await asyncio.gather(*(accepted(lossy, number) for number in range(1, 6)))
+        before = connection.commits
+        assert [run.state for run in await lossy.claim_accepted("research", 9, 9, NOW)] == [State.STARTING] * 5
+        assert connection.commits == before + 1
 
     async def test_only_due_runs_of_the_crew_without_an_owner_are_claimed(self, store: SqlStore):
         await accepted(store, 1, crew="triage")
@@ -255,8 +263,8 @@ class TestClaimingRuns:
         assert len(await store.claim_accepted("research", 99, 4, NOW)) == 2
         assert await store.claim_accepted("research", 99, 4, NOW) == []
 
-    async def test_claimed_starting_running_and_waiting_runs_occupy_a_slot(self, store: SqlStore):
-        await applied(store, state_machine.begin(await claimed(store, 1), NOW))
+    async def test_starting_running_and_waiting_runs_occupy_a_slot(self, store: SqlStore):
+        await claimed(store, 1)
         running = await started(store, 2)
         await applied(store, Decision(replace(running, state=State.WAITING_FOR_HUMAN)))
         await started(store, 3)
@@ -353,8 +361,8 @@ class TestLookup:
 class TestApply:
     async def test_a_decision_is_written_and_increments_the_version(self, store: SqlStore):
         run = await claimed(store)
-        written = await applied(store, state_machine.begin(run, NOW + 5))
-        assert (written.state, written.attempt, written.version) == (State.STARTING, 1, run.version + 1)
+        written = await applied(store, state_machine.on_kickoff(run, Started("k-1"), POLICY, NOW + 5))
+        assert (written.state, written.kickoff_id, written.version) == (State.RUNNING, "k-1", run.version + 1)
         assert await store.load(run.run_id) == written
 
     async def test_a_decision_on_an_old_version_is_stale_and_changes_nothing(self, store: SqlStore):
@@ -372,7 +380,7 @@ class TestApply:
         assert event_types(await store.queries.deliveries_for_run(run.run_id)) == ["run.failed"]
 
     async def test_a_decision_about_an_unknown_run_is_stale(self, store: SqlStore):
-        assert await store.apply(state_machine.begin(a_run(), NOW)) is Conflict.STALE
+        assert await store.apply(Decision(a_run())) is Conflict.STALE
 
     async def test_an_end_and_its_deliveries_are_written_together(self, store: SqlStore):
         run = await refused(store, policy=CALLBACK)
@@ -396,13 +404,13 @@ class TestApply:
 
     async def test_an_execution_belongs_to_one_run_of_its_crew(self, store: SqlStore):
         first = await started(store, 1)
-        second = await applied(store, state_machine.begin(await claimed(store, 2), NOW))
+        second = await claimed(store, 2)
         decision = state_machine.on_kickoff(second, Started("k-1"), POLICY, NOW)
         assert await store.apply(decision) is Conflict.EXECUTION_TAKEN
         assert [await store.load(run.run_id) for run in (first, second)] == [first, second]
 
     async def test_of_two_runs_that_claim_one_execution_concurrently_one_has_it(self, store: SqlStore):
-        begun = [await applied(store, state_machine.begin(await claimed(store, number), NOW)) for number in (1, 2)]
+        begun = [await claimed(store, number) for number in (1, 2)]
         decisions = [state_machine.on_kickoff(run, Started("k-1"), POLICY, NOW) for run in begun]
         first, second = await asyncio.gather(*map(store.apply, decisions))
         assert isinstance(first, Run)
@@ -412,17 +420,13 @@ class TestApply:
         await started(store, 1)
         await store.accept(a_run(2, crew="triage"))
         [other] = await store.claim_accepted("triage", 1, 1, NOW)
-        begun = await applied(store, state_machine.begin(other, NOW))
-        assert (await applied(store, state_machine.on_kickoff(begun, Started("k-1"), POLICY, NOW))).kickoff_id == "k-1"
+        assert (await applied(store, state_machine.on_kickoff(other, Started("k-1"), POLICY, NOW))).kickoff_id == "k-1"
 
     async def test_of_two_processes_that_claim_one_execution_concurrently_one_has_it(
         self, adapter: Adapter, store: SqlStore
     ):
         both = [store, await adapter.twin(store, "other")]
-        begun = [
-            await applied(one, state_machine.begin(await claimed(one, number), NOW))
-            for number, one in enumerate(both, 1)
-        ]
+        begun = [await claimed(one, number) for number, one in enumerate(both, 1)]
         decisions = [state_machine.on_kickoff(run, Started("k-1"), POLICY, NOW) for run in begun]
         writes = (one.apply(decision) for one, decision in zip(both, decisions, strict=True))
         written = await asyncio.gather(*writes)
@@ -439,8 +443,7 @@ class TestApply:
     async def test_hundreds_of_concurrent_decisions_are_all_written(self, store: SqlStore):
         await asyncio.gather(*(accepted(store, number) for number in range(1, 201)))
         runs = await store.claim_accepted("research", 200, 200, NOW)
-        begun = await asyncio.gather(*(applied(store, state_machine.begin(run, NOW)) for run in runs))
-        ends = (state_machine.on_kickoff(run, Refused("no"), POLICY, NOW) for run in begun)
+        ends = (state_machine.on_kickoff(run, Refused("no"), POLICY, NOW) for run in runs)
         await asyncio.gather(*(applied(store, end) for end in ends))
         assert await store.queries.counts() == {"runs": {"failed": 200}, "deliveries": {"pending": 200}}
 
@@ -597,7 +600,7 @@ class TestOwnership:
         assert adapter.execute("SELECT count(*) FROM processes") == [(0,)]
         async with adapter.open("next") as store:
             assert ids(await store.claim({State.RUNNING}, 9)) == [run.run_id]
-            assert ids(await store.claim_accepted("research", 9, 9, NOW)) == [run_id(2)]
+            assert ids(await store.claim({State.STARTING}, 9)) == [run_id(2)]
             assert len(await store.claim_deliveries([Channel.CALLBACK], 9, NOW)) == 1
 
     async def test_writes_submitted_before_closing_are_committed(self, adapter: Adapter):
@@ -659,7 +662,7 @@ class TestRetention:
         assert (await store.queries.counts())["deliveries"] == {DeliveryState.PENDING.value: 1}
 
     async def test_the_key_of_a_deleted_run_may_be_used_again(self, store: SqlStore):
-        run = await applied(store, state_machine.begin(await claimed(store, 1, idempotency_key="k"), NOW))
+        run = await claimed(store, 1, idempotency_key="k")
         await applied(store, state_machine.on_kickoff(run, Refused("no"), CrewPolicy(), NOW))
         await store.cluster.delete_ended_runs(NOW + 1, 9)
         assert not (await store.accept(a_run(2, idempotency_key="k"))).replayed
@@ -713,52 +716,10 @@ class TestDatabase:
         monkeypatch.setattr(store_module, "RETRY_INTERVAL", 0.02)
         run = await claimed(store)
         async with adapter.unavailable():
-            writing = asyncio.create_task(applied(store, state_machine.begin(run, NOW)))
+            writing = asyncio.create_task(applied(store, state_machine.on_kickoff(run, Started("k-1"), POLICY, NOW)))
             await asyncio.wait([writing], timeout=0.03)
             assert not writing.done()
-        assert (await writing).state is State.STARTING
-
-
-class TestUnconfirmedCommits:
-    """The connection broke during the commit: it was committed without a confirmation."""
-
-    async def test_a_committed_decision_is_not_mistaken_for_that_of_another_process(
-        self, lossy: SqlStore, connection: LossyConnection, monkeypatch: pytest.MonkeyPatch
-    ):
-        """Otherwise the run would stay in `starting`, owned by a process that believes it has lost it."""
-        monkeypatch.setattr(store_module, "RETRY_INTERVAL", 0.01)
-        run = await claimed(lossy)
-        connection.lose()
-        written = await applied(lossy, state_machine.begin(run, NOW))
-        assert written == await lossy.load(run.run_id)
-        assert written.state is State.STARTING
-
-    async def test_claimed_rows_are_released_before_the_next_claim(self, lossy: SqlStore, connection: LossyConnection):
-        await accepted(lossy)
-        connection.lose()
-        with pytest.raises(StoreUnavailable):
-            await lossy.claim_accepted("research", 9, 9, NOW)
-        assert ids(await lossy.claim_accepted("research", 9, 9, NOW)) == [run_id(1)]
-
-    async def test_several_workers_release_them_once(self, lossy: SqlStore, connection: LossyConnection):
-        """Two workers released them at once, each removed them from the list, and the second ended the process."""
-        await accepted(lossy)
-        connection.lose()
-        with pytest.raises(StoreUnavailable):
-            await lossy.claim_accepted("research", 9, 9, NOW)
-        of_another_crew, of_this_one = await asyncio.gather(
-            lossy.claim_accepted("writers", 9, 9, NOW), lossy.claim_accepted("research", 9, 9, NOW)
-        )
-        assert (of_another_crew, ids(of_this_one)) == ([], [run_id(1)])
-
-    async def test_claimed_deliveries_are_released_before_the_next_claim(
-        self, lossy: SqlStore, connection: LossyConnection
-    ):
-        await lossy.add_deliveries([a_delivery()])
-        connection.lose()
-        with pytest.raises(StoreUnavailable):
-            await lossy.claim_deliveries([Channel.CALLBACK], 9, NOW)
-        assert len(await lossy.claim_deliveries([Channel.CALLBACK], 9, NOW)) == 1
+        assert (await writing).state is State.RUNNING
 
 
 class TestSignatureDigests:

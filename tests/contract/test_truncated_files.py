@@ -13,10 +13,10 @@ import pytest
 from bridge.adapters.kickoff_journal import open_journal
 from bridge.adapters.store import SqlStore
 from bridge.core.errors import StoreReplaced
-from bridge.core.runs import state_machine
+from bridge.core.runs.model import Decision
 from tests.contract.conftest import SqliteAdapter
 from tests.contract.run_states import accepted, claimed
-from tests.fakes import NOW, a_run
+from tests.fakes import a_run
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ async def test_nothing_is_confirmed_after_the_file_or_its_log_was_truncated(
         outside(sqlite.path, "PRAGMA wal_checkpoint(TRUNCATE)")
         await accepted(store, 3)
     loss(sqlite.path.with_name(f"bridge.db{suffix}"))
-    for attempt in (store.accept(a_run(2)), store.apply(state_machine.begin(run, NOW)), store.load(run.run_id)):
+    for attempt in (store.accept(a_run(2)), store.apply(Decision(run)), store.load(run.run_id)):
         with pytest.raises(StoreReplaced, match=rf"bridge\.db{suffix} was truncated or overwritten"):
             await attempt
     assert not (await store.health()).ok

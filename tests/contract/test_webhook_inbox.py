@@ -10,7 +10,6 @@ from bridge.adapters.store.queries import inbox
 from bridge.core.crew.webhooks import Kind
 from bridge.core.runs import state_machine
 from bridge.core.runs.model import Decision
-from bridge.ports.runs import Conflict
 from bridge.ports.webhook_inbox import InboxEntry
 from tests.contract.conftest import Adapter
 from tests.contract.run_states import accepted, claimed, end_of, in_doubt, refused, started
@@ -37,7 +36,7 @@ async def test_an_entry_is_due_at_the_owner_of_its_run_whichever_process_receive
 
 
 async def test_an_entry_waits_while_the_post_of_its_run_is_in_progress(store: SqlStore):
-    run = await applied(store, state_machine.begin(await claimed(store), NOW))
+    run = await claimed(store)
     await store.inbox.add(entry(run.run_id))
     assert await store.inbox.due(9, NOW + 1, ()) == []
 
@@ -66,21 +65,6 @@ async def test_no_post_is_repeated_before_the_webhooks_of_its_run_are_handled(st
     await applied(store, Decision(state_machine.requeue(run, NOW)))
     await store.inbox.add(entry(run.run_id))
     await store.inbox.add(QUESTION)  # of no run
-    assert await store.claim_accepted("research", 9, 9, NOW) == []
-    await store.inbox.remove("1")
-    assert len(await store.claim_accepted("research", 9, 9, NOW)) == 1
-
-
-async def test_a_post_about_to_be_repeated_is_called_off_by_a_webhook_that_reached_any_process(
-    adapter: Adapter, store: SqlStore
-):
-    """The rate limiter may delay a claimed run for seconds."""
-    doubtful = await in_doubt(store)
-    await applied(store, Decision(state_machine.requeue(doubtful, NOW)))
-    [run] = await store.claim_accepted("research", 9, 9, NOW)
-    other = await adapter.twin(store, "other")
-    await other.inbox.add(entry(run.run_id))
-    assert await store.apply(state_machine.begin(run, NOW)) is Conflict.STALE
     assert await store.claim_accepted("research", 9, 9, NOW) == []
     await store.inbox.remove("1")
     assert len(await store.claim_accepted("research", 9, 9, NOW)) == 1

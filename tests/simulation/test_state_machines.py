@@ -91,7 +91,7 @@ class RunMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.run.state is State.ACCEPTED and self.runs_in_progress is None)
     @rule()
     def post(self) -> None:
-        assert self.commit(state_machine.begin(self.run, self.now))
+        assert self.commit(Decision(state_machine.begin(self.run, self.now)))
         self.posts += 1
         self.runs_in_progress = self.run
 

@@ -5,12 +5,15 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TypeVar
 
+from bridge.adapters.store.connections import Work
 from bridge.adapters.store.decoding import ReportUndecodable
 from bridge.adapters.store.group_commit import Batches, WriteAll
-from bridge.adapters.store.queries import claims
+from bridge.adapters.store.queries import claims, kickoffs
 from bridge.core.errors import StoreUnavailable
 
-C = TypeVar("C", bound=claims.ClaimRequest)
+ClaimRequest = claims.ClaimInStates | claims.ClaimDeliveries | claims.ClaimCallbacks | kickoffs.ClaimAccepted
+
+C = TypeVar("C", bound=ClaimRequest)
 T = TypeVar("T")
 
 
@@ -20,27 +23,31 @@ class Claimer:
     def __init__(self, batches: Batches, report: ReportUndecodable) -> None:
         self._batches = batches
         self._report = report
-        self._unconfirmed: list[claims.ClaimedRows] = []
+        self._unconfirmed: list[Work[None]] = []
         self._releasing = asyncio.Lock()
 
     async def claim(self, claim_all: WriteAll[C, T], request: C) -> T:
         """Return the rows claimed, after the release of unconfirmed ones; report those that cannot be decoded."""
-        async with self._releasing:  # no worker claims while another one releases
-            while self._unconfirmed:
-                await self.release(self._unconfirmed[0])
-                del self._unconfirmed[0]
+        await self.release_unconfirmed()
         try:
             taken = await self._batches.write(claim_all, request)
         except StoreUnavailable:
             if request.claimed:
-                self._unconfirmed.append(claims.claimed_rows(request))
+                self._unconfirmed.append(_release(request))
             raise
         self._report(request.undecodable)
         return taken
 
+    async def release_unconfirmed(self) -> None:
+        """Release what unconfirmed claims may have taken; raises `StoreUnavailable`."""
+        async with self._releasing:  # no worker claims while another one releases
+            while self._unconfirmed:
+                await self._batches.write_one(self._unconfirmed[0])
+                del self._unconfirmed[0]
+
     def add_unconfirmed(self, taken: claims.ClaimedRows) -> None:
         """Release these rows before the next claim."""
-        self._unconfirmed.append(taken)
+        self._unconfirmed.append(partial(claims.release_claim, taken=taken))
 
     async def release(self, taken: claims.ClaimedRows) -> None:
         """Release these rows; raises `StoreUnavailable`."""
@@ -54,3 +61,10 @@ class Claimer:
         except StoreUnavailable:
             self.add_unconfirmed(taken)
             raise
+
+
+def _release(request: ClaimRequest) -> Work[None]:
+    """Return the work that releases what the last transaction of a claim request claimed."""
+    if isinstance(request, kickoffs.ClaimAccepted):
+        return partial(kickoffs.undo_claim, claimed=list(request.claimed), now=request.now)
+    return partial(claims.release_claim, taken=claims.claimed_rows(request))

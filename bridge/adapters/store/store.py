@@ -22,7 +22,7 @@ from bridge.adapters.store.decoding import UndecodableReports
 from bridge.adapters.store.free_slots import FreeSlots
 from bridge.adapters.store.group_commit import Batches, Transaction
 from bridge.adapters.store.local_handoff import LocalHandoff
-from bridge.adapters.store.queries import accept, budgets, callbacks, claims, cluster, run_lists
+from bridge.adapters.store.queries import accept, budgets, callbacks, claims, cluster, kickoffs, run_lists
 from bridge.adapters.store.queries import deliveries as delivery_queries
 from bridge.adapters.store.queries import runs as run_queries
 from bridge.adapters.store.queries.api import SqlQueries
@@ -104,11 +104,11 @@ class SqlStore:
         limits: Budgets = UNLIMITED,
         max_bytes: float = math.inf,
     ) -> list[Run]:
-        """Claim due accepted runs of a crew, by priority and age, within slots, budgets, and memory."""
-        request = claims.ClaimAccepted(
+        """Claim due accepted runs of a crew, by priority and age, and mark them `starting`."""
+        request = kickoffs.ClaimAccepted(
             self.cluster.process, crew, limit, max_running, now, limits, max_bytes, self._free_slots
         )
-        return await self._claimer.claim(claims.claim_runs, request)
+        return await self._claimer.claim(kickoffs.claim_accepted, request)
 
     async def seconds_until_budget(self, run: Run, limits: Budgets, now: float) -> float:
         """Return the estimated seconds until the budgets permit a waiting run to start."""
@@ -230,6 +230,7 @@ class SqlStore:
         """Commit pending writes, release every claim, and remove this process."""
         await self._batches.drain()
         try:
+            await self._claimer.release_unconfirmed()  # first, because a released run that is `starting` is in doubt
             await self.cluster.leave()
         except StoreUnavailable as error:  # the next heartbeat of another process releases them
             log.warning("claims_not_released", reason=str(error))

@@ -1,7 +1,8 @@
 """An adaptive rate limiter per crew: one rate for all calls, halved when the crew is overloaded, then raised again.
 
-Kickoffs and human input take precedence. While polls are overdue, a part of the permits is reserved for them: a run
-whose end is not seen keeps its slot, and no other run could start.
+Kickoffs and calls that wait, such as human input, take precedence over polls, and share the permits evenly. While polls
+are overdue, a part of the permits is reserved for them: a run whose end is not seen keeps its slot, and no other run
+could start.
 
 After several refusals or failures in a row, the limiter backs off; then one call is made, and the others follow once
 it gets a response.
@@ -12,7 +13,8 @@ import math
 from bridge.core.crew.fair_share import FairShare
 
 BURST_SECONDS = 0.02  # seconds' worth of permits that may be acquired at once after a pause
-POLL_RESERVE = 0.25  # of a permit, reserved for polls with each kickoff while polls are overdue
+POLL_RESERVE = 0.25  # of a permit, reserved for polls with each other call while polls are overdue
+KICKOFF_RESERVE = 1.0  # permits, reserved for kickoffs with each call that waited while kickoffs wait as well
 RECOVERY_SECONDS = 20.0  # seconds of responses that raise the rate from zero to the full rate
 MIN_RATE_FRACTION = 1 / 16  # of the full rate,
 MIN_RATE = 0.2  # but at least this many calls per second, so that recovery is detected
@@ -29,12 +31,15 @@ class RateLimiter:
 
     def __init__(self, per_second: float = 1e9, share: FairShare | None = None) -> None:
         self.waiting = 0
-        """Kickoffs and human input that wait for a permit."""
+        """Calls other than kickoffs and polls that wait for a permit."""
+        self.kickoffs_waiting = 0
+        """Kickoffs that were refused a permit and may still want one."""
         self._full_rate = per_second
         self._share = share or FairShare()
         self._fraction = 1.0
         self._permits = max(1.0, BURST_SECONDS * per_second)
         self._poll_permits = 0.0
+        self._kickoff_permits = 0.0
         self._polls_waiting = False
         self._at = -math.inf
         self._lowered_at = -math.inf
@@ -54,34 +59,56 @@ class RateLimiter:
         return now < self._suspended_until
 
     def acquire(self, now: float) -> float:
-        """Acquire a permit for a kickoff or human input: 0.0 if there is one, otherwise the seconds to wait."""
+        """Acquire a permit for a call that waits: 0.0 if there is one, otherwise the seconds to wait."""
         self._refill(now)
         if (wait := self._pause(now)) > 0.0:
             return wait
-        reserved = POLL_RESERVE if self._polls_waiting else 0.0
+        reserved = KICKOFF_RESERVE if self.kickoffs_waiting else 0.0
+        self._kickoff_permits = min(self._kickoff_permits + reserved, self._max_permits)
         self._permits -= 1.0 + reserved
-        self._poll_permits = min(self._poll_permits + reserved, self._max_permits)
+        self._reserve_for_polls(1)
         self._sent(now, 1)
         return 0.0
 
-    def acquire_for_polls(self, now: float, wanted: int) -> int:
-        """Acquire permits for due polls; return how many. Kickoffs and human input that wait take precedence."""
+    def acquire_for_kickoffs(self, now: float, wanted: int) -> int:
+        """Acquire permits for kickoffs; return how many. Those not used must be returned at once."""
         self._refill(now)
-        if now < self._suspended_until or self._awaits_probe(now):
-            free = 0.0
-        else:
-            free = self._poll_permits + max(self._permits - self.waiting, 0.0)
-        given = min(wanted, math.floor(free + _ROUNDING), 1 if self._backoffs else wanted)
-        from_others = max(given - self._poll_permits, 0.0)
-        self._poll_permits -= given - from_others
-        self._permits -= from_others
+        given = self._given(now, wanted, self._kickoff_permits + max(self._permits - self.waiting, 0.0))
+        reserved = min(self._kickoff_permits, given)
+        self._kickoff_permits -= reserved
+        self._permits -= given - reserved
+        self._reserve_for_polls(given)
+        self.kickoffs_waiting = wanted - given
+        self._sent(now, given)
+        return given
+
+    def acquire_for_polls(self, now: float, wanted: int) -> int:
+        """Acquire permits for due polls; return how many. Kickoffs and calls that wait take precedence."""
+        self._refill(now)
+        others = self.waiting + self.kickoffs_waiting
+        given = self._given(now, wanted, self._poll_permits + max(self._permits - others, 0.0))
+        reserved = min(self._poll_permits, given)
+        self._poll_permits -= reserved
+        self._permits -= given - reserved
         self._polls_waiting = given < wanted
         self._sent(now, given)
         return given
 
-    def seconds_until_polls(self, now: float) -> float:
-        """Return the seconds until permits for polls may be available."""
-        return max(self._pause(now), 1.0 / self.per_second)
+    def return_kickoff_permits(self, unused: int) -> bool:
+        """Return permits of kickoffs that are not made, because no more runs can start.
+
+        Return whether polls may use them now.
+        """
+        if not unused:
+            return False
+        self.kickoffs_waiting = 0
+        self._permits = min(self._permits + unused, self._max_permits)
+        self.return_permit()
+        return self._polls_waiting
+
+    def seconds_until_permits(self, now: float) -> float:
+        """Return the seconds until permits for kickoffs or polls may be available."""
+        return self._pause(now) or 1.0 / self.per_second
 
     def on_response(self, now: float) -> None:
         """Record a response, whatever its content: the crew was able to handle the call."""
@@ -111,6 +138,18 @@ class RateLimiter:
     @property
     def _max_permits(self) -> float:
         return 1.0 + BURST_SECONDS * self.per_second
+
+    def _given(self, now: float, wanted: int, free: float) -> int:
+        """Return how many calls may be made now with this many free permits."""
+        if now < self._suspended_until or self._awaits_probe(now):
+            return 0
+        return min(wanted, math.floor(free + _ROUNDING), 1 if self._backoffs else wanted)
+
+    def _reserve_for_polls(self, calls: int) -> None:
+        """Reserve a part of the permits for polls with these calls, if polls wait."""
+        if self._polls_waiting:
+            self._permits -= POLL_RESERVE * calls
+            self._poll_permits = min(self._poll_permits + POLL_RESERVE * calls, self._max_permits)
 
     def _refill(self, now: float) -> None:
         if now > self._at > -math.inf:

@@ -59,16 +59,21 @@ def accept(request: KickoffRequest, envelope: Envelope, run_id: str, now: float)
     )
 
 
-def begin(run: Run, now: float) -> Decision:
-    """Mark the POST as about to be sent; store this before its first byte is sent."""
-    return Decision(transition(run, State.STARTING, attempt=run.attempt + 1, sent_at=now, due_at=None))
+def begin(run: Run, now: float) -> Run:
+    """Mark the POST as about to be sent; store this before its first byte is sent. `undo_begin` keeps the deferral."""
+    return transition(run, State.STARTING, attempt=run.attempt + 1, sent_at=now, due_at=None, deferral=run.deferral)
+
+
+def undo_begin(run: Run, now: float) -> Run:
+    """Return a `starting` run to `accepted` without counting the attempt; the caller knows that no byte was sent."""
+    return replace(_not_started(run, now), attempt=run.attempt - 1, deferral=run.deferral)
 
 
 def on_kickoff(run: Run, response: responses.KickoffResponse, policy: CrewPolicy, now: float) -> Decision:
     """Apply the response to a kickoff, or the failure to send it."""
     match response:
         case responses.Started(kickoff_id):
-            running = transition(run, State.RUNNING, kickoff_id=kickoff_id)
+            running = transition(_require_post(run), State.RUNNING, kickoff_id=kickoff_id)
             return with_optional_event(running, "started", policy, now)
         case responses.Refused(message):
             unspent = replace(run, sent_at=None)
@@ -176,9 +181,15 @@ def _not_started(run: Run, due_at: float) -> Run:
 
 
 def _put_in_doubt(run: Run, policy: CrewPolicy, now: float) -> Decision:
+    return Decision(
+        transition(_require_post(run), State.IN_DOUBT, due_at=timing.evidence_due_at(policy, now), owner=None)
+    )
+
+
+def _require_post(run: Run) -> Run:
     if run.state is not State.STARTING:
         raise IllegalTransition(f"run {run.run_id}: no POST is in progress, the run is {run.state}")
-    return Decision(transition(run, State.IN_DOUBT, due_at=timing.evidence_due_at(policy, now), owner=None))
+    return run
 
 
 def on_never_known(run: Run, policy: CrewPolicy, now: float) -> Decision:

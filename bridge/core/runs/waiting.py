@@ -36,7 +36,7 @@ def why_waiting(run: Run, *, served: bool = True) -> Waiting | None:
     if not served:
         detail = f"no replica has the crew {run.crew} in its settings; add it, or cancel the run"
         return Waiting(Reason.CREW_NOT_CONFIGURED, detail, run.accepted_at)
-    if run.deferral is not None:
+    if run.deferral is not None and run.state is not State.STARTING:
         return Waiting(Reason.RETRY, run.deferral.detail, run.deferral.since, run.deferral.until)
     if run.state is State.IN_DOUBT:
         detail = "it is unknown whether the POST started an execution"

@@ -8,7 +8,7 @@ import structlog
 from bridge.core.crew.payloads import kickoff_body
 from bridge.core.crew.responses import InDoubt, KickoffResponse, Started
 from bridge.core.errors import StoreBroken, StoreDamaged
-from bridge.core.runs import kickoff_memory, state_machine
+from bridge.core.runs import kickoff_memory, quarantine, state_machine
 from bridge.core.runs.model import Decision, Run, State
 from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.journal import Journal
@@ -18,13 +18,14 @@ from bridge.steps._conflicts import log_adoption, log_taken, quarantine_run, ret
 from bridge.steps._crew import Crew, failure_reason
 
 TICK = 1.0  # seconds between claims without a signal
+MIN_PAUSE = 0.01  # seconds between claims while the rate limits them, so that one claim starts several runs
 JOURNAL_AFTER = 2.0  # seconds that the store may take before a kickoff id is also appended to the journal
 
 log = structlog.get_logger()
 
 
 class Kickoff:
-    """Starts the runs of one crew. It marks a run `starting` immediately before its POST.
+    """Starts the runs of one crew. A claim marks them `starting`, as many as can be POSTed at once.
 
     `notify` signals this step's worker. `max_bytes`: memory of runs in progress at which no more are claimed.
     """
@@ -52,17 +53,24 @@ class Kickoff:
         self._journal = journal
         self._max_bytes = max_bytes
         self._bytes_in_progress = 0
+        self._not_sent: set[str] = set()
+        """Claimed runs of whose POST no byte has been sent."""
 
     async def claim(self, limit: int) -> Sequence[Run]:
-        """Claim accepted runs within the crew's free slots, the budgets, and memory."""
-        limit, left = self._crew.breaker.capacity(limit), self._max_bytes - self._bytes_in_progress
-        if not limit or left <= 0:
+        """Claim accepted runs within the rate, the crew's free slots, the budgets, and memory."""
+        crew, now, left = self._crew, self._clock(), self._max_bytes - self._bytes_in_progress
+        wanted = crew.breaker.capacity(limit) if left > 0 else 0
+        permits = crew.rate_limiter.acquire_for_kickoffs(now, wanted)
+        if not permits:
             return []
-        crew = self._crew
-        claimed = await self._store.claim_accepted(
-            crew.name, limit, crew.max_running, self._clock(), crew.budgets, left
-        )
-        self._crew.breaker.begin_trial(len(claimed))
+        claimed: Sequence[Run] = []
+        try:
+            claimed = await self._store.claim_accepted(crew.name, permits, crew.max_running, now, crew.budgets, left)
+        finally:
+            if crew.rate_limiter.return_kickoff_permits(permits - len(claimed)):
+                self._notify_poll()
+        crew.breaker.begin_trial(len(claimed))
+        self._not_sent.update(run.run_id for run in claimed)
         self._bytes_in_progress += sum(map(kickoff_memory.estimate_bytes, claimed))
         return claimed
 
@@ -77,20 +85,14 @@ class Kickoff:
                 self._notify()
 
     async def _start(self, run: Run) -> None:
-        """Mark, POST, and store the response. The mark is durable before the first byte of the POST."""
-        await self._crew.api.acquire()
-        beginning = state_machine.begin(run, self._clock())
-        body = kickoff_body(beginning.run, self._crew.policy, self._crew.webhooks)  # before the mark: it may raise
-        starting = await self._store.apply(beginning)
-        if isinstance(starting, Conflict):  # evidence of an earlier POST, a command, or the run's next owner came first
-            self._crew.breaker.cancel_trial()
-            self._crew.rate_limiter.return_permit()
-            return
+        """POST, and store the response. Until the first byte may be sent, an exception costs no execution."""
+        body = kickoff_body(run, self._crew.policy, self._crew.webhooks)
+        self._not_sent.discard(run.run_id)
         response = await self._crew.api.kickoff(body)
         name, reason = type(response).__name__, failure_reason(response)
         log.info("kickoff_answered", run_id=run.run_id, crew=run.crew, response=name, reason=reason)
         self._update_breaker(response)
-        await self._store_response(starting, response)
+        await self._store_response(run, response)
 
     def about(self, run: Run) -> dict[str, object]:
         """Identify the run."""
@@ -99,11 +101,26 @@ class Kickoff:
     async def quarantine(self, run: Run) -> None:
         """Defer the run; put it in doubt if its POST may have been sent."""
         self._crew.breaker.cancel_trial()
-        await quarantine_run(run.run_id, self._crew, self._store, self._clock)
+        if run.run_id in self._not_sent:
+            await self._defer_unsent(run)
+        else:
+            await quarantine_run(run.run_id, self._crew, self._store, self._clock)
 
     def pause(self) -> float:
         """Seconds until the next claim."""
-        return TICK
+        limiter = self._crew.rate_limiter
+        if not limiter.kickoffs_waiting:
+            return TICK
+        return min(max(limiter.seconds_until_permits(self._clock()), MIN_PAUSE), TICK)
+
+    async def _defer_unsent(self, run: Run) -> None:
+        """Defer a run whose body could not be built; the attempt does not count."""
+        self._not_sent.discard(run.run_id)
+        self._crew.rate_limiter.return_permit()
+        now = self._clock()
+        deferred = quarantine.defer(state_machine.undo_begin(run, now), self._crew.policy, now)
+        assert deferred is not None  # the run is accepted
+        await self._store.apply(deferred)
 
     async def _store_response(self, starting: Run, response: KickoffResponse) -> None:
         """Store what the response means; if it names the execution of another run, this run is in doubt instead."""

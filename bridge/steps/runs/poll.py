@@ -94,7 +94,7 @@ class Poll:
         if due is None or self._crew.breaker.is_open:
             return TICK
         return max(
-            due - now if due > now else min(self._crew.rate_limiter.seconds_until_polls(now), TICK), BATCH_WINDOW
+            due - now if due > now else min(self._crew.rate_limiter.seconds_until_permits(now), TICK), BATCH_WINDOW
         )
 
     async def _refresh(self, tracked: TrackedRun) -> TrackedRun | None:

@@ -248,16 +248,14 @@ class Bench:
     async def left_starting(self) -> Run:
         """A run whose process died during its POST."""
         run = await self.accepted()
-        [claimed] = await self.kickoff.claim(1)
-        await applied(self.store, state_machine.begin(claimed, self.clock()))
+        await self.kickoff.claim(1)
         await self.abandon()
         return await self.now(run)
 
     async def left_running(self) -> Run:
         """A run whose process died while tracking it."""
         run = await self.accepted()
-        [claimed] = await self.kickoff.claim(1)
-        starting = await applied(self.store, state_machine.begin(claimed, self.clock()))
+        [starting] = await self.kickoff.claim(1)
         await applied(self.store, state_machine.on_kickoff(starting, Started("k-1"), self.policy, self.clock()))
         await self.abandon()
         return await self.now(run)

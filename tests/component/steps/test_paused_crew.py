@@ -71,29 +71,6 @@ async def test_a_rejected_poll_pauses_the_crew_and_extends_deadlines(bench: Benc
     assert (await bench.now(run)).state is State.TIMED_OUT
 
 
-async def test_a_run_cancelled_before_its_trial_leaves_the_trial_to_another(bench: Bench):
-    bench.api.kickoff_responses = [WRONG_TOKEN]
-    await bench.started()
-    bench.clock.forward(120)
-    await bench.round(bench.probe)
-    [claimed] = await bench.kickoff.claim(9)
-    await bench.abandon()
-    await bench.kickoff.handle(claimed)
-    assert len(await bench.round(bench.kickoff)) == 1
-
-
-async def test_a_run_owned_elsewhere_returns_its_permit(bench: Bench):
-    """After a pause one call goes alone; if it is not sent, the next would wait for a minute."""
-    rate_limiter, now = bench.crew.rate_limiter, bench.clock()
-    await bench.accepted()
-    [claimed] = await bench.kickoff.claim(9)
-    await bench.abandon()
-    rate_limiter.on_throttled(now - 60, now - 60, 1.0)
-    assert rate_limiter.acquire(now) == 0.0, "the lone call"
-    await bench.kickoff.handle(claimed)
-    assert rate_limiter.acquire(now + 1) == 0.0
-
-
 async def test_not_found_does_not_pause_the_crew(bench: Bench):
     bench.api.status_responses = [NotFound(), Running()]
     await bench.started()

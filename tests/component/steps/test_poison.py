@@ -285,18 +285,41 @@ async def handled(step: Any, items: Sequence[Any]) -> Faults:
     return faults
 
 
-async def test_a_run_before_its_post_is_deferred_with_a_reason(bench: Bench):
-    run = await bench.accepted()
-    items = await bench.kickoff.claim(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bench.api, "acquire", poison)
-        faults = await handled(bench.kickoff, items)
-    deferred = await bench.now(run)
-    waiting = why_waiting(deferred)
-    assert waiting is not None
-    assert (deferred.state, deferred.owner, waiting.reason) == (State.ACCEPTED, None, Reason.RETRY)
-    assert waiting.until == deferred.due_at == bench.clock() + DELAYS[0]
-    assert faults.reported[0][2] == {"step": "kickoff-research", "run_id": run.run_id, "crew": "research"}
+async def test_a_run_whose_body_cannot_be_built_costs_nothing_and_is_deferred_for_longer_each_time(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+):
+    """It is marked as `starting` before, but nothing was sent."""
+    run, kickoff = await bench.accepted(), bench.kickoff
+    monkeypatch.setattr("bridge.steps.runs.kickoff.kickoff_body", lambda *_: 1 / 0)
+    for pause in DELAYS[:3]:
+        faults = await handled(kickoff, await kickoff.claim(1))
+        assert faults.reported[0][2] == {"step": "kickoff-research", "run_id": run.run_id, "crew": "research"}
+        deferred = await bench.now(run)
+        assert (deferred.state, deferred.owner, deferred.attempt, deferred.sent_at) == (State.ACCEPTED, None, 0, None)
+        waiting = why_waiting(deferred)
+        assert waiting is not None
+        assert (waiting.reason, waiting.until) == (Reason.RETRY, bench.clock() + pause)
+        assert deferred.due_at == waiting.until
+        bench.clock.forward(pause)
+    [starting] = await kickoff.claim(1)
+    assert (starting.attempt, why_waiting(starting)) == (1, None), "while it is being POSTed, it waits for nothing"
+
+
+async def test_a_run_whose_body_cannot_be_built_leaves_the_trial_and_the_probing_permit_to_another(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+):
+    """After a pause, one call goes alone; if it is not sent, the next would wait for a minute."""
+    crew, kickoff = bench.crew, bench.kickoff
+    crew.breaker.trip("HTTP 401", bench.clock())
+    crew.breaker.on_probe(ok=True, now=bench.clock())
+    crew.rate_limiter.on_throttled(bench.clock() - 60, bench.clock() - 60, 1.0)
+    await bench.accepted()
+    with monkeypatch.context() as patch:
+        patch.setattr("bridge.steps.runs.kickoff.kickoff_body", lambda *_: 1 / 0)
+        await handled(kickoff, await kickoff.claim(9))
+    await bench.accepted()
+    assert len(await bench.round(kickoff)) == 1
+    assert not crew.paused
 
 
 async def test_a_run_whose_post_may_have_been_sent_is_in_doubt(bench: Bench):
@@ -306,13 +329,6 @@ async def test_a_run_whose_post_may_have_been_sent_is_in_doubt(bench: Bench):
     await handled(bench.kickoff, items)
     in_doubt_run = await bench.now(run)
     assert (in_doubt_run.state, len(bench.api.bodies)) == (State.IN_DOUBT, 1)
-
-
-async def test_a_request_without_a_valid_body_is_not_marked_as_posted(bench: Bench, monkeypatch: pytest.MonkeyPatch):
-    run = await bench.accepted()
-    monkeypatch.setattr("bridge.steps.runs.kickoff.kickoff_body", lambda *_: 1 / 0)
-    await handled(bench.kickoff, await bench.kickoff.claim(1))
-    assert (await bench.now(run)).state is State.ACCEPTED
 
 
 async def test_a_running_run_is_deferred_for_longer_each_time_while_others_are_polled(bench: Bench):

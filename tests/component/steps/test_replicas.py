@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 
 from bridge.core.crew import webhook_tokens
 from bridge.core.crew.flow_questions import FlowQuestion
+from bridge.core.crew.rate_limiter import RateLimiter
 from bridge.core.crew.responses import InDoubt, Started, Succeeded, WaitingForHuman
 from bridge.core.crew.webhooks import Kind, read
 from bridge.core.crew_policy import DoubtPolicy
@@ -235,14 +236,17 @@ async def test_evidence_that_reaches_another_process_calls_off_a_post_that_waits
     run = await bench.started()
     other = await another(bench)
     await bench.rounds(bench.in_doubt, seconds=1)
-    [claimed] = await bench.kickoff.claim(1)
+    bench.made["research"] = replace(bench.crew, rate_limiter=RateLimiter(1.0))
+    assert bench.crew.rate_limiter.acquire(bench.clock()) == 0.0
+    assert await bench.round(bench.kickoff) == []
 
     async def content() -> Any:
         return {"kickoff_id": "k-1"}
 
     token = webhook_tokens.issue(KEY, webhook_tokens.Attempt(run.run_id, 1))
     assert await other.receive.crew_webhook(token, Kind.CREW, content)
-    await bench.kickoff.handle(claimed)
+    bench.clock.forward(1.0)
+    assert await bench.round(bench.kickoff) == []
     await other.round(other.inbox)
     found = await bench.now(run)
     assert (found.state, found.kickoff_id, len(bench.api.bodies)) == (State.RUNNING, "k-1", 1)
@@ -260,13 +264,3 @@ async def test_a_process_suspended_during_its_post_resolves_the_doubt_with_the_r
     assert (now.state, now.kickoff_id) == (State.RUNNING, "k-late")
     assert [entry["event"] for entry in logs if "late" in entry["event"]] == ["in_doubt_resolved_by_late_response"]
     assert len(await other.round(other.recover)) == 1
-
-
-async def test_a_process_suspended_before_its_post_sends_nothing(bench: Bench):
-    run = await bench.accepted()
-    [claimed] = await bench.kickoff.claim(1)
-    other = await another(bench)
-    await other.store.cluster.expire_processes(bench.clock(), -1.0)
-    await bench.kickoff.handle(claimed)
-    assert bench.api.bodies == []
-    assert replace(await bench.now(run), version=0) == replace(claimed, version=0, owner=None)

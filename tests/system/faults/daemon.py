@@ -24,6 +24,7 @@ from bridge.adapters.crew_api import HttpCrewApi
 from bridge.adapters.store import SqlStore
 from bridge.cli import main
 from bridge.core.crew.responses import Failed, Succeeded
+from bridge.core.runs import state_machine
 from bridge.core.runs.model import State
 from bridge.steps.recovery.recover import Recover
 from bridge.supervisor import Supervisor
@@ -86,10 +87,6 @@ def amid(death: Death, owner: Any, name: str, seconds: float) -> None:
     setattr(owner, name, wrapped)
 
 
-def something(_args: tuple[Any, ...], result: Any) -> bool:
-    return bool(result)
-
-
 def leads_to(*states: State) -> Kickoff:
     return lambda args, _: args[1].run.state in states
 
@@ -108,13 +105,24 @@ def migrating(death: Death) -> None:
     alembic.command.upgrade = wrapped
 
 
+def within_a_claim(death: Death) -> None:
+    """Die before the commit of a claim that has found a run."""
+    begin = state_machine.begin
+
+    def wrapped(*args: Any) -> Any:
+        death.pass_by()
+        return begin(*args)
+
+    setattr(state_machine, "begin", wrapped)  # noqa: B010 - mypy forbids the assignment
+
+
 FINAL = (State.SUCCEEDED, State.FAILED)
 POINTS: dict[str, Callable[[Death], None]] = {
     "K01": lambda death: before(death, SqlStore, "accept"),
     "K02": lambda death: before(death, Acks, "_write"),
     "K03": lambda death: amid(death, Acks, "_write", 0.01),
     "K04": lambda death: after(death, SqlStore, "accept"),
-    "K05": lambda death: after(death, SqlStore, "claim_accepted", something),
+    "K05": within_a_claim,
     "K06": lambda death: before(death, HttpCrewApi, "kickoff"),
     "K07": lambda death: amid(death, HttpCrewApi, "kickoff", 0.1),
     "K08": lambda death: after(death, HttpCrewApi, "kickoff"),

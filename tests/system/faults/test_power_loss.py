@@ -67,8 +67,7 @@ class History:
         for number in range(1, runs + 1):
             run = (await self._store.accept(a_run(number))).run
             self.accepted_at[run.run_id] = frames(self._wal)
-            [claimed] = await self._store.claim_accepted("research", 1, runs, NOW)
-            starting = await applied(self._store, state_machine.begin(claimed, NOW))
+            [starting] = await self._store.claim_accepted("research", 1, runs, NOW)
             self.posted_at[run.run_id] = frames(self._wal)
             await applied(self._store, state_machine.on_kickoff(starting, Started(f"k-{number}"), CrewPolicy(), NOW))
 

@@ -60,15 +60,56 @@ def test_the_rate_is_divided_among_processes():
     assert RateLimiter(20.0, share).per_second == 5.0
 
 
-def test_polls_yield_to_kickoffs_but_keep_a_fraction_of_the_rate():
-    rate_limiter, now, kickoffs, polls = RateLimiter(20.0), START, 0, 0
+def test_polls_yield_to_waiting_calls_but_keep_a_fraction_of_the_rate():
+    rate_limiter, now, calls, polls = RateLimiter(20.0), START, 0, 0
     rate_limiter.waiting = 1  # at least one
     for _ in range(1000):
         now += 0.01
         polls += rate_limiter.acquire_for_polls(now, 3)
-        kickoffs += rate_limiter.acquire(now) == 0.0
+        calls += rate_limiter.acquire(now) == 0.0
+    assert 195 <= calls + polls <= 202
+    assert POLL_RESERVE * 0.9 <= polls / calls <= POLL_RESERVE * 1.1
+
+
+def test_polls_yield_to_kickoffs_but_keep_a_fraction_of_the_rate():
+    rate_limiter, now, kickoffs, polls = RateLimiter(20.0), START, 0, 0
+    for _ in range(1000):
+        now += 0.01
+        polls += rate_limiter.acquire_for_polls(now, 3)
+        kickoffs += rate_limiter.acquire_for_kickoffs(now, 9)
     assert 195 <= kickoffs + polls <= 202
     assert POLL_RESERVE * 0.9 <= polls / kickoffs <= POLL_RESERVE * 1.1
+
+
+def test_kickoffs_and_waiting_calls_share_the_rate_whichever_asks_first():
+    """By precedence alone, thousands of cancelled runs whose executions are polled once would stop all kickoffs."""
+    for kickoffs_first in (True, False):
+        rate_limiter, now, kickoffs, calls = RateLimiter(20.0), START, 0, 0
+        rate_limiter.waiting = 5
+        for _ in range(1000):
+            now += 0.01
+            kickoffs += rate_limiter.acquire_for_kickoffs(now, 9) if kickoffs_first else 0
+            calls += rate_limiter.acquire(now) == 0.0
+            kickoffs += 0 if kickoffs_first else rate_limiter.acquire_for_kickoffs(now, 9)
+        assert 195 <= kickoffs + calls <= 202
+        assert 0.9 <= kickoffs / calls <= 1.1
+
+
+def test_permits_of_kickoffs_that_are_not_made_are_returned_to_others():
+    rate_limiter = RateLimiter(1000.0)
+    assert rate_limiter.acquire_for_kickoffs(START, 64) == 20
+    assert (rate_limiter.kickoffs_waiting, rate_limiter.acquire_for_polls(START, 5)) == (44, 0)
+    assert rate_limiter.return_kickoff_permits(20), "polls wait"
+    assert (rate_limiter.kickoffs_waiting, rate_limiter.acquire_for_polls(START, 99)) == (0, 20)
+    assert not rate_limiter.return_kickoff_permits(0)
+
+
+def test_a_returned_permit_of_a_test_call_lets_another_call_test_the_crew():
+    rate_limiter = RateLimiter(1000.0)
+    rate_limiter.on_throttled(START, START, 1.0)
+    assert rate_limiter.acquire_for_kickoffs(START + 1.0, 9) == 1
+    rate_limiter.return_kickoff_permits(1)
+    assert rate_limiter.acquire_for_polls(START + 2.0, 9) == 1
 
 
 def test_without_overdue_polls_kickoffs_use_the_whole_rate():
@@ -80,7 +121,7 @@ def test_without_overdue_polls_kickoffs_use_the_whole_rate():
 def test_without_kickoffs_polls_use_the_whole_rate():
     rate_limiter = RateLimiter(20.0)
     assert sum(rate_limiter.acquire_for_polls(START + 0.05 * step, 9) for step in range(100)) == 100
-    assert 0.049 < rate_limiter.seconds_until_polls(START + 0.05 * 99) < 0.051
+    assert 0.049 < rate_limiter.seconds_until_permits(START + 0.05 * 99) < 0.051
 
 
 def test_a_refusal_halves_the_rate_and_successes_raise_it_again():

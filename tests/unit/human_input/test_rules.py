@@ -47,7 +47,7 @@ YES = Resume(approve=True)
 
 
 def running() -> Run:
-    begun = state_machine.begin(a_run(), NOW).run
+    begun = state_machine.begin(a_run(), NOW)
     return state_machine.on_kickoff(begun, Started("k-1"), POLICY, NOW).run
 
 
@@ -408,7 +408,7 @@ def test_the_same_message_is_the_same_answer():
 def test_resume_is_accepted_in_every_state():
     assert apply_command(with_question(), YES, POLICY, NOW) == rules.accept_answer(with_question(), YES, POLICY, NOW)
     with pytest.raises(RequestRefused, match="no open question"):
-        apply_command(state_machine.begin(a_run(), NOW).run, YES, POLICY, NOW)
+        apply_command(state_machine.begin(a_run(), NOW), YES, POLICY, NOW)
 
 
 def test_an_answer_is_marked_before_it_is_sent():

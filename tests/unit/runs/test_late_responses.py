@@ -10,7 +10,7 @@ POLICY = CrewPolicy(results_exchange=True)
 
 
 def in_doubt() -> Run:
-    return state_machine.on_interrupted_kickoff(state_machine.begin(a_run(), NOW).run, POLICY, NOW).run
+    return state_machine.on_interrupted_kickoff(state_machine.begin(a_run(), NOW), POLICY, NOW).run
 
 
 def test_a_started_execution_is_tracked():

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from bridge.core.crew.responses import NoResponse, Running, StatusResponse
+from bridge.core.crew.responses import NoResponse, Running, Started, StatusResponse
 from bridge.core.crew_policy import CrewPolicy
 from bridge.core.delivery.model import DeliveryState
 from bridge.core.delivery.outcome import on_internal_error
@@ -47,6 +47,13 @@ def test_a_post_that_may_have_been_sent_is_never_repeated() -> None:
     assert (doubted.state, doubted.due_at, doubted.deferral) == (State.IN_DOUBT, NOW + 900.0, None)
 
 
+def test_an_attempt_whose_post_was_not_sent_does_not_count() -> None:
+    before = deferred(in_state(State.ACCEPTED, attempt=2))
+    undone = state_machine.undo_begin(state_machine.begin(replace(before, owner="me"), NOW + 9.0), NOW + 9.0)
+    assert undone == replace(before, due_at=NOW + 9.0)
+    assert deferred(undone, NOW + 9.0).due_at == NOW + 9.0 + DELAYS[1]
+
+
 def test_a_run_held_in_doubt_has_no_due_time() -> None:
     assert quarantine.defer(in_state(State.IN_DOUBT, due_at=None), POLICY, NOW) is None
 
@@ -59,7 +66,8 @@ def test_the_late_poll_of_an_ended_run_is_deferred() -> None:
 
 
 def test_any_transition_ends_the_deferral() -> None:
-    assert state_machine.begin(deferred(in_state(State.ACCEPTED)), NOW).run.deferral is None
+    begun = state_machine.begin(deferred(in_state(State.ACCEPTED)), NOW)
+    assert state_machine.on_kickoff(begun, Started("k-1"), POLICY, NOW).run.deferral is None
     held = state_machine.on_evidence_overdue(deferred(in_state(State.IN_DOUBT)), POLICY, NOW)
     assert held.run.deferral is None
 

@@ -45,7 +45,7 @@ FINAL_TYPES = {f"run.{state}" for state in FINAL_STATES}
 
 
 def starting(**changes: Any) -> Run:
-    return replace(state_machine.begin(replace(a_run(), owner="me"), NOW).run, **changes)
+    return replace(state_machine.begin(replace(a_run(), owner="me"), NOW), **changes)
 
 
 def running(policy: CrewPolicy = POLICY, **changes: Any) -> Run:
@@ -97,10 +97,8 @@ def test_an_accepted_run_is_due_at_once_and_has_its_fingerprint():
 
 
 def test_begin_records_the_attempt_before_the_post():
-    decision = state_machine.begin(replace(a_run(), owner="me", attempt=2), NOW + 9)
-    run = decision.run
+    run = state_machine.begin(replace(a_run(), owner="me", attempt=2), NOW + 9)
     assert (run.state, run.attempt, run.sent_at, run.due_at, run.owner) == (State.STARTING, 3, NOW + 9, None, "me")
-    assert decision.deliveries == ()
 
 
 @pytest.mark.parametrize("state", sorted(set(State) - {State.ACCEPTED}))
@@ -528,7 +526,7 @@ def test_the_policy_repeats_a_post_once_and_operators_without_limit():
         again = state_machine.requeue(run, NOW) if by_operator else reported.run
         states.append((by_operator, again.state, again.auto_retries))
         again = again if again.state is State.ACCEPTED else state_machine.requeue(again, NOW)
-        run = state_machine.on_interrupted_kickoff(state_machine.begin(again, NOW).run, policy, NOW).run
+        run = state_machine.on_interrupted_kickoff(state_machine.begin(again, NOW), policy, NOW).run
     assert [state for by_operator, state, _ in states if not by_operator] == [
         State.ACCEPTED, State.IN_DOUBT, State.IN_DOUBT,
     ]  # fmt: skip
@@ -539,7 +537,7 @@ def test_the_policy_repeats_a_post_once_and_operators_without_limit():
 def test_a_changed_policy_repeats_a_post_that_an_operator_repeated_before():
     policy = replace(POLICY, in_doubt=DoubtPolicy.RETRY)
     again = state_machine.requeue(in_doubt(), NOW)
-    run = state_machine.on_interrupted_kickoff(state_machine.begin(again, NOW).run, policy, NOW).run
+    run = state_machine.on_interrupted_kickoff(state_machine.begin(again, NOW), policy, NOW).run
     assert state_machine.on_evidence_overdue(run, policy, NOW + 900).run.state is State.ACCEPTED
 
 
@@ -660,7 +658,7 @@ class History:
     def _decide(self, what: str, response: Any) -> Decision | None:
         match what:
             case "begin":
-                return state_machine.begin(self.run, self.now)
+                return Decision(state_machine.begin(self.run, self.now))
             case "kickoff":
                 return state_machine.on_kickoff(self.run, response, self.policy, self.now)
             case "orphan":

@@ -7,24 +7,19 @@ locks it as well, so that no row is claimed in the name of an expired process.
 Frequent statements are built once, because building one costs several times as much as executing it.
 """
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection, Select, bindparam, delete, func, literal, select, text, tuple_, update
+from sqlalchemy import Connection, bindparam, delete, func, literal, select, text, tuple_, update
 
 from bridge.adapters.store import dialect
 from bridge.adapters.store.decoding import UndecodableRow, decode_rows, mark_dead, postpone
-from bridge.adapters.store.free_slots import FreeSlots
-from bridge.adapters.store.queries import budgets
 from bridge.adapters.store.queries.run_lists import ids_within
 from bridge.adapters.store.rows import delivery_from_row, run_from_row, select_deliveries
 from bridge.adapters.store.schema import (
     OPEN,
-    WAITING,
     deliveries,
     events,
-    pending_commands,
     processes,
     runs,
     served_crews,
@@ -32,11 +27,8 @@ from bridge.adapters.store.schema import (
 )
 from bridge.core.delivery.model import Channel, Delivery, DeliveryState
 from bridge.core.delivery.receivers import ConcurrencyLimits
-from bridge.core.runs.budget import UNLIMITED, Budgets
-from bridge.core.runs.kickoff_memory import INPUTS_FACTOR, META_FACTOR
 from bridge.core.runs.model import FINAL_STATES, Run, State
 
-_IN_PROGRESS = (State.STARTING.value, State.RUNNING.value, State.WAITING_FOR_HUMAN.value)
 _OPEN_STATES = frozenset(State) - FINAL_STATES
 _EMPTY = {name: literal(b"{}").label(name) for name in ("inputs", "meta")}
 _TRACKING_COLUMNS = [_EMPTY.get(column.name, column) for column in runs.c]
@@ -46,40 +38,11 @@ _THIS_PROCESS = select(processes.c.name).where(processes.c.name == bindparam("pr
 _LOCK_PROCESS = _THIS_PROCESS.with_for_update(read=True, key_share=True)
 
 
-def _slots_held() -> Select[int]:
-    """Count the runs in progress, the claimed ones, and those in doubt whose `run.in_doubt` is not yet emitted.
-
-    A run in doubt keeps its slot until the event, because evidence that arrives before it makes the run continue. Each
-    state is counted by a separate range of the index, so that waiting runs, however many, are not read.
-    """
-    of_crew = select(func.count()).where(text(OPEN), runs.c.crew == bindparam("crew"))
-    in_progress = of_crew.where(runs.c.state.in_(_IN_PROGRESS))
-    claimed = of_crew.where(runs.c.state == State.ACCEPTED.value, runs.c.owner.is_not(None))
-    doubted = of_crew.where(runs.c.state == State.IN_DOUBT.value, runs.c.due_at.is_not(None))
-    return select(in_progress.scalar_subquery() + claimed.scalar_subquery() + doubted.scalar_subquery())
-
-
 WITH_WEBHOOKS = select(webhook_inbox.c.run_id).where(
     webhook_inbox.c.run_id.is_not(None), webhook_inbox.c.owner.is_(None)
 )
 """Runs whose webhooks have not been handled: one may name an execution, so no POST may be repeated before."""
 
-_SLOTS_HELD = _slots_held()
-_WAITING = (
-    select(runs.c.run_id, runs.c.source)
-    .where(
-        text(WAITING),
-        runs.c.crew == bindparam("crew"),
-        runs.c.due_at <= bindparam("now"),
-        runs.c.source.not_in(bindparam("spent", expanding=True)),
-        runs.c.run_id.not_in(bindparam("taken", expanding=True)),
-        runs.c.run_id.not_in(select(pending_commands.c.run_id)),  # to be cancelled: must not be started again
-        runs.c.run_id.not_in(WITH_WEBHOOKS),
-    )
-    .order_by(runs.c.priority.desc(), runs.c.run_id)
-    .limit(bindparam("limit"))
-    .with_for_update(skip_locked=True)
-)
 _OWN_RUNS = (
     update(runs)
     .where(runs.c.run_id.in_(bindparam("ids", expanding=True)))
@@ -99,8 +62,6 @@ _DUE = (
     .limit(bindparam("limit"))
     .with_for_update(skip_locked=True)
 )
-_RUN_BYTES = func.length(runs.c.inputs) * INPUTS_FACTOR + func.length(runs.c.meta) * META_FACTOR
-_RUN_SIZES = select(runs.c.run_id, _RUN_BYTES.label("size")).where(runs.c.run_id.in_(bindparam("ids", expanding=True)))
 CLAIM_BYTES = 16 * 1024 * 1024  # of events in one claim; at least one delivery is claimed
 _OF_THESE = deliveries.c.delivery_id.in_(bindparam("ids", expanding=True))
 _OWN_DELIVERIES = update(deliveries).where(_OF_THESE).values(owner=bindparam("process"))
@@ -114,25 +75,6 @@ _OWNED_DELIVERIES = select_deliveries().where(_OF_THESE).order_by(deliveries.c.d
 
 
 @dataclass(frozen=True, slots=True)
-class ClaimAccepted:
-    """Claim due accepted runs of one crew, within `max_running` and the budgets."""
-
-    process: str
-    crew: str
-    limit: int
-    max_running: int
-    now: float
-    budgets: Budgets = UNLIMITED
-    max_bytes: float = math.inf
-    """Memory of the claimed runs (`kickoff_memory`); at least one run is claimed."""
-    free_slots: FreeSlots | None = None
-    """None if other processes claim from the same store."""
-    claimed: list[Run] = field(default_factory=list)
-    """The runs that the last transaction claimed, whether or not its commit was confirmed."""
-    undecodable: list[UndecodableRow] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
 class ClaimInStates:
     """Claim unowned runs in some states: those due by `now`, or if that is None, those with no due time."""
 
@@ -143,6 +85,7 @@ class ClaimInStates:
     crews: Collection[str] | None = None
     """None: all crews."""
     claimed: list[Run] = field(default_factory=list)
+    """The rows that the last transaction claimed, whether or not its commit was confirmed."""
     undecodable: list[UndecodableRow] = field(default_factory=list)
 
 
@@ -170,9 +113,6 @@ class ClaimCallbacks:
     undecodable: list[UndecodableRow] = field(default_factory=list)
 
 
-ClaimRequest = ClaimAccepted | ClaimInStates | ClaimDeliveries | ClaimCallbacks
-
-
 @dataclass(frozen=True, slots=True)
 class ClaimedRows:
     """Rows that a process claimed: run ids with their versions at that time, and delivery ids."""
@@ -182,13 +122,10 @@ class ClaimedRows:
     deliveries: Sequence[str] = ()
 
 
-def claim_runs(connection: Connection, requests: Sequence[ClaimAccepted | ClaimInStates]) -> list[list[Run]]:
-    """Claim the rows of each request; none for an expired process."""
+def claim_runs(connection: Connection, requests: Sequence[ClaimInStates]) -> list[list[Run]]:
+    """Claim the runs of each request; none for an expired process."""
     if not is_alive(connection, requests[0].process):
         return [[] for _ in requests]
-    for crew in sorted({request.crew for request in requests if isinstance(request, ClaimAccepted)}):
-        # Counting and claiming must be atomic across processes; locked in order, so that there is no deadlock.
-        dialect.serialize(connection, "slots", crew)
     return [_claim_runs(connection, request) for request in requests]
 
 
@@ -199,9 +136,9 @@ def claim_deliveries(connection: Connection, requests: Sequence[ClaimDeliveries]
     return [_claim_deliveries(connection, request) for request in requests]
 
 
-def claimed_rows(claim: ClaimRequest) -> ClaimedRows:
+def claimed_rows(claim: ClaimInStates | ClaimDeliveries | ClaimCallbacks) -> ClaimedRows:
     """Return what the last transaction of a claim request claimed."""
-    if isinstance(claim, ClaimAccepted | ClaimInStates):
+    if isinstance(claim, ClaimInStates):
         return ClaimedRows(claim.process, runs={run.run_id: run.version for run in claim.claimed})
     return ClaimedRows(claim.process, deliveries=[delivery.delivery_id for delivery in claim.claimed])
 
@@ -253,13 +190,13 @@ def is_alive(connection: Connection, process: str) -> bool:
     return connection.execute(_LOCK_PROCESS, {"process": process}).first() is not None
 
 
-def _claim_runs(connection: Connection, request: ClaimAccepted | ClaimInStates) -> list[Run]:
+def _claim_runs(connection: Connection, request: ClaimInStates) -> list[Run]:
     request.claimed.clear()
     request.undecodable.clear()
-    ids = _next_accepted(connection, request) if isinstance(request, ClaimAccepted) else _in_states(connection, request)
+    ids = _in_states(connection, request)
     if not ids:
         return []
-    take = _OWN_FOR_TRACKING if isinstance(request, ClaimInStates) and request.now is None else _OWN_COMPLETE
+    take = _OWN_FOR_TRACKING if request.now is None else _OWN_COMPLETE
     rows = {row.run_id: row for row in connection.execute(take, {"ids": ids, "process": request.process})}
     found, request.undecodable[:] = decode_rows((rows[run_id] for run_id in ids), run_from_row, "run_id")
     if request.undecodable and request.now is not None:  # others stay owned, so that they are not claimed again
@@ -283,64 +220,6 @@ def _in_states(connection: Connection, request: ClaimInStates) -> Sequence[str]:
     else:
         matching = query.where(runs.c.due_at <= request.now).order_by(runs.c.due_at, runs.c.run_id).limit(request.limit)
     return connection.execute(matching.with_for_update(skip_locked=True)).scalars().all()
-
-
-def _next_accepted(connection: Connection, request: ClaimAccepted) -> Sequence[str]:
-    """Return the runs to start next, by priority and age, within the free slots and budgets."""
-    slots = _free_slots(connection, request)
-    free = min(
-        request.limit, slots, budgets.remaining_for_crew(connection, request.crew, request.budgets.crew, request.now)
-    )
-    if free <= 0:
-        return []
-    taken = _within_memory(connection, _within_budgets(connection, request, int(free)), request.max_bytes)
-    if request.free_slots is not None:
-        request.free_slots.taken(request.crew, len(taken))
-    return taken
-
-
-def _within_budgets(connection: Connection, request: ClaimAccepted, limit: int) -> list[str]:
-    """Return up to `limit` waiting runs, as many of each sender as its budget permits.
-
-    Reads again while some were excluded by a budget, so that the backlog of one sender does not block the others.
-    """
-    left = budgets.remaining_for_senders(connection, request.budgets.senders, request.now)
-    taken: list[str] = []
-    while len(taken) < limit:
-        spent = [sender for sender, count in left.items() if count <= 0]
-        parameters = {
-            "crew": request.crew,
-            "now": request.now,
-            "spent": spent,
-            "taken": taken,
-            "limit": limit - len(taken),
-        }
-        found = connection.execute(_WAITING, parameters).all()
-        permitted = budgets.pick_within_budgets(found, left)
-        taken += permitted
-        if len(permitted) == len(found):
-            break
-    return taken
-
-
-def _within_memory(connection: Connection, run_ids: list[str], max_bytes: float) -> list[str]:
-    if len(run_ids) < 2:
-        return run_ids
-    sizes = {row.run_id: row.size for row in connection.execute(_RUN_SIZES, {"ids": run_ids})}
-    return list(ids_within([(run_id, sizes[run_id]) for run_id in run_ids], max_bytes))
-
-
-def _free_slots(connection: Connection, request: ClaimAccepted) -> int:
-    """Return the number of free slots of the crew, counted only if necessary."""
-    if (
-        request.free_slots is not None
-        and (free_slots := request.free_slots.at_least(request.crew, request.max_running)) >= request.limit
-    ):
-        return free_slots
-    free = request.max_running - connection.execute(_SLOTS_HELD, {"crew": request.crew}).scalar_one()
-    if request.free_slots is not None:
-        request.free_slots.counted(request.crew, request.max_running, free)
-    return free
 
 
 def _claim_deliveries(connection: Connection, request: ClaimDeliveries) -> list[Delivery]:

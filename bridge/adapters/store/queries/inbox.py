@@ -100,18 +100,7 @@ def _add(connection: Connection, entry: InboxEntry) -> bool:
     if entry.run_id is None:
         repeated = and_(flow_questions, _entries.kickoff_id == entry.kickoff_id, _entries.entry_id != entry.entry_id)
         connection.execute(delete(webhook_inbox).where(repeated))
-    else:
-        _release_before_post(connection, entry.run_id)
     return True
-
-
-def _release_before_post(connection: Connection, run_id: str) -> None:
-    """Release a run that is claimed for another POST, because the entry may identify its execution.
-
-    The new version makes its owner's write of `starting` fail; claims wait until the entry is handled.
-    """
-    about_to_start = and_(runs.c.run_id == run_id, runs.c.state == State.ACCEPTED.value, runs.c.owner.is_not(None))
-    connection.execute(update(runs).where(about_to_start).values(owner=None, version=runs.c.version + 1))
 
 
 def _due(

@@ -38,10 +38,15 @@ def write_decisions(connection: Connection, write_requests: Sequence[WriteReques
     owners = _owners(connection, write_requests)
     in_order = sorted((one.decision for one in write_requests), key=lambda decision: decision.run.run_id)
     if _write(connection, in_order, owners) == len(write_requests):
-        return [_with_next_version(one.decision.run) for one in write_requests]
+        return [with_next_version(one.decision.run) for one in write_requests]
     if len(write_requests) > 1:
         raise BatchConflict("a run has changed")
     return [Conflict.STALE]
+
+
+def update_runs(connection: Connection, updated: Sequence[Run]) -> int:
+    """Write the next rows of runs whose version is still that of the stored row; return how many there were."""
+    return _UPDATE_RUN.execute(connection, [_run_values(run) for run in updated])
 
 
 def is_written(decision: Decision, stored: Run | None) -> bool:
@@ -49,7 +54,7 @@ def is_written(decision: Decision, stored: Run | None) -> bool:
 
     Requests are not compared: they never change, and the caller may hold one without its inputs.
     """
-    return stored is not None and replace(stored, request=decision.run.request) == _with_next_version(decision.run)
+    return stored is not None and replace(stored, request=decision.run.request) == with_next_version(decision.run)
 
 
 _UPDATE_RUN = BulkStatement(
@@ -77,7 +82,7 @@ def _write(connection: Connection, decisions: Sequence[Decision], owners: Mappin
 
     Runs are locked in the order of their ids, so that there is no deadlock.
     """
-    changed = _UPDATE_RUN.execute(connection, [_run_values(decision.run) for decision in decisions])
+    changed = update_runs(connection, [decision.run for decision in decisions])
     if changed == len(decisions):
         deliveries = [delivery for decision in decisions for delivery in decision.deliveries]
         unaddressed = [event for decision in decisions for event in decision.unaddressed]
@@ -86,7 +91,8 @@ def _write(connection: Connection, decisions: Sequence[Decision], owners: Mappin
     return changed
 
 
-def _with_next_version(run: Run) -> Run:
+def with_next_version(run: Run) -> Run:
+    """Return a run as stored once it is written."""
     return replace(run, version=run.version + 1)
 
 

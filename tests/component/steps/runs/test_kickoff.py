@@ -1,15 +1,18 @@
 """Kickoffs: the run is marked before the POST, and repeated only if nothing can have started."""
 
-import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
 from bridge.core.crew import webhook_tokens
+from bridge.core.crew.rate_limiter import RateLimiter
 from bridge.core.crew.responses import CrewUnavailable, InDoubt, KickoffResponse, NotStarted, Refused, Started
 from bridge.core.crew.webhooks import Kind
-from bridge.core.runs.model import State
+from bridge.core.errors import StoreUnavailable
+from bridge.core.runs.model import Run, State
+from bridge.steps.runs.kickoff import TICK
 from tests.component.steps.conftest import KEY, Bench
 from tests.fakes import NOW
 
@@ -85,21 +88,76 @@ async def test_no_more_runs_are_claimed_than_max_running_permits(bench: Bench):
     assert await bench.round(bench.kickoff) == []
 
 
-async def test_every_call_waits_for_its_permit_before_the_run_is_marked(bench: Bench):
-    run = await bench.accepted()
-    [claimed] = await bench.kickoff.claim(1)
-    held = asyncio.Event()
+def at_rate(bench: Bench, per_second: float) -> RateLimiter:
+    """The rate of the crew from now on."""
+    bench.made["research"] = replace(bench.crew, rate_limiter=RateLimiter(per_second))
+    return bench.crew.rate_limiter
 
-    async def wait() -> None:
-        await held.wait()
 
-    bench.api.acquire = wait  # type: ignore[method-assign]
-    handling = asyncio.create_task(bench.kickoff.handle(claimed))
-    await asyncio.wait([handling], timeout=0.01)
-    assert (await bench.now(run)).state is State.ACCEPTED  # a crash now would leave nothing in doubt
-    held.set()
-    await handling
-    assert (await bench.now(run)).state is State.RUNNING
+async def test_no_more_runs_are_marked_than_can_be_posted_at_once(bench: Bench):
+    """A crash while runs wait for a permit leaves nothing in doubt."""
+    at_rate(bench, 1.0)
+    first, second = await bench.accepted(), await bench.accepted()
+    kickoff = bench.kickoff
+    assert len(await bench.round(kickoff)) == 1
+    assert await bench.round(kickoff) == []
+    assert [(await bench.now(run)).state for run in (first, second)] == [State.RUNNING, State.ACCEPTED]
+    bench.clock.forward(1.0)
+    await bench.round(kickoff)
+    assert (await bench.now(second)).state is State.RUNNING
+
+
+async def test_without_a_permit_the_store_is_not_asked_and_the_next_claim_waits_for_one(bench: Bench):
+    at_rate(bench, 2.0)
+    for _ in range(3):
+        await bench.accepted()
+    spy, kickoff = bench.spy(), bench.kickoff
+    pauses = []
+    for _ in range(3):
+        await bench.round(kickoff)
+        pauses.append(kickoff.pause())
+    assert (spy.calls.count("claim_accepted"), pauses) == (1, [0.5, 0.5, 0.5])
+
+
+async def test_while_the_crew_is_backing_off_the_claim_is_tried_every_second(bench: Bench):
+    at_rate(bench, 20.0).on_throttled(bench.clock(), bench.clock(), 60.0)
+    kickoff = bench.kickoff
+    assert (await bench.round(kickoff), kickoff.pause()) == ([], TICK)
+
+
+async def test_permits_that_no_run_needs_are_returned(bench: Bench):
+    rate_limiter = at_rate(bench, 1.0)
+    kickoff = bench.kickoff
+    assert (await bench.round(kickoff), kickoff.pause()) == ([], TICK)
+    assert rate_limiter.acquire(bench.clock()) == 0.0
+
+
+async def test_permits_of_a_failed_claim_are_returned(bench: Bench):
+    rate_limiter = at_rate(bench, 1.0)
+    kickoff = bench.kickoff
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bench.store, "claim_accepted", unavailable)
+        with pytest.raises(StoreUnavailable):
+            await kickoff.claim(9)
+    assert rate_limiter.acquire(bench.clock()) == 0.0
+
+
+async def unavailable(*_: Any) -> Any:
+    raise StoreUnavailable("no connection")
+
+
+async def test_a_poll_that_was_refused_a_permit_for_a_kickoff_is_made_when_none_starts(bench: Bench):
+    rate_limiter, now = at_rate(bench, 1.0), bench.clock()
+
+    async def claim_nothing(*_: Any) -> list[Run]:
+        assert rate_limiter.acquire_for_polls(now, 1) == 0
+        return []
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bench.store, "claim_accepted", claim_nothing)
+        assert await bench.kickoff.claim(9) == []
+    assert bench.signals["poll"].calls == [""]
+    assert rate_limiter.acquire_for_polls(now, 1) == 1
 
 
 async def test_the_response_for_a_run_with_another_owner_is_dropped(bench: Bench):

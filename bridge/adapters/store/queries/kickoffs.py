@@ -1,0 +1,167 @@
+"""Claims accepted runs for their kickoff: the claim, the count of the attempt, and `starting` in one transaction.
+
+A run is claimed only to be POSTed at once, so no run is both `accepted` and owned.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from sqlalchemy import Connection, Select, bindparam, func, select, text
+
+from bridge.adapters.store import dialect
+from bridge.adapters.store.decoding import UndecodableRow, decode_rows, postpone
+from bridge.adapters.store.free_slots import FreeSlots
+from bridge.adapters.store.queries import budgets
+from bridge.adapters.store.queries.claims import WITH_WEBHOOKS, is_alive
+from bridge.adapters.store.queries.run_lists import ids_within
+from bridge.adapters.store.queries.runs import update_runs, with_next_version
+from bridge.adapters.store.rows import run_from_row
+from bridge.adapters.store.schema import OPEN, WAITING, pending_commands, runs
+from bridge.core.runs import state_machine
+from bridge.core.runs.budget import UNLIMITED, Budgets
+from bridge.core.runs.kickoff_memory import INPUTS_FACTOR, META_FACTOR
+from bridge.core.runs.model import Run, State
+
+_IN_PROGRESS = (State.STARTING.value, State.RUNNING.value, State.WAITING_FOR_HUMAN.value)
+
+
+def _slots_held() -> Select[int]:
+    """Count the runs in progress, and those in doubt whose `run.in_doubt` is not yet emitted.
+
+    A run in doubt keeps its slot until the event, because evidence that arrives before it makes the run continue. Each
+    state is counted by a separate range of the index, so that waiting runs, however many, are not read.
+    """
+    of_crew = select(func.count()).where(text(OPEN), runs.c.crew == bindparam("crew"))
+    in_progress = of_crew.where(runs.c.state.in_(_IN_PROGRESS))
+    doubted = of_crew.where(runs.c.state == State.IN_DOUBT.value, runs.c.due_at.is_not(None))
+    return select(in_progress.scalar_subquery() + doubted.scalar_subquery())
+
+
+_SLOTS_HELD = _slots_held()
+_WAITING = (
+    select(runs.c.run_id, runs.c.source)
+    .where(
+        text(WAITING),
+        runs.c.crew == bindparam("crew"),
+        runs.c.due_at <= bindparam("now"),
+        runs.c.source.not_in(bindparam("spent", expanding=True)),
+        runs.c.run_id.not_in(bindparam("taken", expanding=True)),
+        runs.c.run_id.not_in(select(pending_commands.c.run_id)),  # to be cancelled: must not be started again
+        runs.c.run_id.not_in(WITH_WEBHOOKS),
+    )
+    .order_by(runs.c.priority.desc(), runs.c.run_id)
+    .limit(bindparam("limit"))
+    .with_for_update(skip_locked=True)
+)
+_RUN_BYTES = func.length(runs.c.inputs) * INPUTS_FACTOR + func.length(runs.c.meta) * META_FACTOR
+_RUN_SIZES = select(runs.c.run_id, _RUN_BYTES.label("size")).where(runs.c.run_id.in_(bindparam("ids", expanding=True)))
+_COMPLETE = select(runs).where(runs.c.run_id.in_(bindparam("ids", expanding=True)))
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimAccepted:
+    """Claim due accepted runs of one crew for their kickoff, within `max_running` and the budgets."""
+
+    process: str
+    crew: str
+    limit: int
+    max_running: int
+    now: float
+    budgets: Budgets = UNLIMITED
+    max_bytes: float = math.inf
+    """Memory of the claimed runs (`kickoff_memory`); at least one run is claimed."""
+    free_slots: FreeSlots | None = None
+    """None if other processes claim from the same store."""
+    claimed: list[Run] = field(default_factory=list)
+    """The runs that the last transaction claimed, whether or not its commit was confirmed."""
+    undecodable: list[UndecodableRow] = field(default_factory=list)
+
+
+def claim_accepted(connection: Connection, requests: Sequence[ClaimAccepted]) -> list[list[Run]]:
+    """Claim the runs of each request, and mark them `starting`; none for an expired process."""
+    if not is_alive(connection, requests[0].process):
+        return [[] for _ in requests]
+    for crew in sorted({request.crew for request in requests}):
+        # Counting and claiming must be atomic across processes; locked in order, so that there is no deadlock.
+        dialect.serialize(connection, "slots", crew)
+    return [_claim(connection, request) for request in requests]
+
+
+def undo_claim(connection: Connection, claimed: Sequence[Run], now: float) -> None:
+    """Undo a claim whose runs were not POSTed, except for runs written since."""
+    update_runs(connection, [state_machine.undo_begin(run, now) for run in claimed])
+
+
+def _claim(connection: Connection, request: ClaimAccepted) -> list[Run]:
+    request.claimed.clear()
+    request.undecodable.clear()
+    ids = _next_accepted(connection, request)
+    if not ids:
+        return []
+    rows = {row.run_id: row for row in connection.execute(_COMPLETE, {"ids": ids})}
+    found, request.undecodable[:] = decode_rows((rows[run_id] for run_id in ids), run_from_row, "run_id")
+    if request.undecodable:
+        postpone(connection, request.undecodable, request.now)
+    starting = [state_machine.begin(replace(run, owner=request.process), request.now) for run in found]
+    update_runs(connection, starting)
+    request.claimed.extend(map(with_next_version, starting))
+    return list(request.claimed)
+
+
+def _next_accepted(connection: Connection, request: ClaimAccepted) -> Sequence[str]:
+    """Return the runs to start next, by priority and age, within the free slots and budgets."""
+    slots = _free_slots(connection, request)
+    free = min(
+        request.limit, slots, budgets.remaining_for_crew(connection, request.crew, request.budgets.crew, request.now)
+    )
+    if free <= 0:
+        return []
+    taken = _within_memory(connection, _within_budgets(connection, request, int(free)), request.max_bytes)
+    if request.free_slots is not None:
+        request.free_slots.taken(request.crew, len(taken))
+    return taken
+
+
+def _within_budgets(connection: Connection, request: ClaimAccepted, limit: int) -> list[str]:
+    """Return up to `limit` waiting runs, as many of each sender as its budget permits.
+
+    Reads again while some were excluded by a budget, so that the backlog of one sender does not block the others.
+    """
+    left = budgets.remaining_for_senders(connection, request.budgets.senders, request.now)
+    taken: list[str] = []
+    while len(taken) < limit:
+        spent = [sender for sender, count in left.items() if count <= 0]
+        parameters = {
+            "crew": request.crew,
+            "now": request.now,
+            "spent": spent,
+            "taken": taken,
+            "limit": limit - len(taken),
+        }
+        found = connection.execute(_WAITING, parameters).all()
+        permitted = budgets.pick_within_budgets(found, left)
+        taken += permitted
+        if len(permitted) == len(found):
+            break
+    return taken
+
+
+def _within_memory(connection: Connection, run_ids: list[str], max_bytes: float) -> list[str]:
+    if len(run_ids) < 2:
+        return run_ids
+    sizes = {row.run_id: row.size for row in connection.execute(_RUN_SIZES, {"ids": run_ids})}
+    return list(ids_within([(run_id, sizes[run_id]) for run_id in run_ids], max_bytes))
+
+
+def _free_slots(connection: Connection, request: ClaimAccepted) -> int:
+    """Return the number of free slots of the crew, counted only if necessary."""
+    if (
+        request.free_slots is not None
+        and (free_slots := request.free_slots.at_least(request.crew, request.max_running)) >= request.limit
+    ):
+        return free_slots
+    free = request.max_running - connection.execute(_SLOTS_HELD, {"crew": request.crew}).scalar_one()
+    if request.free_slots is not None:
+        request.free_slots.counted(request.crew, request.max_running, free)
+    return free
