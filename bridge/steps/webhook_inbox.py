@@ -68,7 +68,8 @@ class ReceiveWebhooks:
             return False
         if (crew := self._crews.get(run.crew)) is not None and run.run_id in crew.tracker:
             crew.tracker.mark_webhook_seen(run.run_id)
-        if webhooks.is_relevant(run, attempt.number, crew_webhooks.read(kind, content)):
+        webhook = crew_webhooks.read(kind, content, is_flow=crew is not None and crew.policy.is_flow)
+        if webhooks.is_relevant(run, attempt.number, webhook):
             now = self._clock()
             await self._add(InboxEntry(self._new_id(), run.crew, kind, content, now, run.run_id, attempt.number))
         return True
@@ -158,11 +159,18 @@ class HandleWebhooks:
         await self._inbox.postpone(entry.entry_id, now + max(TICK, (now - entry.received_at) / 10))
 
     async def _handle_crew_webhook(self, entry: InboxEntry, run_id: str) -> None:
-        webhook = crew_webhooks.read(entry.kind, entry.content)
         run = await self._store.load(run_id)
-        if run is None or webhooks.is_superseded(run, entry.attempt, webhook.kickoff_id):
-            if run is not None:
-                log.error("execution_superseded", run_id=run_id, crew=run.crew, kickoff_id=webhook.kickoff_id)
+        if run is None:
+            await self._inbox.remove(entry.entry_id)
+            return
+        webhook = crew_webhooks.read(
+            entry.kind,
+            entry.content,
+            is_flow=self._crews[run.crew].policy.is_flow,
+            own_state_id="id" in run.request.inputs,
+        )
+        if webhooks.is_superseded(run, entry.attempt, webhook.kickoff_id):
+            log.error("execution_superseded", run_id=run_id, crew=run.crew, kickoff_id=webhook.kickoff_id)
         elif run.state is State.STARTING or self._store.owned_elsewhere(run):
             return  # the entry waits for the response to the POST, or for the process that owns the run
         elif run.state in TRACKED_STATES:

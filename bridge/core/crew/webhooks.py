@@ -15,7 +15,7 @@ from bridge.core.crew import responses
 from bridge.core.human_input.model import QuestionContent
 from bridge.core.numbers import read_number
 
-_INNER_FLOW = "AgentExecutor"  # each agent runs in a flow of this name, whose end is not the end of the run
+_INNER_FLOWS = frozenset({"AgentExecutor", "EncodingFlow", "RecallFlow"})  # each agent, and its memory, is a flow
 _STARTS = frozenset({"crew_kickoff_started", "flow_started"})
 _ENDS = frozenset({"crew_kickoff_completed", "crew_kickoff_failed", "flow_finished", "flow_failed"})
 _EXECUTION = ("kickoff_id", "execution_id", "executionId", "kickoffId")
@@ -63,10 +63,13 @@ class TasksDone:
     last: str
 
 
-def read(kind: Kind, body: Any) -> CrewWebhook:
-    """Read the body of a webhook, which is untrusted."""
+def read(kind: Kind, body: Any, *, is_flow: bool = False, own_state_id: bool = False) -> CrewWebhook:
+    """Read the body of a webhook, which is untrusted.
+
+    `is_flow`: whether the deployment is a flow. `own_state_id`: whether the request set the id of the flow's state.
+    """
     if kind is Kind.STREAM:
-        return _read_stream(list(_envelopes(body)))
+        return _read_stream([event for event in _envelopes(body) if _is_outer(event, is_flow)], own_state_id)
     content = body if isinstance(body, dict) else {}
     kickoff_id = _id_in(content, *_EXECUTION)
     match kind:
@@ -122,15 +125,29 @@ def _read_question(content: Mapping[str, Any]) -> CrewWebhook:
     return CrewWebhook(kickoff_id, poll_now=True, question=QuestionContent(task_id, output))
 
 
-def _read_stream(streamed: list[Mapping[str, Any]]) -> CrewWebhook:
-    """Read streamed events. The first names the top-level execution, if it is a start; inner ones have other ids."""
-    outer = [event for event in streamed if not _is_inner(event)]
-    poll_now = any(_type(event) in _ENDS for event in outer)
-    if not outer:
-        return CrewWebhook()
-    first = min(outer, key=_sequence)
-    kickoff_id = _id_in(first, "execution_id") if _type(first) in _STARTS else None
-    return CrewWebhook(kickoff_id, poll_now)
+def _read_stream(outer: list[Mapping[str, Any]], own_state_id: bool) -> CrewWebhook:
+    """Read the streamed events of the execution itself; the first one that names it counts.
+
+    Without `parent_event_id`, only the first event of a batch can name it, because the others may be inner ones.
+    """
+    outer.sort(key=_position)
+    naming = (event for event in outer if event is outer[0] or "parent_event_id" in _data(event))
+    kickoff_id = _first(_execution_of(event, own_state_id) for event in naming)
+    return CrewWebhook(kickoff_id, poll_now=any(_type(event) in _ENDS for event in outer))
+
+
+def _execution_of(event: Mapping[str, Any], own_state_id: bool) -> str | None:
+    """Return the kickoff id that a start or an end names.
+
+    After a pause, a flow has another `execution_id`, while the id of its state is the kickoff id, unless the request set
+    it. A start without inputs is that of a flow that continues after a pause.
+    """
+    type_, data = _type(event), _data(event)
+    if type_ not in _STARTS | _ENDS or (type_ == "flow_started" and data.get("inputs", data) is None):
+        return None
+    content = data.get("inputs" if type_ == "flow_started" else "state")
+    from_state = type_.startswith("flow_") and not own_state_id and isinstance(content, dict)
+    return (_id_in(content, "id") if from_state else None) or _id_in(event, "execution_id")
 
 
 def _envelopes(body: Any) -> Iterator[Mapping[str, Any]]:
@@ -143,14 +160,24 @@ def _type(event: Mapping[str, Any]) -> str:
     return str(event.get("type"))
 
 
-def _is_inner(event: Mapping[str, Any]) -> bool:
+def _data(event: Mapping[str, Any]) -> Mapping[str, Any]:
     data = event.get("data")
-    return isinstance(data, dict) and data.get("flow_name") == _INNER_FLOW
+    return data if isinstance(data, dict) else {}
 
 
-def _sequence(event: Mapping[str, Any]) -> tuple[float, str]:
-    data = event.get("data")
-    number = data.get("emission_sequence") if isinstance(data, dict) else None
+def _is_outer(event: Mapping[str, Any], is_flow: bool) -> bool:
+    """Return whether an event is about the execution itself: not an inner flow or crew, a task, or a method.
+
+    Older libraries report no parent; then the names decide.
+    """
+    data = _data(event)
+    if "parent_event_id" in data:
+        return data["parent_event_id"] is None
+    return data.get("flow_name") not in _INNER_FLOWS and not (is_flow and _type(event).startswith("crew_"))
+
+
+def _position(event: Mapping[str, Any]) -> tuple[float, str]:
+    number = _data(event).get("emission_sequence")
     known = None if isinstance(number, str) else read_number(number)
     return (math.inf if known is None else known, str(event.get("timestamp")))
 

@@ -1,5 +1,7 @@
 """The crew API's webhooks: they cause polls and find lost executions, and nothing depends on them."""
 
+import random
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from bridge.core.crew.webhooks import Kind, TasksDone
 from bridge.core.runs import tracking
 from bridge.core.runs.commands import Cancel
 from bridge.core.runs.model import Run, State
+from tests import crew_events
 from tests.component.steps.conftest import KEY, Bench, with_policy
 
 CREW_DONE = {"kickoff_id": "execution-1", "result": "All about peat.", "result_json": None, "token_usage": {"n": 1}}
@@ -109,6 +112,31 @@ async def test_a_webhook_gives_a_run_in_doubt_its_execution(bench: Bench, kind: 
     ended = await bench.now(run)
     assert (ended.state, ended.kickoff_id, bench.api.polls) == (State.SUCCEEDED, "execution-9", ["execution-9"])
     assert len(bench.api.bodies) == 1
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("events", [crew_events.flow_with_crew, crew_events.crew_with_memory])
+async def test_of_all_streamed_events_only_those_of_the_execution_itself_name_it(
+    bench: Bench, events: Callable[[str, str], list[crew_events.Event]], seed: int
+):
+    bench.api.kickoff_responses = [InDoubt("reset")]
+    run = await with_policy(bench, is_flow=events is crew_events.flow_with_crew).started()
+    for event in random.Random(seed).sample(events("execution-9", "inner"), k=6):
+        await send(bench, run, Kind.STREAM, {"events": [event]})
+    found = await bench.now(run)
+    assert found.kickoff_id in {None, "execution-9"}
+    await send(bench, run, Kind.STREAM, {"events": events("execution-9", "inner")[-1:]})
+    assert (await bench.now(run)).kickoff_id == "execution-9"
+
+
+async def test_the_state_id_that_a_request_sets_is_not_adopted(bench: Bench):
+    bench.api.kickoff_responses = [InDoubt("reset")]
+    own = "0a3f7f0e-55c1-4f4e-9a0d-6a8c1f2b3c4d"
+    run = await with_policy(bench, is_flow=True).started(inputs={"topic": "tides", "id": own})
+    start = crew_events.flow_with_crew("execution-9")[0]
+    start["data"]["inputs"]["id"] = own
+    await send(bench, run, Kind.STREAM, {"events": [start]})
+    assert (await bench.now(run)).kickoff_id == "execution-9"
 
 
 async def test_a_webhook_with_the_execution_of_another_run_is_ignored(bench: Bench):

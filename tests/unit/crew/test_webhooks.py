@@ -18,6 +18,7 @@ from bridge.core.crew.webhooks import (
     with_webhook_result,
 )
 from bridge.core.human_input.model import QuestionContent
+from tests import crew_events
 
 JSON: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=9),
@@ -122,13 +123,55 @@ def test_a_batch_without_a_start_event_names_no_execution():
     assert read(Kind.STREAM, {"events": events}) == CrewWebhook()
 
 
-@pytest.mark.parametrize("type_", ["crew_kickoff_failed", "crew_kickoff_completed", "flow_finished"])
-def test_a_completion_event_causes_a_poll(type_: str):
-    assert read(Kind.STREAM, {"events": [streamed(type_)]}) == CrewWebhook(poll_now=True)
+@pytest.mark.parametrize("type_", ["crew_kickoff_failed", "crew_kickoff_completed", "flow_finished", "flow_failed"])
+def test_a_completion_event_names_the_execution_and_causes_a_poll(type_: str):
+    assert read(Kind.STREAM, {"events": [streamed(type_)]}) == CrewWebhook("k-1", poll_now=True)
 
 
-def test_the_end_of_an_inner_flow_is_not_the_end_of_the_run():
-    assert read(Kind.STREAM, {"events": [streamed("flow_finished", flow_name="AgentExecutor")]}) == CrewWebhook()
+@pytest.mark.parametrize("name", ["AgentExecutor", "RecallFlow", "EncodingFlow"])
+def test_the_end_of_an_inner_flow_is_not_the_end_of_the_run(name: str):
+    assert read(Kind.STREAM, {"events": [streamed("flow_finished", flow_name=name)]}) == CrewWebhook()
+
+
+def test_the_end_of_a_crew_inside_a_flow_is_not_the_end_of_the_run():
+    event = streamed("crew_kickoff_completed", "inner")
+    assert read(Kind.STREAM, event, is_flow=True) == CrewWebhook()
+    assert read(Kind.STREAM, event) == CrewWebhook("inner", poll_now=True)
+
+
+def test_only_events_without_a_parent_are_about_the_execution_itself():
+    """A child flow, and a crew inside a flow, have any name."""
+    for event in (*crew_events.flow_with_crew("k-1", inner="inner"), *crew_events.crew_with_memory("k-1", "inner")):
+        is_outer = event["data"]["parent_event_id"] is None
+        webhook = read(Kind.STREAM, {"events": [event]})
+        assert webhook == (CrewWebhook("k-1", "start" not in event["type"]) if is_outer else CrewWebhook())
+        assert read(Kind.STREAM, {"events": [event | {"data": event["data"] | {"flow_name": "MyFlow"}}]}) == webhook
+
+
+def test_the_first_event_of_the_execution_itself_names_it():
+    events = [*crew_events.flow_with_crew("k-1", inner="inner"), *crew_events.failing_flow("k-2")]
+    events[-2]["data"]["emission_sequence"] = 3
+    assert read(Kind.STREAM, events[::-1]) == CrewWebhook("k-1", poll_now=True)
+
+
+def test_a_flow_that_continues_after_a_pause_is_named_by_its_state():
+    start, paused, resumed, end = crew_events.flow_with_pause("k-1")
+    webhooks = [read(Kind.STREAM, event) for event in (start, paused, resumed, end)]
+    assert webhooks == [CrewWebhook("k-1"), CrewWebhook(), CrewWebhook(), CrewWebhook("k-1", poll_now=True)]
+    assert read(Kind.STREAM, [end, resumed, paused, start]) == CrewWebhook("k-1", poll_now=True)
+
+
+def test_a_state_id_from_the_request_is_not_the_id_of_the_execution():
+    start, *_, end = crew_events.flow_with_crew("k-1")
+    start["data"]["inputs"]["id"] = end["data"]["state"]["id"] = "0a3f7f0e-55c1-4f4e-9a0d-6a8c1f2b3c4d"
+    for event in (start, end):
+        assert read(Kind.STREAM, event, own_state_id=True).kickoff_id == "k-1"
+
+
+def test_an_input_of_a_crew_that_is_named_id_is_not_the_id_of_the_execution():
+    start = crew_events.crew_with_memory("k-1")[0]
+    start["data"]["inputs"]["id"] = "order-17"
+    assert read(Kind.STREAM, start) == CrewWebhook("k-1")
 
 
 def test_a_crew_webhook_is_accepted_as_the_end_only_after_repeated_not_found():
