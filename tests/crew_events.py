@@ -19,9 +19,7 @@ _COMMON = (
 Event = dict[str, Any]
 
 
-def event(
-    type_: str, number: int, *, parent: str | None = None, execution_id: str = EXECUTION, **data: Any
-) -> Event:
+def event(type_: str, number: int, *, parent: str | None = None, execution_id: str = EXECUTION, **data: Any) -> Event:
     """An event with every common member; `number` is its `emission_sequence` and its second."""
     at, event_id = _BEGINNING + timedelta(seconds=number), f"event-{execution_id[:4]}-{number}"
     common = dict.fromkeys(_COMMON) | {
@@ -54,7 +52,13 @@ def inner_flow(name: str, number: int, execution_id: str = EXECUTION, **state: A
 def flow_with_crew(kickoff_id: str = EXECUTION, inner: str = EXECUTION) -> list[Event]:
     """A flow that runs a crew of one agent; `inner`: the `execution_id` of the events of the crew."""
     crew = {"crew_name": "TideCrew"}
-    output = {"name": "verdict_task", "raw": "Tides are useful.", "pydantic": None, "json_dict": None, "agent": "Writer"}
+    output = {
+        "name": "verdict_task",
+        "raw": "Tides are useful.",
+        "pydantic": None,
+        "json_dict": None,
+        "agent": "Writer",
+    }
     return [
         event(
             "flow_started", 1, execution_id=kickoff_id, flow_name="CrewFlow",

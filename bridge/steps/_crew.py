@@ -65,11 +65,15 @@ class Crew:
 
         While webhooks are reliable, polls use the fallback interval, unless a webhook has already signalled the
         completion of this run: it came too early and will not come again. Polls are rare while a question is open, and
-        one is made when an answer, or its effect, is due.
+        one is made when an answer, or its effect, is due. After an answer they are regular, because it is not certain
+        that an execution sends webhooks when it continues.
         """
-        completion_signalled = self.tracker.completion_signalled(tracked.run_id)
-        at_fallback_interval = tracked.waiting or (self.webhook_reliability.reliable and not completion_signalled)
-        due = self.planner.next_poll_at(tracked, now, after, at_fallback_interval=at_fallback_interval)
+        expects_webhook = (
+            self.webhook_reliability.reliable
+            and tracked.human_input.question is None
+            and not self.tracker.completion_signalled(tracked.run_id)
+        )
+        due = self.planner.next_poll_at(tracked, now, after, at_fallback_interval=tracked.waiting or expects_webhook)
         due = min([due, *(at for at in rules.deadlines(tracked.human_input.question) if at > now)])
         again = timing.signalled_end_poll_at(self.tracker.completion_signalled_at(tracked.run_id), now)
         return due if again is None else min(due, max(again, now + (after or 0.0)))

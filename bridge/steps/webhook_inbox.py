@@ -190,11 +190,11 @@ class HandleWebhooks:
         """
         if webhook.question is not None:
             await self._ask(run, webhook.question)
-        elif entry.kind in {Kind.TASK, Kind.CREW}:
+        elif webhook.resumed or entry.kind in {Kind.TASK, Kind.CREW}:
             await self._write(run, rules.on_activity)
         tracked = run.run_id in self._crews[run.crew].tracker
         if tracked:
-            self._update_tracker(run, entry.kind, webhook)
+            self._update_tracker(run, webhook)
         if webhook.webhook_result is None:
             await self._inbox.remove(entry.entry_id)
         elif tracked:
@@ -202,12 +202,12 @@ class HandleWebhooks:
         else:
             await self._postpone(entry)
 
-    def _update_tracker(self, run: Run, kind: Kind, webhook: CrewWebhook) -> None:
+    def _update_tracker(self, run: Run, webhook: CrewWebhook) -> None:
         crew = self._crews[run.crew]
         crew.tracker.mark_webhook_seen(run.run_id)
         if webhook.task is not None:
             crew.tracker.count_task(run.run_id, webhook.task)
-        if webhook.poll_now and kind is not Kind.HUMAN:
+        if webhook.ended:
             crew.tracker.signal_completion(run.run_id, webhook.webhook_result, self._clock())
         if webhook.poll_now or (webhook.task is not None and "progress" in crew.policy.optional_events):
             crew.tracker.queue.expedite(run.run_id)
@@ -223,7 +223,7 @@ class HandleWebhooks:
 
     async def _adopt(self, run: Run, entry: InboxEntry, webhook: CrewWebhook, kickoff_id: str) -> None:
         crew = self._crews[run.crew]
-        if run.final and webhook.poll_now:
+        if run.final and webhook.ended:
             crew.tracker.signal_late_end(run.run_id, self._clock())
         adopted = await adopt(run, entry.attempt, kickoff_id, crew.policy, self._store, self._clock)
         if adopted is None:

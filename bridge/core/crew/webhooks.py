@@ -22,7 +22,8 @@ _EXECUTION = ("kickoff_id", "execution_id", "executionId", "kickoffId")
 _NESTS = ("data", "body", "payload", "callback_info", "inputs", "meta")
 MAX_OUTPUT = 65_536  # characters shown to a human
 MAX_TASK_NAME = 200  # characters; stored for each run in progress
-STREAMED = ("crew_kickoff_started", "crew_kickoff_completed", "crew_kickoff_failed", "flow_started", "flow_finished")
+STREAMED = tuple(sorted(_STARTS | _ENDS))
+"""The types of streamed events that the bridge subscribes to."""
 
 
 class Kind(StrEnum):
@@ -37,19 +38,22 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CrewWebhook:
-    """The content of a webhook: the execution's id, whether to poll now, a result, a question, or a task."""
+    """The content of a webhook: the execution's id, an end, a result, a question, or a task."""
 
     kickoff_id: str | None = None
-    poll_now: bool = False
+    ended: bool = False
+    """Whether the execution has ended, or may have."""
+    resumed: bool = False
+    """Whether a flow continues after a pause."""
     webhook_result: responses.Succeeded | None = None
     question: QuestionContent | None = None
     task: str | None = None
     """The name of a completed task."""
 
     @property
-    def is_relevant_to_tracked_run(self) -> bool:
-        """Whether the webhook matters to a tracked run."""
-        return self.poll_now or self.question is not None or self.task is not None
+    def poll_now(self) -> bool:
+        """Whether the status may have changed."""
+        return self.ended or self.resumed or self.question is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +73,14 @@ def read(kind: Kind, body: Any, *, is_flow: bool = False, own_state_id: bool = F
     `is_flow`: whether the deployment is a flow. `own_state_id`: whether the request set the id of the flow's state.
     """
     if kind is Kind.STREAM:
-        return _read_stream([event for event in _envelopes(body) if _is_outer(event, is_flow)], own_state_id)
+        return _read_stream(
+            [event for event in _envelopes(body) if _is_outer(event, is_flow=is_flow)], own_state_id=own_state_id
+        )
     content = body if isinstance(body, dict) else {}
     kickoff_id = _id_in(content, *_EXECUTION)
     match kind:
         case Kind.CREW:
-            return CrewWebhook(kickoff_id, poll_now=True, webhook_result=responses.read_crew_webhook(content))
+            return CrewWebhook(kickoff_id, ended=True, webhook_result=responses.read_crew_webhook(content))
         case Kind.HUMAN:
             return _read_question(content)
         case Kind.TASK:
@@ -122,32 +128,34 @@ def _read_question(content: Mapping[str, Any]) -> CrewWebhook:
     task_id = _first(_id_in(place, "task_id", "taskId") for place in nested)
     if task_id == kickoff_id:
         task_id = None  # old webhooks put the execution's id here
-    return CrewWebhook(kickoff_id, poll_now=True, question=QuestionContent(task_id, output))
+    return CrewWebhook(kickoff_id, question=QuestionContent(task_id, output))
 
 
-def _read_stream(outer: list[Mapping[str, Any]], own_state_id: bool) -> CrewWebhook:
+def _read_stream(outer: list[Mapping[str, Any]], *, own_state_id: bool) -> CrewWebhook:
     """Read the streamed events of the execution itself; the first one that names it counts.
 
     Without `parent_event_id`, only the first event of a batch can name it, because the others may be inner ones.
     """
     outer.sort(key=_position)
     naming = (event for event in outer if event is outer[0] or "parent_event_id" in _data(event))
-    kickoff_id = _first(_execution_of(event, own_state_id) for event in naming)
-    return CrewWebhook(kickoff_id, poll_now=any(_type(event) in _ENDS for event in outer))
+    kickoff_id = _first(_execution_of(event, own_state_id=own_state_id) for event in naming)
+    return CrewWebhook(
+        kickoff_id, ended=any(_type(event) in _ENDS for event in outer), resumed=any(map(_is_resume, outer))
+    )
 
 
-def _execution_of(event: Mapping[str, Any], own_state_id: bool) -> str | None:
+def _execution_of(event: Mapping[str, Any], *, own_state_id: bool) -> str | None:
     """Return the kickoff id that a start or an end names.
 
-    After a pause, a flow has another `execution_id`, while the id of its state is the kickoff id, unless the request set
-    it. A start without inputs is that of a flow that continues after a pause.
+    After a pause, a flow has another `execution_id`; the id of its state is the kickoff id, unless the request set it.
     """
     type_, data = _type(event), _data(event)
-    if type_ not in _STARTS | _ENDS or (type_ == "flow_started" and data.get("inputs", data) is None):
+    if type_ not in _STARTS | _ENDS or _is_resume(event):
         return None
     content = data.get("inputs" if type_ == "flow_started" else "state")
-    from_state = type_.startswith("flow_") and not own_state_id and isinstance(content, dict)
-    return (_id_in(content, "id") if from_state else None) or _id_in(event, "execution_id")
+    has_state_id = type_.startswith("flow_") and not own_state_id
+    state_id = _id_in(content, "id") if has_state_id and isinstance(content, dict) else None
+    return state_id or _id_in(event, "execution_id")
 
 
 def _envelopes(body: Any) -> Iterator[Mapping[str, Any]]:
@@ -165,7 +173,7 @@ def _data(event: Mapping[str, Any]) -> Mapping[str, Any]:
     return data if isinstance(data, dict) else {}
 
 
-def _is_outer(event: Mapping[str, Any], is_flow: bool) -> bool:
+def _is_outer(event: Mapping[str, Any], *, is_flow: bool) -> bool:
     """Return whether an event is about the execution itself: not an inner flow or crew, a task, or a method.
 
     Older libraries report no parent; then the names decide.
@@ -174,6 +182,11 @@ def _is_outer(event: Mapping[str, Any], is_flow: bool) -> bool:
     if "parent_event_id" in data:
         return data["parent_event_id"] is None
     return data.get("flow_name") not in _INNER_FLOWS and not (is_flow and _type(event).startswith("crew_"))
+
+
+def _is_resume(event: Mapping[str, Any]) -> bool:
+    """Return whether an event is the second start of a flow, after a pause: it has no inputs."""
+    return _type(event) == "flow_started" and _data(event).get("inputs", {}) is None
 
 
 def _position(event: Mapping[str, Any]) -> tuple[float, str]:

@@ -390,13 +390,59 @@ async def test_a_task_webhook_causes_no_poll_if_progress_is_not_requested(bench:
     assert bench.api.polls == []
 
 
-async def test_after_an_announced_end_the_status_is_polled_soon_until_it_confirms_it(bench: Bench):
-    run = await bench.started()
-    bench.api.default_status = Running()
-    signalled_at = bench.clock()
-    await send(bench, run, Kind.CREW, CREW_DONE)
+async def polls_after(bench: Bench, signalled_at: float) -> list[float]:
+    """The seconds at which the status was polled in the next five seconds."""
     polled = []
     for _ in range(50):
         polled += [round(bench.clock() - signalled_at, 1) for _ in await bench.round(bench.poll)]
         bench.clock.forward(0.1)
-    assert polled[:5] == pytest.approx([0.0, 0.3, 1.0, 2.0, 4.0], abs=0.11)
+    return polled
+
+
+@pytest.mark.parametrize("reliable", [False, True])
+async def test_after_an_announced_end_the_status_is_polled_soon_until_it_confirms_it(bench: Bench, reliable: bool):
+    """This applies regardless of `min_interval`, and if the webhooks are so reliable that polls are rare."""
+    bench.crew.webhook_reliability.webhook_seen = float(reliable)
+    run = await with_policy(bench, poll_min_interval=30.0).started()
+    bench.api.default_status = Running()
+    await send(bench, run, Kind.CREW, CREW_DONE)
+    assert await polls_after(bench, bench.clock()) == pytest.approx([0.0, 0.3, 1.0, 2.0, 4.0], abs=0.11)
+
+
+async def test_an_end_announced_during_the_post_is_handled_as_soon_as_the_post_is_answered(bench: Bench):
+    run = await bench.accepted()
+
+    async def webhook_meanwhile(_: Any) -> None:
+        await send(bench, run, Kind.CREW, CREW_DONE)
+        bench.signals["inbox"].calls.clear()
+        bench.clock.forward(5)
+
+    bench.api.meanwhile, bench.api.default_status = webhook_meanwhile, Running()
+    await bench.round(bench.kickoff)
+    assert bench.signals["inbox"].calls
+    await bench.round(bench.inbox)
+    assert await polls_after(bench, bench.clock()) == pytest.approx([0.0, 0.3, 1.0, 2.0, 4.0], abs=0.11)
+
+
+@pytest.mark.parametrize(
+    ("events", "is_flow"),
+    [(crew_events.flow_with_crew, True), (crew_events.crew_with_memory, False), (crew_events.failing_flow, True)],
+)
+async def test_only_the_end_of_the_execution_itself_causes_a_poll(
+    bench: Bench, events: Callable[[str], list[crew_events.Event]], is_flow: bool
+):
+    """Every agent, and each access to a memory, is a flow that ends as well."""
+    run = await with_policy(bench, is_flow=is_flow).started()
+    *before, end = events("execution-1")
+    for event in before:
+        await send(bench, run, Kind.STREAM, {"events": [event]})
+        assert await bench.round(bench.poll) == []
+    await send(bench, run, Kind.STREAM, {"events": [end]})
+    assert len(await bench.round(bench.poll)) == 1
+
+
+async def test_every_end_of_an_execution_is_subscribed_to(bench: Bench):
+    await bench.started()
+    assert {"crew_kickoff_completed", "crew_kickoff_failed", "flow_finished", "flow_failed"} <= set(
+        bench.api.bodies[0]["webhooks"]["events"]
+    )

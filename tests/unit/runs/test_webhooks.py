@@ -5,14 +5,15 @@ from dataclasses import replace
 import pytest
 
 from bridge.core.crew.webhooks import CrewWebhook
-from bridge.core.human_input.model import QuestionContent
+from bridge.core.human_input.model import HumanInput, Question, QuestionContent, QuestionStage
 from bridge.core.runs.model import Run, State
 from bridge.core.runs.webhooks import is_relevant, is_superseded, reports_late_end
-from tests.fakes import a_run
+from tests.fakes import NOW, a_run
 
 EVIDENCE = CrewWebhook("k-1")
-END = CrewWebhook("k-1", poll_now=True)
+END = CrewWebhook("k-1", ended=True)
 QUESTION = CrewWebhook(question=QuestionContent("t-1"))
+RESUMED = CrewWebhook(resumed=True)
 NOTHING = CrewWebhook()
 
 
@@ -20,9 +21,18 @@ def run(state: State, kickoff_id: str | None = None, attempt: int = 1) -> Run:
     return replace(a_run(), state=state, kickoff_id=kickoff_id, attempt=attempt)
 
 
+def asking(state: State, stage: QuestionStage) -> Run:
+    question = Question(1, NOW, stage=stage)
+    return replace(run(state, "k-1"), human_input=HumanInput(question))
+
+
 @pytest.mark.parametrize(
     ("stored", "webhook", "expected"),
     [
+        (run(State.RUNNING, "k-1"), RESUMED, False),
+        (asking(State.WAITING_FOR_HUMAN, QuestionStage.OPEN), RESUMED, True),
+        (asking(State.RUNNING, QuestionStage.SENT), RESUMED, True),
+        (asking(State.RUNNING, QuestionStage.CONFIRMED), RESUMED, False),
         (run(State.RUNNING, "k-1"), EVIDENCE, False),
         (run(State.RUNNING, "k-1"), END, True),
         (run(State.WAITING_FOR_HUMAN, "k-1"), QUESTION, True),
@@ -34,7 +44,7 @@ def run(state: State, kickoff_id: str | None = None, attempt: int = 1) -> Run:
         (run(State.ACCEPTED), EVIDENCE, True),
         (run(State.CANCELLED, "k-1"), END, True),
         (run(State.CANCELLED, "k-1"), EVIDENCE, False),
-        (run(State.CANCELLED, "k-1"), CrewWebhook("k-2", poll_now=True), False),
+        (run(State.CANCELLED, "k-1"), CrewWebhook("k-2", ended=True), False),
         (run(State.CANCELLED), EVIDENCE, True),
         (run(State.CANCELLED), NOTHING, False),
     ],
@@ -54,6 +64,6 @@ def test_a_second_execution_of_a_run_always_counts():
 
 def test_only_the_end_of_an_ended_runs_own_execution_counts():
     assert reports_late_end(run(State.TIMED_OUT, "k-1"), END)
-    assert reports_late_end(run(State.TIMED_OUT, "k-1"), CrewWebhook(poll_now=True))
+    assert reports_late_end(run(State.TIMED_OUT, "k-1"), CrewWebhook(ended=True))
     assert not reports_late_end(run(State.TIMED_OUT, "k-1"), EVIDENCE)
     assert not reports_late_end(run(State.RUNNING, "k-1"), END)

@@ -32,6 +32,7 @@ from bridge.core.runs.commands import Cancel
 from bridge.core.runs.model import Run, State
 from bridge.ports.inbound import RunKey
 from bridge.steps.runs.human_input import SubmitHumanInput
+from tests import crew_events
 from tests.component.steps.conftest import KEY, Bench, with_policy
 from tests.fakes import NOW
 
@@ -522,6 +523,38 @@ async def test_a_failure_of_an_alias_counts_only_without_other_evidence(bench: B
 
 
 # Answers from elsewhere ---------------------------------------------------------------------------------------------
+
+
+async def test_after_an_answer_polls_are_regular_even_if_webhooks_are_reliable(bench: Bench):
+    """A flow may fail at once, and its webhook may be lost."""
+    bench.crew.webhook_reliability.webhook_seen = 1.0
+    run = await answered(bench, await waiting(bench))
+    await poll(bench, WaitingForHuman(), WaitingForHuman(), Running())
+    bench.clock.forward(6)
+    bench.api.status_responses = [Failed("bad customer id 17")]
+    await bench.round(bench.poll)
+    assert (await bench.now(run)).state is State.FAILED
+
+
+async def test_a_flow_that_continues_is_polled_at_once(bench: Bench):
+    """Somebody answered elsewhere; until a poll shows it, polls are rare."""
+    run = await waiting(with_policy(bench, is_flow=True))
+    await poll(bench, WaitingForHuman())
+    bench.clock.forward(11)
+    assert await bench.round(bench.poll) == []
+    resumed = crew_events.flow_with_pause("execution-1")[2]
+    await webhook(bench, run, Kind.STREAM, events=[resumed])
+    bench.api.status_responses = [Running()]
+    await bench.round(bench.poll)
+    assert (await bench.now(run)).state is State.RUNNING
+
+
+async def test_a_flow_that_continues_confirms_the_answer(bench: Bench):
+    run = await answered(bench, await waiting(bench))
+    await webhook(bench, run, Kind.STREAM, events=[crew_events.flow_with_pause("execution-1")[2]])
+    question = (await bench.now(run)).human_input.question
+    assert question is not None
+    assert question.stage is QuestionStage.CONFIRMED
 
 
 async def test_a_question_answered_in_the_dashboard_is_closed(bench: Bench):
