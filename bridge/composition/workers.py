@@ -75,7 +75,9 @@ def _crew_workers(runtime: Runtime, crew: Crew) -> list[Service]:
     clock, store, signals = runtime.clock, runtime.store, runtime.signals
     notify_kickoff, notify_poll = partial(signals.kickoff, crew.name), partial(signals.poll, crew.name)
     max_bytes = kickoff_memory.MAX_BYTES // len(runtime.crews)
-    kickoff = Kickoff(crew, store, clock, notify_kickoff, notify_poll, signals.deliver, runtime.journal, max_bytes)
+    kickoff = Kickoff(
+        crew, store, clock, notify_kickoff, notify_poll, signals.deliver, signals.inbox, runtime.journal, max_bytes
+    )
     poll = Poll(crew, store, clock, notify_kickoff, signals.deliver, signals.recover)
     return [
         runtime.worker(kickoff, kickoff_capacity(runtime.settings.crews[crew.name])),

@@ -85,7 +85,7 @@ class Bench:
 
     @property
     def kickoff(self) -> Kickoff:
-        return Kickoff(self.crew, self.store, self.clock, Signals(), Signals(), Signals(), NullJournal())
+        return Kickoff(self.crew, self.store, self.clock, Signals(), Signals(), Signals(), Signals(), NullJournal())
 
     @property
     def poll(self) -> Poll:

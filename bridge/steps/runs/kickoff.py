@@ -40,6 +40,7 @@ class Kickoff:
         notify: Notify,
         notify_poll: Notify,
         notify_deliveries: Notify,
+        notify_inbox: Notify,
         journal: Journal,
         max_bytes: int = kickoff_memory.MAX_BYTES,
     ) -> None:
@@ -50,6 +51,7 @@ class Kickoff:
         self._notify = notify
         self._notify_poll = notify_poll
         self._notify_deliveries = notify_deliveries
+        self._notify_inbox = notify_inbox
         self._journal = journal
         self._max_bytes = max_bytes
         self._bytes_in_progress = 0
@@ -93,6 +95,8 @@ class Kickoff:
         log.info("kickoff_answered", run_id=run.run_id, crew=run.crew, response=name, reason=reason)
         self._update_breaker(response)
         await self._store_response(run, response)
+        if self._crew.webhooks is not None:
+            self._notify_inbox()  # webhooks that arrived during the POST wait for its response
 
     def about(self, run: Run) -> dict[str, object]:
         """Identify the run."""

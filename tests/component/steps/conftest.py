@@ -124,6 +124,7 @@ class Bench:
             signals["kickoff"],
             signals["poll"],
             signals["deliver"],
+            signals["inbox"],
             self.journal,
             max_bytes,
         )
