@@ -1,5 +1,7 @@
-"""Streamed events as crewai 1.15.30 emits them: those of a flow that runs a crew, of a flow that pauses, of one that
-fails, and of a crew with memory; captured from real executions, with long texts removed.
+"""Streamed events as crewai 1.15.30 emits them, for tests with kickoff ids of their own.
+
+They are those of a flow that runs a crew, of a flow that pauses, of one that fails, and of a crew with memory; their
+members are those in `tests/captured`, with long texts removed.
 """
 
 from datetime import UTC, datetime, timedelta

@@ -1,5 +1,7 @@
 """Parsing of the crew API's webhooks."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +22,8 @@ from bridge.core.crew.webhooks import (
 from bridge.core.human_input.model import QuestionContent
 from tests import crew_events
 
+TESTS = Path(crew_events.__file__).parent
+CAPTURED_ID = "00000000-0000-4000-8000-000000000002"
 JSON: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=9),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner, max_size=4),
@@ -146,6 +150,41 @@ def test_only_events_without_a_parent_are_about_the_execution_itself():
         webhook = read(Kind.STREAM, {"events": [event]})
         assert webhook == (CrewWebhook("k-1", "start" not in event["type"]) if is_outer else CrewWebhook())
         assert read(Kind.STREAM, {"events": [event | {"data": event["data"] | {"flow_name": "MyFlow"}}]}) == webhook
+
+
+@pytest.mark.parametrize(
+    ("captured", "expected"),
+    [
+        (
+            "flow_with_inner_crew",
+            [CrewWebhook(CAPTURED_ID), *[CrewWebhook()] * 5, CrewWebhook(CAPTURED_ID, ended=True)],
+        ),
+        (
+            "flow_paused_and_resumed",
+            [
+                CrewWebhook(CAPTURED_ID), CrewWebhook(), CrewWebhook(resumed=True),
+                CrewWebhook(CAPTURED_ID, ended=True),
+            ],
+        ),
+        ("flow_failed", [CrewWebhook(CAPTURED_ID), CrewWebhook(CAPTURED_ID, ended=True)]),
+    ],
+)  # fmt: skip
+def test_the_events_of_a_real_flow_are_read(captured: str, expected: list[CrewWebhook]):
+    events = json.loads((TESTS / "captured" / f"stream_{captured}.json").read_text("utf-8"))["body"]["events"]
+    assert [read(Kind.STREAM, {"events": [event]}) for event in events] == expected
+
+
+@pytest.mark.parametrize(
+    ("webhook", "expected"),
+    [
+        (CrewWebhook("k-1", task="collect"), False),
+        (CrewWebhook(ended=True), True),
+        (CrewWebhook(resumed=True), True),
+        (CrewWebhook(question=QuestionContent()), True),
+    ],
+)
+def test_the_status_may_have_changed_after_an_end_a_resume_or_a_question(webhook: CrewWebhook, *, expected: bool):
+    assert webhook.poll_now is expected
 
 
 def test_the_first_event_of_the_execution_itself_names_it():
