@@ -3,17 +3,20 @@
 import asyncio
 import inspect
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 from aio_pika import Message, connect
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+from structlog.testing import capture_logs
 
 from bridge.adapters.amqp.messages import MessageRules
+from bridge.adapters.amqp.publisher import AmqpPublisher
 from bridge.adapters.amqp.topology import Topology
 from bridge.core.delivery.model import Channel, Delivery, Destination, Event
+from bridge.core.delivery.outcome import Confirmed
 from bridge.core.errors import StoreUnavailable
 from bridge.core.runs.commands import RunCommand
 from bridge.core.runs.model import Envelope, KickoffRequest
@@ -47,6 +50,19 @@ async def running(*services: Service) -> AsyncIterator[None]:
             service.stop()
         async with asyncio.timeout(PATIENCE):
             await asyncio.gather(*tasks)
+
+
+async def confirmed(publisher: AmqpPublisher, queue: str) -> bool:
+    """Whether the broker confirms a message within the publisher's limit, which may be short for a busy machine."""
+    return await publisher.send(delivery(Channel.QUEUE, queue)) == Confirmed()
+
+
+@contextmanager
+def connection_kept() -> Iterator[None]:
+    """No connection to the broker is opened or lost in the block."""
+    with capture_logs() as logs:
+        yield
+    assert {line["event"] for line in logs}.isdisjoint({"broker_lost", "broker_connected"}), logs
 
 
 @dataclass

@@ -170,16 +170,6 @@ class Spy:
         return call
 
 
-@dataclass(slots=True)
-class Signals:
-    """A `Notify` that counts, with or without the name of a crew."""
-
-    calls: list[str] = field(default_factory=list)
-
-    def __call__(self, crew: str = "") -> None:
-        self.calls.append(crew)
-
-
 def without_body(delivery: Delivery) -> Delivery:
     """As it is listed."""
     return replace(delivery, event=replace(delivery.event, body=b"", headers={}))

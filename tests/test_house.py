@@ -1,9 +1,10 @@
-"""House rules: file sizes, module docstrings, the table of transitions, the kill points of fault tests, and mutants.
+"""House rules: file sizes, docstrings, private names, transitions, the kill points of fault tests, and mutants.
 
 `make check` checks the import contracts in another process, because the linter disables all loggers.
 """
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -58,6 +59,13 @@ def test_the_text_that_each_mutant_changes_exists_once():
     counts = {mutant.name: (ROOT / mutant.file).read_text().count(mutant.old) for mutant in MUTANTS}
 
     assert [name for name, count in counts.items() if count != 1] == []
+
+
+def test_no_test_names_a_private_attribute():
+    """Ruff rejects private access (SLF001); this rejects its exceptions and names in strings, as for `setattr`."""
+    found = re.compile(r'noqa:.*SLF001|(setattr|getattr|before|after|amid)\([^()]*"_[a-z]')
+    tests = [path for path in FILES if "tests" in path.relative_to(ROOT).parts and path != Path(__file__)]
+    assert [name_of(path) for path in tests if found.search(path.read_text())] == []
 
 
 def _is_empty_test_package(path: Path) -> bool:

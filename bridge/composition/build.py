@@ -9,18 +9,15 @@ from bridge.adapters.store.files import StoreGuard
 from bridge.composition.amqp import Broker, build_broker
 from bridge.composition.crews import add_crews, crews_check
 from bridge.composition.http import build_callback_sender, build_http_servers
-from bridge.composition.policies import orphaned_policy
-from bridge.composition.runtime import Runtime, new_id, open_runtime
-from bridge.composition.workers import build_callback_worker, build_workers
+from bridge.composition.runtime import Runtime, open_runtime
+from bridge.composition.steps import build_deliverers, build_workers
 from bridge.config import Renewable, SecretWatch, Settings, secret_values
 from bridge.observability import logging as logs
 from bridge.observability.watchdog import Watchdog
 from bridge.ports.deliveries import Sender
 from bridge.ports.lifecycle import HealthCheck, Service
 from bridge.steps.recovery.journal import replay_journal
-from bridge.steps.runs.commands import ApplyCommand
 from bridge.steps.runs.input_check import CrewInputs
-from bridge.steps.webhook_inbox import ReceiveWebhooks
 from bridge.supervisor import Supervisor
 
 
@@ -62,26 +59,17 @@ async def open_bridge(
 
 
 def _build(runtime: Runtime, callbacks: Sender) -> Bridge:
-    settings, clock, store, crews, signals = (
-        runtime.settings, runtime.clock, runtime.store, runtime.crews, runtime.signals
-    )  # fmt: skip
-    inputs = CrewInputs(crews, clock)
-    apply_command = ApplyCommand(
-        crews, store, clock, signals.kickoff, signals.deliver, signals.recover, orphaned_policy(settings)
-    )
-    webhooks = ReceiveWebhooks(
-        store.key, crews, store.queries, store.inbox, clock, new_id, signals.inbox, shared=store.shared
-    )
-    broker = None if settings.amqp is None else build_broker(runtime, settings.amqp, inputs, apply_command)
-    watchdog, guard = Watchdog(), StoreGuard([store.verify, runtime.journal.verify], runtime.counters.report)
+    settings, report = runtime.settings, runtime.counters.report
+    inputs = CrewInputs(runtime.crews, runtime.clock)
+    broker = None if settings.amqp is None else build_broker(runtime, settings.amqp, inputs)
+    watchdog, guard = Watchdog(), StoreGuard([runtime.store.verify, runtime.journal.verify], report)
     bridge = Bridge(phases=[], servers=[], own_ports=runtime.own_ports)
     public, *private = bridge.servers = build_http_servers(
-        runtime, _checks(runtime, broker), lambda: bridge.draining, lambda: watchdog.stalled, apply_command, webhooks,
-        inputs,
-    )  # fmt: skip
+        runtime, _checks(runtime, broker), lambda: bridge.draining, lambda: watchdog.stalled, inputs
+    )
     listeners: list[Service] = [public, *([broker.consumer] if broker else [])]
-    steps = build_workers(runtime, apply_command)
-    deliverers = [build_callback_worker(runtime, callbacks), *([broker.deliverer] if broker else [])]
+    steps = build_workers(runtime.steps, report)
+    deliverers = build_deliverers(runtime.steps, callbacks, broker.sender if broker else None, report)
     links: list[Service] = [broker.publisher] if broker else []
     bridge.phases = [listeners, steps, deliverers, links, [*private, watchdog, guard]]
     return bridge

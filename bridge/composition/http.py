@@ -36,14 +36,10 @@ from bridge.composition.policies import (
     listen_on,
 )
 from bridge.composition.runtime import Runtime
-from bridge.composition.workers import build_accept
 from bridge.observability.metrics import CountedSender
 from bridge.ports.deliveries import Sender
-from bridge.ports.inbound import ApplyCommand
 from bridge.ports.lifecycle import HealthCheck
-from bridge.steps.runs.accept import BudgetWait
 from bridge.steps.runs.input_check import CrewInputs
-from bridge.steps.webhook_inbox import ReceiveWebhooks
 
 
 async def build_callback_sender(runtime: Runtime, stack: AsyncExitStack) -> Sender:
@@ -66,8 +62,6 @@ def build_http_servers(
     checks: Mapping[str, HealthCheck],
     draining: Callable[[], bool],
     stalled: Callable[[], bool],
-    apply_command: ApplyCommand,
-    webhooks: ReceiveWebhooks,
     inputs: CrewInputs,
 ) -> Sequence[HttpServer]:
     """Build the servers: the public one first, then, with `ops_port`, the one for operators."""
@@ -77,7 +71,7 @@ def build_http_servers(
     listen = listen_on(settings, _max_open_files())
     clients = Clients(build_clients(settings), client_rate(settings), listen.max_connections)
     runtime.renewals.append(lambda renewed: clients.renew(build_clients(renewed)))
-    routes = _routes(runtime, clients, apply_command, webhooks, inputs)
+    routes = _routes(runtime, clients, inputs)
     memory = HttpMemory(values=runtime.values)
     return build_servers(listen, routes, ops.routes(), clients, counters.report, memory)
 
@@ -88,20 +82,18 @@ def _max_open_files() -> float:
     return math.inf if limit == resource.RLIM_INFINITY else limit
 
 
-def _routes(
-    runtime: Runtime, clients: Clients, apply_command: ApplyCommand, webhooks: ReceiveWebhooks, inputs: CrewInputs
-) -> list[web.RouteDef]:
-    settings, clock, store, crews = runtime.settings, runtime.clock, runtime.store, runtime.crews
-    accept = build_accept(runtime, inputs.check)
+def _routes(runtime: Runtime, clients: Clients, inputs: CrewInputs) -> list[web.RouteDef]:
+    settings, store, steps = runtime.settings, runtime.store, runtime.steps
+    accept, webhooks = steps.accept(inputs.check), steps.receive_webhooks
     hooks = HooksApi(accept, build_hooks(settings), wall_clock, base_path(settings))
     flows = FlowQuestionsApi(flow_sources(settings), webhooks.flow_question, wall_clock, runtime.redactor)
     runtime.renewals.append(lambda renewed: hooks.renew(build_hooks(renewed)))
     runtime.renewals.append(lambda renewed: flows.renew(flow_sources(renewed)))
     apis = (
-        RunsApi(accept, BudgetWait(crews, store, clock), store.queries, clients, base_path=base_path(settings)),
-        CommandsApi(apply_command, store.queries, clients),
-        DeliveriesApi(store.queries, clients, clock, runtime.signals.deliver),
-        CrewsApi(partial(crew_infos, settings, crews), inputs, clients),
+        RunsApi(accept, steps.budget_wait, store.queries, clients, base_path=base_path(settings)),
+        CommandsApi(steps.apply_command, store.queries, clients),
+        DeliveriesApi(store.queries, clients, runtime.clock, runtime.signals.deliver),
+        CrewsApi(partial(crew_infos, settings, runtime.crews), inputs, clients),
         EventsApi(store.queries, clients),
         CrewWebhooksApi(webhooks.crew_webhook, runtime.redactor),
         flows,

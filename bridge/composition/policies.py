@@ -1,5 +1,7 @@
 """Convert settings to the rules and values that parts are built from, without opening or running anything."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from bridge.adapters.amqp.connection import LinkOptions
@@ -36,6 +38,31 @@ def build_topology(amqp: AmqpSettings) -> Topology:
     return Topology(amqp.requests, amqp.results, amqp.dead, amqp.declare)
 
 
+@dataclass(frozen=True)
+class StepRules:
+    """What the settings define for the steps of all crews.
+
+    `orphaned`: for runs whose crew is no longer configured, so that their events still reach destinations; `retention`:
+    seconds after a run's end; `kickoffs`: by crew, how many may be in progress.
+    """
+
+    callbacks: CallbackRules
+    orphaned: CrewPolicy
+    retention: float
+    kickoffs: Mapping[str, int]
+
+
+def step_rules(settings: Settings) -> StepRules:
+    """Return the rules that the settings define for steps."""
+    orphaned = CrewPolicy(
+        results_exchange=settings.amqp is not None,
+        max_event_bytes=settings.callbacks.max_event_bytes,
+        api_url=api_url(settings),
+    )
+    kickoffs = {name: kickoff_capacity(crew) for name, crew in settings.crews.items()}
+    return StepRules(callback_rules(settings), orphaned, settings.store.retention, kickoffs)
+
+
 def kickoff_capacity(crew: CrewSettings) -> int:
     """Return how many kickoffs may be in progress: at most one second of permits, since a stop waits for all."""
     return max(1, min(MAX_CONCURRENT_KICKOFFS, int(crew.requests_per_second)))
@@ -68,15 +95,6 @@ def crew_policy(settings: Settings, name: str) -> CrewPolicy:
         questions_announced=bool(human.secret) if crew.kind == "flow" else settings.public_url is not None,
         human_deadline=human.deadline,
         human_default=human.default,
-    )
-
-
-def orphaned_policy(settings: Settings) -> CrewPolicy:
-    """Return the policy for runs whose crew is no longer configured, so that their events still reach destinations."""
-    return CrewPolicy(
-        results_exchange=settings.amqp is not None,
-        max_event_bytes=settings.callbacks.max_event_bytes,
-        api_url=api_url(settings),
     )
 
 

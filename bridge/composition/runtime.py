@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
 
 import uuid_utils
 from prometheus_client import CollectorRegistry
@@ -13,13 +13,13 @@ from bridge.adapters.byte_budget import ByteBudget, values_budget
 from bridge.adapters.clock import SteadyClock, steady_clock
 from bridge.adapters.kickoff_journal import KickoffJournal, NullJournal, open_journal
 from bridge.adapters.store import SqlStore, open_store
+from bridge.composition.policies import step_rules
+from bridge.composition.steps import Steps
 from bridge.config import Renewal, Settings
 from bridge.core.redaction import Redactor
 from bridge.observability.metrics import Counters
-from bridge.ports.lifecycle import Service, Step
 from bridge.signals import Signals
 from bridge.steps._crew import Crew
-from bridge.worker import Worker
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,11 @@ class Runtime:
     renewals: list[Renewal] = field(default_factory=list)
     """Called with the new settings when a secret file has changed."""
 
-    def worker(self, step: Step[Any], capacity: int) -> Service:
-        """Build the worker that runs a step."""
-        return Worker(step, capacity, self.signals[step.name], self.counters.report)
+    @cached_property
+    def steps(self) -> Steps:
+        """The builder of this process's steps."""
+        rules = step_rules(self.settings)
+        return Steps(self.store, self.crews, self.clock, new_id, self.journal, rules, self.signals, self.redactor)
 
 
 async def open_runtime(settings: Settings, stack: AsyncExitStack, *, migrate: bool) -> Runtime:

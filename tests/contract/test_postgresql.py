@@ -73,7 +73,7 @@ async def test_behind_a_pooler_no_statement_is_prepared_and_no_setting_outlives_
     ],
 )
 def test_a_remote_server_must_prove_its_identity(url: str, asked_for: dict[str, str]):
-    assert dict(Postgresql(url)._url.query) == asked_for
+    assert dict(Postgresql(url).url.query) == asked_for
 
 
 async def test_a_server_without_tls_is_refused_if_tls_is_required(postgresql: PostgresqlAdapter):

@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Engine, event
 
-from bridge.adapters.store import SqlStore, open_store, sqlite
+from bridge.adapters.store import SqlStore, open_store
 from bridge.core.errors import StoreUnavailable
 from tests.contract.conftest import Adapter
 from tests.fakes import NOW
@@ -18,19 +19,18 @@ async def test_a_probe_leaves_no_trace(store: SqlStore, adapter: Adapter):
     assert adapter.execute("SELECT name FROM store_metadata") == before
 
 
-async def test_a_full_store_accepts_a_small_probe_and_refuses_a_large_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+async def test_a_full_store_accepts_a_small_probe_and_refuses_a_large_one(tmp_path: Path):
     """Small updates still succeed on a full disk, so only a probe of the right size is conclusive."""
-    set_up = sqlite._set_up_connection
 
-    def limited(connection: Any, record: Any) -> None:
-        set_up(connection, record)
+    def limited(connection: Any, _: Any) -> None:
         connection.execute("PRAGMA max_page_count = 120")
 
-    monkeypatch.setattr(sqlite, "_set_up_connection", limited)
-    async with open_store(f"sqlite:///{tmp_path}/full.db", "me", NOW) as store:
-        await store.probe(10)
-        with pytest.raises(StoreUnavailable, match="full"):
-            await store.probe(1_000_000)
-        await store.probe(10)
+    event.listen(Engine, "connect", limited)
+    try:
+        async with open_store(f"sqlite:///{tmp_path}/full.db", "me", NOW) as store:
+            await store.probe(10)
+            with pytest.raises(StoreUnavailable, match="full"):
+                await store.probe(1_000_000)
+            await store.probe(10)
+    finally:
+        event.remove(Engine, "connect", limited)

@@ -9,7 +9,7 @@ import asyncio
 import os
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,20 +19,14 @@ import aiohttp
 import pytest
 
 from bridge.adapters.crew_api import LIMITS, HttpCrewApi, crew_sessions
-from bridge.adapters.kickoff_journal import NullJournal
-from bridge.adapters.store import SqlStore, open_store
+from bridge.adapters.store import open_store
 from bridge.core.crew.rate_limiter import RateLimiter
 from bridge.core.crew.responses import CrewUnavailable, InDoubt, KickoffResponse, NotStarted, Refused, StatusResponse
-from bridge.core.polling import PollPlanner
 from bridge.core.runs.model import Envelope, Run, State
 from bridge.sandbox import SandboxSettings, parse_run_time, running
-from bridge.steps._crew import Crew
-from bridge.steps.maintenance.crew_probe import ProbeCrew
-from bridge.steps.runs.kickoff import Kickoff
-from bridge.steps.runs.poll import Poll
-from tests.component.steps.conftest import POLICY
+from tests.component.steps.conftest import Bench as StepBench
 from tests.crew_api_faults import CASES, ONLY_ON_POLLS, TRACKED, Case
-from tests.fakes import NOW, HandClock, Signals, a_run
+from tests.fakes import NOW, a_run
 
 REPEATS = int(os.environ.get("BRIDGE_TEST_REPEATS", "3"))
 AT_ONCE = 10
@@ -52,44 +46,33 @@ class RecordingApi:
     """Wraps a crew API and records the classes of its responses."""
 
     def __init__(self, api: HttpCrewApi) -> None:
-        self._api = api
+        self.api = api
         self.seen: Counter[str] = Counter()
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._api, name)
+        return getattr(self.api, name)
 
     async def acquire(self) -> None:
         """Return at once: pauses after refusals take real seconds, and are tested elsewhere."""
 
     async def kickoff(self, body: dict[str, Any]) -> KickoffResponse:
-        response = await self._api.kickoff(body)
+        response = await self.api.kickoff(body)
         self.seen[type(response).__name__] += 1
         return response
 
     async def status(self, kickoff_id: str) -> StatusResponse:
-        response = await self._api.status(kickoff_id)
+        response = await self.api.status(kickoff_id)
         self.seen[type(response).__name__] += 1
         return response
 
 
-@dataclass
-class Bench:
+@dataclass(kw_only=True)
+class Bench(StepBench):
     """The steps of one crew on a real store and a real client, with a manual clock."""
 
     url: str
-    crew: Crew
-    api: RecordingApi
-    store: SqlStore
-    clock: HandClock
+    api_at: Callable[[str], HttpCrewApi]
     session: aiohttp.ClientSession
-
-    @property
-    def kickoff(self) -> Kickoff:
-        return Kickoff(self.crew, self.store, self.clock, Signals(), Signals(), Signals(), Signals(), NullJournal())
-
-    @property
-    def poll(self) -> Poll:
-        return Poll(self.crew, self.store, self.clock, Signals(), Signals(), Signals())
 
     async def inject(self, on: str, rule: dict[str, Any]) -> None:
         async with self.session.post(f"{self.url}/_faults", json={"on": on, "times": None, **rule}) as response:
@@ -99,7 +82,7 @@ class Bench:
         async with self.session.delete(f"{self.url}/_faults"):
             pass
 
-    async def accepted(self, count: int) -> list[Run]:
+    async def all_accepted(self, count: int) -> list[Run]:
         runs = [a_run(number, inputs={"topic": str(number)}) for number in range(1, count + 1)]
         return [(await self.store.accept(replace(run, envelope=Envelope("test")))).run for run in runs]
 
@@ -113,17 +96,17 @@ class Bench:
         found = [await self.store.load(run.run_id) for run in runs]
         return Counter(run.state for run in found if run is not None)
 
-    async def round(self, step: Kickoff | Poll, limit: int) -> None:
-        items = list(await step.claim(limit))
-        handle: Callable[[Any], Awaitable[None]] = step.handle
+    async def round(self, step: Any, limit: int = 99) -> Sequence[Any]:
+        items: Sequence[Any] = await step.claim(limit)
         for start in range(0, len(items), AT_ONCE):
-            await asyncio.gather(*map(handle, items[start : start + AT_ONCE]))
+            await asyncio.gather(*map(step.handle, items[start : start + AT_ONCE]))
+        return items
 
     async def until_nothing_waits(self, count: int) -> None:
         """Advance the clock far enough, without faults, that every retry has been made."""
         for _ in range(count + 2):
             self.clock.forward(3600)
-            await ProbeCrew(self.crew, self.clock, Signals(), Signals()).handle(self.crew)
+            await self.probe.handle(self.crew)
             await self.round(self.kickoff, count)
 
 
@@ -134,9 +117,13 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
         url = await stack.enter_async_context(running(settings))
         store = await stack.enter_async_context(open_store(f"sqlite:///{tmp_path}/bridge.db", "me", NOW, migrate=True))
         sessions = await stack.enter_async_context(crew_sessions(FAST))
-        api = RecordingApi(HttpCrewApi(url, settings.token, RateLimiter(), sessions, time.time, FAST))
-        crew = Crew("research", api, POLICY, 2 * REPEATS + 2, PollPlanner(POLICY))
-        yield Bench(url, crew, api, store, HandClock(), await stack.enter_async_context(aiohttp.ClientSession()))
+
+        def api_at(url: str) -> HttpCrewApi:
+            return HttpCrewApi(url, settings.token, RateLimiter(), sessions, time.time, FAST)
+
+        api = RecordingApi(api_at(url))
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        yield Bench(store, max_running=2 * REPEATS + 2, api=api, webhooks=None, url=url, api_at=api_at, session=session)
 
 
 async def track(bench: Bench, kickoff_id: str) -> None:
@@ -158,7 +145,7 @@ async def test_a_faulty_kickoff_response_is_classified_and_never_posted_twice_by
     bench: Bench, case: Case
 ) -> None:
     await track(bench, TRACKED)
-    runs = await bench.accepted(REPEATS)
+    runs = await bench.all_accepted(REPEATS)
     await bench.inject("kickoff", case.rule)
     await bench.round(bench.kickoff, REPEATS)
     expected = "Started" if case.rule.get("id") == TRACKED else case.kickoff.__name__
@@ -176,7 +163,7 @@ async def test_a_faulty_kickoff_response_is_classified_and_never_posted_twice_by
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 async def test_a_faulty_poll_response_is_classified_and_ends_no_run(bench: Bench, case: Case) -> None:
-    runs = await bench.accepted(REPEATS)
+    runs = await bench.all_accepted(REPEATS)
     await bench.round(bench.kickoff, REPEATS)
     bench.api.seen.clear()
     await bench.inject("status", ONLY_ON_POLLS.get(case.name, case.rule))
@@ -195,10 +182,10 @@ async def test_an_unsent_kickoff_is_sent_later_and_once(bench: Bench) -> None:
     port = server.sockets[0].getsockname()[1]
     server.close()
     await server.wait_closed()
-    right, bench.api._api._url = bench.api._api._url, f"http://127.0.0.1:{port}"
-    runs = await bench.accepted(REPEATS)
+    bench.api.api = bench.api_at(f"http://127.0.0.1:{port}")
+    runs = await bench.all_accepted(REPEATS)
     await bench.round(bench.kickoff, REPEATS)
     assert bench.api.seen == {"NotStarted": REPEATS}
-    bench.api._api._url = right
+    bench.api.api = bench.api_at(bench.url)
     await bench.until_nothing_waits(REPEATS)
     assert await bench.posts() == {run.run_id: 1 for run in runs}

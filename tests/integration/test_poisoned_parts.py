@@ -25,7 +25,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FunctionType, ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 import aio_pika
 import aiohttp
@@ -143,7 +143,7 @@ def public_methods(part: type) -> list[str]:
         for name, value in vars(part).items()
         if (not name.startswith("_") or name == "__call__")
         and isinstance(value, FunctionType | property)
-        and not (inspect.isabstract(part) or getattr(part, "_is_protocol", False))
+        and not (inspect.isabstract(part) or Protocol in part.__bases__)
     ]
 
 

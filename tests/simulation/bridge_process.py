@@ -11,21 +11,19 @@ from typing import Any, TypeVar
 from bridge.adapters.clock import SteadyClock
 from bridge.adapters.kickoff_journal import open_journal
 from bridge.adapters.store import SqlStore, open_store
+from bridge.composition.steps import build_deliverers, build_workers
 from bridge.core.crew.fair_share import FairShare
 from bridge.core.crew.webhooks import Kind
 from bridge.core.crew_policy import CrewPolicy
 from bridge.core.runs.commands import RunCommand
 from bridge.core.runs.model import Envelope, KickoffRequest, Run
 from bridge.ports.inbound import Accepted
-from bridge.ports.lifecycle import ReportFault, Service
-from bridge.steps.maintenance.rebalance import Rebalance
 from bridge.steps.recovery.journal import replay_journal
 from bridge.supervisor import Supervisor
-from bridge.worker import Worker
-from tests.component.steps.conftest import SIGNALS, Bench
+from tests.component.steps.conftest import Bench
 from tests.fakes import Ids
 from tests.simulation.process_tasks import Process
-from tests.simulation.stores import ShakyStore, make_writes_fail, one_of_several
+from tests.simulation.stores import ShakyStore, SimulatedDatabase, database_time
 from tests.simulation.world import World
 
 T = TypeVar("T")
@@ -33,16 +31,6 @@ T = TypeVar("T")
 
 class Crash(BaseException):
     """The process has died."""
-
-
-class SignalFlag:
-    """A worker's signal, with the signature of any signal."""
-
-    def __init__(self) -> None:
-        self.set_event = asyncio.Event()
-
-    def __call__(self, _crew: str = "") -> None:
-        self.set_event.set()
 
 
 @dataclass(frozen=True)
@@ -80,8 +68,12 @@ class BridgeProcess:
     async def alive(self) -> AsyncIterator["BridgeProcess"]:
         """Open the store and start everything; ends with the block, by `Crash`, or by an orderly stop."""
         clock = SteadyClock(self._wall, asyncio.get_running_loop().time)
-        async with self._opened(clock()) as store, self._opened_journal() as journal:
-            make_writes_fail(store, self._environment.world)
+        env = self._environment
+        base = SimulatedDatabase(f"sqlite:///{env.file}", env.world, shared=env.shared)
+        now = database_time() if env.shared else clock()
+        opened = open_store(base, self._given_name, now, migrate=False, on_stale=self._on_stale, crews=("research",))
+        async with opened as store, self._opened_journal() as journal:
+            base.shaky = True
             await self._start(store, journal, clock)
             try:
                 yield self
@@ -129,12 +121,6 @@ class BridgeProcess:
 
         await self.call(lambda bench: bench.receive.crew_webhook(token, kind, read))
 
-    def _opened(self, now: float) -> AbstractAsyncContextManager[SqlStore]:
-        url, name = f"sqlite:///{self._environment.file}", self._given_name
-        if self._environment.shared:
-            return one_of_several(url, name, self._on_stale)
-        return open_store(url, name, now, migrate=False, on_stale=self._on_stale, crews=("research",))
-
     def _on_stale(self) -> None:
         self._environment.world.seen["stale write"] += 1
 
@@ -144,36 +130,17 @@ class BridgeProcess:
 
     async def _start(self, store: SqlStore, journal: Any, clock: Any) -> None:
         env = self._environment
-        api: Any = env.world
-        bells = {name: SignalFlag() for name in SIGNALS}
-        signals: Any = bells
+        world: Any = env.world
         bench = Bench(
-            ShakyStore(store, env.world, shared=store.shared), env.policy, env.slots, clock, env.ids, api, api,
-            signals, FairShare(slack=0), journal=journal,
+            ShakyStore(store, world, shared=store.shared), env.policy, env.slots, clock, env.ids, world, world,
+            share=FairShare(slack=0), journal=journal,
         )  # fmt: skip
-        await replay_journal(journal, bench.crews, store, clock, self._environment.world.report)
-        report = self._environment.world.report
-        steps: list[Service] = [
-            Worker(bench.kickoff, 3, bells["kickoff"].set_event, report),
-            Worker(bench.poll, 8, bells["poll"].set_event, report),
-            *(
-                Worker(step, 5, asyncio.Event(), report)
-                for step in (
-                    bench.probe,
-                    bench.in_doubt,
-                    bench.inbox,
-                    bench.late_results,
-                    bench.housekeeping,
-                )
-            ),
-            Worker(bench.recover, 50, bells["recover"].set_event, report),
-            Worker(bench.human_input, 5, bells["resume"].set_event, report),
-            *(_steps_of_several(bench, report) if store.shared else ()),
-        ]
+        await replay_journal(journal, bench.crews, store, clock, world.report)
         self._store = store
         self._bench = bench
         self._journal = journal
-        self._supervisor = Supervisor([steps, [Worker(bench.deliver, 10, bells["deliver"].set_event, report)]])
+        deliverers = build_deliverers(bench.steps, world, world, world.report)
+        self._supervisor = Supervisor([build_workers(bench.steps, world.report), deliverers])
         self._supervisor.start()
 
     async def _drop_dead(self) -> None:
@@ -191,11 +158,6 @@ class BridgeProcess:
 
     def _under_way(self) -> list[asyncio.Task[Any]]:
         return [task for task in self.os_process.tasks if not task.done() and task is not asyncio.current_task()]
-
-
-def _steps_of_several(bench: Bench, report: ReportFault) -> list[Service]:
-    rebalance = Rebalance(bench.crews, bench.store.cluster, bench.clock, bench.signals["recover"])
-    return [Worker(rebalance, 1, asyncio.Event(), report)]
 
 
 async def _within(answer: Awaitable[T]) -> T:

@@ -2,23 +2,24 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any, TypeVar
 
 from sqlalchemy.exc import OperationalError
 
-from bridge.adapters.store import SqlStore
-from bridge.adapters.store.connections import Work
-from bridge.adapters.store.database import database, open_connections
+from bridge.adapters.store.connections import Connections, Work
+from bridge.adapters.store.sqlite import Sqlite
 from bridge.core.errors import StoreUnavailable
 from bridge.core.runs.model import Run
-from tests.component.steps.conftest import KEY
 from tests.fakes import NOW
 from tests.simulation.world import World
 
 ROLES = {"cluster", "commands", "inbox", "queries", "run_times"}
 """Parts of a store."""
+
+T = TypeVar("T")
+
 OF_SEVERAL = ("expire_processes", "rejoin", "release_runs")
 """Calls that are counted if they had a result."""
 
@@ -28,15 +29,54 @@ def database_time() -> float:
     return NOW + asyncio.get_running_loop().time()
 
 
-@asynccontextmanager
-async def one_of_several(url: str, name: str, on_stale: Callable[[], None]) -> AsyncIterator[SqlStore]:
-    """`open_store` for SQLite as if it were shared: in virtual time no two transactions are ever open together."""
-    base = database(url)
-    async with open_connections(base.writer()) as writer, open_connections(base.readers()) as reader:
-        store = SqlStore(reader, writer.run, name, KEY, on_stale, shared=True, crews=("research",))
-        await store.cluster.join(database_time())
-        yield store
-        await store.close()
+class SimulatedDatabase(Sqlite):
+    """SQLite, `shared` as PostgreSQL is: in virtual time, no two transactions are ever open together.
+
+    Once `shaky`, a transaction sometimes cannot begin, as with a full disk, or is committed without a confirmation.
+    """
+
+    def __init__(self, url: str, world: World, *, shared: bool) -> None:
+        super().__init__(url)
+        self.shared = shared
+        self.shaky = False
+        self._world = world
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        with nullcontext() if self.shared else super().locked():
+            yield
+
+    def watch_files(self) -> None:
+        if not self.shared:
+            super().watch_files()
+
+    def writer(self) -> Connections:
+        return ShakyConnections(super().writer(), self, self._world)
+
+
+class ShakyConnections(Connections):
+    def __init__(self, writer: Connections, base: SimulatedDatabase, world: World) -> None:
+        self.engine = writer.engine
+        self._writer = writer
+        self._base = base
+        self._world = world
+        self._full_until = 0.0
+
+    async def run(self, work: Work[T]) -> T:
+        if not self._base.shaky:
+            return await self._writer.run(work)
+        now, world = asyncio.get_running_loop().time(), self._world
+        if world.happens("disk full", 0.003):
+            self._full_until = now + 5.0
+        if (now < self._full_until and not world.calm) or world.happens("write refused", 0.03):
+            raise OperationalError("COMMIT", {}, sqlite3.OperationalError("database or disk is full"))
+        result = await self._writer.run(work)
+        if world.happens("confirmation lost", 0.01):
+            raise OperationalError("COMMIT", {}, OSError("the connection was cut"))
+        return result
+
+    async def close(self) -> None:
+        await self._writer.close()
 
 
 class ShakyStore:
@@ -49,6 +89,10 @@ class ShakyStore:
         self._store = store
         self._world = world
         self.shared = shared
+
+    @property
+    def key(self) -> bytes:
+        return bytes(self._store.key)
 
     def owned_elsewhere(self, run: Run) -> bool:
         return bool(self._store.owned_elsewhere(run))
@@ -70,23 +114,3 @@ class ShakyStore:
             return result
 
         return call
-
-
-def make_writes_fail(store: SqlStore, world: World) -> None:
-    """Sometimes a transaction cannot begin, as with a full disk, or is committed without a confirmation."""
-    transaction = store._batches._transaction
-    full_until = 0.0
-
-    async def shaky(work: Work[Any]) -> Any:
-        nonlocal full_until
-        now = asyncio.get_running_loop().time()
-        if world.happens("disk full", 0.003):
-            full_until = now + 5.0
-        if (now < full_until and not world.calm) or world.happens("write refused", 0.03):
-            raise OperationalError("COMMIT", {}, sqlite3.OperationalError("database or disk is full"))
-        result = await transaction(work)
-        if world.happens("confirmation lost", 0.01):
-            raise OperationalError("COMMIT", {}, OSError("the connection was cut"))
-        return result
-
-    store._batches._transaction = shaky

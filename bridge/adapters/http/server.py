@@ -62,6 +62,7 @@ class HttpServer:
         memory: HttpMemory | None = None,
     ) -> None:
         self.name = name
+        self.routes = list(routes)
         self._memory = memory or HttpMemory()
         self._listen = listen
         self._clients = clients
@@ -70,7 +71,7 @@ class HttpServer:
         )
         self._report = report
         self._stopping = asyncio.Event()
-        self._runner = web.AppRunner(self._application(routes), shutdown_timeout=listen.drain_seconds)
+        self._runner = web.AppRunner(self._application(), shutdown_timeout=listen.drain_seconds)
         self._listener: asyncio.Server | None = None
 
     @property
@@ -116,7 +117,7 @@ class HttpServer:
         self.stop()
         await self._runner.cleanup()
 
-    def _application(self, routes: Iterable[web.RouteDef]) -> web.Application:
+    def _application(self) -> web.Application:
         app = web.Application(
             middlewares=[
                 _log_requests,
@@ -131,7 +132,7 @@ class HttpServer:
         app[SHUTTING_DOWN] = self._stopping
         app[problems.REPORT] = self._report
         app[MEMORY] = self._memory
-        app.add_routes(routes)
+        app.add_routes(self.routes)
         return app
 
     def _connect(self) -> asyncio.BaseProtocol:

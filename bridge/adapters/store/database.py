@@ -82,7 +82,7 @@ def _nothing() -> None:
 
 @asynccontextmanager
 async def open_store(
-    url: str,
+    url: str | Database,
     process: str,
     now: float,
     *,
@@ -101,7 +101,7 @@ async def open_store(
     Raises `StoreInUse`, `StoreDamaged`, `StoreMisconfigured`, or `StoreUnavailable`: the database is unreachable, its
     folder is missing, its schema is of a newer version, or is of an older one and `migrate` is False.
     """
-    base = database(url, pooler=pooler)
+    base = database(url, pooler=pooler) if isinstance(url, str) else url
     async with (
         open_database(base, migrate=migrate) as writer,
         open_connections(base.readers()) as reader,

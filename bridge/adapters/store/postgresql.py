@@ -48,7 +48,7 @@ class Postgresql:
     shared = True
 
     def __init__(self, url: str, *, pooler: bool = False) -> None:
-        self._url = _with_tls(make_url(url.replace("postgres://", "postgresql://", 1)))
+        self.url = _with_tls(make_url(url.replace("postgres://", "postgresql://", 1)))
         self._pooler = pooler
 
     def writer(self) -> Connections:
@@ -100,7 +100,7 @@ class Postgresql:
 
     def _connections(self, number: int) -> Connections:
         engine = create_engine(
-            self._url.set(drivername="postgresql+psycopg"),
+            self.url.set(drivername="postgresql+psycopg"),
             pool_size=number,
             max_overflow=0,
             hide_parameters=True,
@@ -124,7 +124,7 @@ class Postgresql:
         }
         if self._pooler:
             return args | {"prepare_threshold": None}
-        given = self._url.query.get("options", "")
+        given = self.url.query.get("options", "")
         options = [given if isinstance(given, str) else " ".join(given)]
         options += [f"-c {name}={value}" for name, value in SESSION.items()]
         return args | {"options": " ".join(options), "application_name": APPLICATION}

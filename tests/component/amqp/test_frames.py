@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pamqp.header import ContentHeader
 
-from bridge.adapters.amqp import frames
 from bridge.adapters.amqp.frames import UNREADABLE, SanitizingReader, sanitized_header, sanitized_method
 from bridge.adapters.amqp.memory import MessageMemory
 from tests.raw_frames import ODD, POISON, entry, header, short, table, text
@@ -31,14 +30,6 @@ def test_an_unreadable_property_is_removed_and_noted(name: str):
     assert mended.properties.user_id == "u"
     assert mended.properties.headers is not None
     assert mended.properties.headers[UNREADABLE]
-
-
-def test_a_frame_that_cannot_be_repaired_loses_all_properties_but_not_the_connection(monkeypatch: pytest.MonkeyPatch):
-    """The delivery limit does not stop a message that breaks the connection at each delivery."""
-    monkeypatch.setattr(frames, "_readable_properties", lambda payload, _: {"content_type": b"\x02\xff\xff"})
-    mended = read(sanitized_header(header(POISON["content_type"]), []))
-    assert mended.properties.content_type is None
-    assert mended.properties.headers == {UNREADABLE: "all properties"}
 
 
 @pytest.mark.parametrize("name", ODD)

@@ -1,20 +1,24 @@
 """A test bench for steps: every step on a real store, a scripted crew API, and a manual clock."""
 
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import pytest_asyncio
 from sqlalchemy import Connection, delete
+from sqlalchemy.exc import OperationalError
 
 from bridge.adapters.kickoff_journal import NullJournal
 from bridge.adapters.store import SqlStore
-from bridge.adapters.store.connections import Connections
+from bridge.adapters.store.connections import Connections, Work
 from bridge.adapters.store.database import database, open_connections, open_database
 from bridge.adapters.store.schema import metadata, store_metadata
+from bridge.composition.policies import StepRules
+from bridge.composition.steps import Steps
 from bridge.core.callback_url import CallbackRules
 from bridge.core.crew.fair_share import FairShare
 from bridge.core.crew.flow_questions import FlowQuestion
@@ -22,16 +26,19 @@ from bridge.core.crew.payloads import Webhooks
 from bridge.core.crew.responses import Refused, Started
 from bridge.core.crew.webhooks import Kind
 from bridge.core.crew_policy import CrewPolicy
-from bridge.core.delivery.model import Channel
+from bridge.core.delivery.model import Delivery
 from bridge.core.human_input.model import QuestionContent
 from bridge.core.polling import PollPlanner
 from bridge.core.runs import state_machine
 from bridge.core.runs.kickoff_memory import MAX_BYTES
 from bridge.core.runs.model import Envelope, Run
+from bridge.ports.journal import Journal
+from bridge.signals import Signals
 from bridge.steps._crew import Crew
 from bridge.steps.delivery import DeliverEvents
 from bridge.steps.maintenance.crew_probe import ProbeCrew
 from bridge.steps.maintenance.housekeeping import Housekeeping
+from bridge.steps.maintenance.rebalance import Rebalance
 from bridge.steps.recovery.in_doubt import ResolveInDoubt
 from bridge.steps.recovery.late_results import PollLateResults
 from bridge.steps.recovery.recover import Recover
@@ -42,37 +49,55 @@ from bridge.steps.runs.input_check import CrewInputs
 from bridge.steps.runs.kickoff import Kickoff
 from bridge.steps.runs.poll import Poll
 from bridge.steps.webhook_inbox import HandleWebhooks, ReceiveWebhooks
-from tests.fakes import NOW, FakeCrewApi, FakeSender, HandClock, Ids, Signals, Spy, a_request, applied, memory_folder
+from tests.fakes import NOW, FakeCrewApi, FakeSender, HandClock, Ids, Spy, a_request, applied, memory_folder
 
 POLICY = CrewPolicy(deadline=600.0, results_exchange=True, callback_url="https://shop.example/done")
 
 
 KEY = b"k" * 32
-SIGNALS = ("kickoff", "poll", "deliver", "recover", "resume", "inbox")
 WEBHOOKS = Webhooks("https://bridge.example.com", KEY)
 
 
 @dataclass
 class Bench:
-    """One process. `policy` and `max_running` may be changed before the first step is built."""
+    """One process. `policy`, `max_running`, and `crew_names` may be changed before the first step is built."""
 
     store: Any
     policy: CrewPolicy = POLICY
     max_running: int = 4
-    clock: HandClock = field(default_factory=HandClock)
+    clock: Any = field(default_factory=HandClock)
     ids: Ids = field(default_factory=Ids)
-    api: FakeCrewApi = field(default_factory=FakeCrewApi)
-    sender: FakeSender = field(default_factory=FakeSender)
-    signals: dict[str, Signals] = field(
-        default_factory=lambda: {
-            name: Signals() for name in ("kickoff", "poll", "deliver", "recover", "resume", "inbox")
-        }
-    )
+    api: Any = field(default_factory=FakeCrewApi)
+    sender: Any = field(default_factory=FakeSender)
+    signals: Signals = field(default_factory=Signals)
     share: FairShare = field(default_factory=FairShare)
-    made: dict[str, Crew] = field(default_factory=dict)
-    journal: Any = field(default_factory=NullJournal)
+    crew_names: Sequence[str] = ("research",)
+    journal: Journal = field(default_factory=NullJournal)
+    max_kickoff_bytes: int = MAX_BYTES
+    webhooks: Webhooks | None = WEBHOOKS
+    results_exchange: bool = True
+    callbacks: CallbackRules = field(default_factory=CallbackRules)
     another_process: Any = None
     """Opens the store of a second process on the same database."""
+
+    @cached_property
+    def crews(self) -> dict[str, Crew]:
+        return {
+            name: Crew(
+                name, self.api, self.policy, self.max_running, PollPlanner(self.policy), webhooks=self.webhooks,
+                share=self.share,
+            )
+            for name in self.crew_names
+        }  # fmt: skip
+
+    @property
+    def steps(self) -> Steps:
+        orphaned = CrewPolicy(results_exchange=self.results_exchange)
+        rules = StepRules(self.callbacks, orphaned, 86_400.0, dict.fromkeys(self.crews, self.max_running))
+        return Steps(
+            self.store, self.crews, self.clock, self.ids, self.journal, rules, self.signals,
+            max_kickoff_bytes=self.max_kickoff_bytes,
+        )  # fmt: skip
 
     @cached_property
     def inputs(self) -> CrewInputs:
@@ -86,86 +111,88 @@ class Bench:
         return self.crews["research"]
 
     @property
-    def crews(self) -> dict[str, Crew]:
-        if not self.made:
-            self.made["research"] = Crew(
-                "research",
-                self.api,
-                self.policy,
-                self.max_running,
-                PollPlanner(self.policy),
-                webhooks=WEBHOOKS,
-                share=self.share,
-            )
-        return self.made
-
-    @property
     def accept(self) -> AcceptRequest:
-        rules = CallbackRules()
-        return AcceptRequest(
-            self.store, self.crews, rules, self.clock, self.ids, self.inputs.check, self.signals["kickoff"]
-        )
+        return self.steps.accept(self.inputs.check)
 
     @property
     def refuse(self) -> RefuseMessage:
-        return RefuseMessage(self.store, "kickoff.dead", self.clock, self.ids, self.signals["deliver"])
+        return self.steps.refuse("kickoff.dead")
 
     @property
     def kickoff(self) -> Kickoff:
-        return self.kickoff_within(MAX_BYTES)
-
-    def kickoff_within(self, max_bytes: int) -> Kickoff:
-        """The step with so much memory."""
-        signals = self.signals
-        return Kickoff(
-            self.crew,
-            self.store,
-            self.clock,
-            signals["kickoff"],
-            signals["poll"],
-            signals["deliver"],
-            signals["inbox"],
-            self.journal,
-            max_bytes,
-        )
+        return self.steps.kickoff(self.crew)
 
     @property
     def poll(self) -> Poll:
-        signals = self.signals
-        return Poll(self.crew, self.store, self.clock, signals["kickoff"], signals["deliver"], signals["resume"])
+        return self.steps.poll(self.crew)
 
     @property
     def human_input(self) -> SubmitHumanInput:
-        return SubmitHumanInput(self.crew, self.store, self.clock, self.signals["deliver"])
+        return self.steps.human_input(self.crew)
 
     @property
     def probe(self) -> ProbeCrew:
-        return ProbeCrew(self.crew, self.clock, self.signals["kickoff"], self.signals["poll"])
+        return self.steps.probe(self.crew)
 
     @property
     def late_results(self) -> PollLateResults:
-        return PollLateResults(self.crew, self.store, self.clock, self.signals["deliver"])
+        return self.steps.late_results(self.crew)
 
     @property
     def receive(self) -> ReceiveWebhooks:
-        return ReceiveWebhooks(
-            KEY,
-            self.crews,
-            self.store.queries,
-            self.store.inbox,
-            self.clock,
-            self.ids,
-            self.signals["inbox"],
-            shared=self.store.shared,
-        )
+        return self.steps.receive_webhooks
 
     @property
     def inbox(self) -> HandleWebhooks:
-        signals = self.signals
-        return HandleWebhooks(
-            self.crews, self.store, self.store.inbox, self.clock, signals["poll"], signals["recover"],
-            signals["deliver"],
-        )  # fmt: skip
+        return self.steps.handle_webhooks
+
+    @property
+    def apply_command(self) -> ApplyCommand:
+        return self.steps.apply_command
+
+    @property
+    def in_doubt(self) -> ResolveInDoubt:
+        return self.steps.in_doubt
+
+    @property
+    def recover(self) -> Recover:
+        return self.steps.recover
+
+    @property
+    def housekeeping(self) -> Housekeeping:
+        return self.steps.housekeeping
+
+    @property
+    def rebalance(self) -> Rebalance:
+        return self.steps.rebalance
+
+    @property
+    def publish(self) -> DeliverEvents:
+        return self.steps.deliver_broker(self.sender)
+
+    @property
+    def send_callbacks(self) -> DeliverEvents:
+        return self.steps.deliver_callbacks(self.sender)
+
+    async def deliver(self) -> list[Delivery]:
+        """Send what is due to the broker and as callbacks."""
+        sent = list(await self.round(self.publish))
+        while callbacks := await self.round(self.send_callbacks):  # one at a time to an unproven receiver
+            sent += callbacks
+        return sent
+
+    def another(self, *crews: str) -> "Bench":
+        """A second process, with its own memory, on the same store and clock; it has not joined yet."""
+        crews = crews or ("research",)
+        store = self.another_process("other", crews=crews)
+        return Bench(store, self.policy, self.max_running, self.clock, self.ids, crew_names=crews)
+
+    def notified(self, worker: str) -> bool:
+        """Whether a worker has been signalled since the last call."""
+        signal = self.signals[worker]
+        was_set = signal.is_set()
+        signal.clear()
+        return was_set
 
     async def webhook(self, token: str, kind: Kind, read: Callable[[], Awaitable[Any]]) -> bool:
         """Receive a crew webhook and handle it, unless it has to wait; return whether its token is known."""
@@ -182,31 +209,6 @@ class Bench:
         """Ask a question of a run's execution, as a flow does."""
         assert run.kickoff_id is not None
         await self.flow_question(FlowQuestion(run.kickoff_id, content))
-
-    @property
-    def apply_command(self) -> ApplyCommand:
-        signals = self.signals
-        notify = (signals["kickoff"], signals["deliver"], signals["recover"])
-        return ApplyCommand(self.crews, self.store, self.clock, *notify, CrewPolicy(results_exchange=True))
-
-    @property
-    def in_doubt(self) -> ResolveInDoubt:
-        return ResolveInDoubt(self.crews, self.store, self.clock, self.signals["deliver"])
-
-    @property
-    def recover(self) -> Recover:
-        return Recover(self.crews, self.store, self.clock, self.signals["poll"])
-
-    @property
-    def deliver(self) -> DeliverEvents:
-        return DeliverEvents(
-            "deliver", partial(self.store.claim_deliveries, list(Channel)), self.sender, self.store, self.clock,
-            self.signals["deliver"],
-        )  # fmt: skip
-
-    @property
-    def housekeeping(self) -> Housekeeping:
-        return Housekeeping(self.crews, self.store.cluster, self.clock, 86_400.0, self.signals["recover"])
 
     def spy(self) -> Spy:
         """Record the store's calls from now on."""
@@ -280,15 +282,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
 
 
-class OneDatabase(NamedTuple):
-    """One database for all tests."""
+@dataclass
+class OneDatabase:
+    """One database for all tests; `full`: no transaction succeeds."""
 
     writer: Connections
     reader: Connections
+    full: bool = False
 
     def store_of(self, process: str, *, shared: bool, crews: Collection[str] = ("research",)) -> SqlStore:
         """A store without cached state; several stores on one database are otherwise possible only on PostgreSQL."""
-        return SqlStore(self.reader, self.writer.run, process, KEY, lambda: None, shared=shared, crews=crews)
+        return SqlStore(self.reader, self._transaction, process, KEY, lambda: None, shared=shared, crews=crews)
+
+    async def _transaction(self, work: Work[Any]) -> Any:
+        if self.full:
+            raise OperationalError("COMMIT", {}, sqlite3.OperationalError("database or disk is full"))
+        return await self.writer.run(work)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -318,7 +327,7 @@ def _empty(connection: Connection) -> None:
 
 @pytest.fixture
 def bench(one_database: OneDatabase, store: SqlStore) -> Bench:
-    return Bench(store, another_process=partial(one_database.store_of, "other", shared=True))
+    return Bench(store, another_process=partial(one_database.store_of, shared=True))
 
 
 def with_policy(bench: Bench, **changes: Any) -> Bench:

@@ -7,26 +7,17 @@ from structlog.testing import capture_logs
 
 from bridge.core.crew import webhook_tokens
 from bridge.core.crew.webhooks import Kind
-from bridge.core.polling import PollPlanner
 from bridge.core.runs.model import Envelope, State
 from bridge.ports.inbound import Accepted
-from bridge.steps._crew import Crew
-from bridge.steps.maintenance.rebalance import Rebalance
 from tests.component.steps.conftest import KEY, Bench
 from tests.fakes import a_request
 
 
 async def another(bench: Bench, crews: Sequence[str] = ("writers",)) -> Bench:
     """A second process, with other crews."""
-    other = Bench(bench.another_process(crews=crews), bench.policy, bench.max_running, bench.clock, bench.ids)
-    for name in crews:
-        other.made[name] = Crew(name, other.api, other.policy, other.max_running, PollPlanner(other.policy))
+    other = bench.another(*crews)
     await other.store.cluster.join(bench.clock())
     return other
-
-
-def rebalance(bench: Bench) -> Rebalance:
-    return Rebalance(bench.crews, bench.store.cluster, bench.clock, bench.signals["recover"])
 
 
 async def started(bench: Bench, number: int) -> None:
@@ -54,8 +45,8 @@ async def test_runs_are_not_released_to_a_process_without_their_crew(bench: Benc
     """Half of them would not have been tracked."""
     await started(bench, 60)
     other = await another(bench)
-    await bench.round(rebalance(bench))
-    await other.round(rebalance(other))
+    await bench.round(bench.rebalance)
+    await other.round(other.rebalance)
     assert len(bench.crew.tracker.queue) == 60
     assert bench.crew.share.processes == 1  # and the whole rate is its own
 
@@ -63,14 +54,14 @@ async def test_runs_are_not_released_to_a_process_without_their_crew(bench: Benc
 async def test_a_process_claims_all_runs_of_a_crew_that_no_other_has(bench: Bench):
     await started(bench, 60)
     other = await another(bench, ("research", "writers"))
-    await bench.round(rebalance(bench))
+    await bench.round(bench.rebalance)
     await bench.abandon()
     bench.crew.tracker.forget_everything()
     third = await another(bench, ("writers",))
     await other.store.cluster.expire_processes(bench.clock(), -1.0)
     await other.store.cluster.join(bench.clock())
-    await other.round(rebalance(other))
-    assert (other.crew.share.processes, other.made["writers"].share.processes) == (1, 1)
+    await other.round(other.rebalance)
+    assert (other.crew.share.processes, other.crews["writers"].share.processes) == (1, 1)
     assert len(await other.round(other.recover)) == 60
     assert await third.round(third.recover) == []
 
@@ -97,7 +88,7 @@ async def test_a_webhook_that_reaches_a_process_without_its_crew_is_handled_by_t
 
 async def test_a_webhook_of_an_unknown_crew_is_refused_if_no_other_process_is_possible(bench: Bench):
     run = await bench.started()
-    bench.made["writers"] = bench.made.pop("research")
+    bench.crews["writers"] = bench.crews.pop("research")
 
     async def content() -> Any:
         return {"kickoff_id": run.kickoff_id, "result": "done"}

@@ -3,7 +3,6 @@
 from bridge.core.delivery.model import Attempt, Delivery, DeliveryState
 from bridge.core.delivery.outcome import CallbackReply, Retryable, SendResult, Undeliverable
 from bridge.core.runs.model import Run
-from bridge.steps.delivery import DeliverEvents
 from tests.component.steps.conftest import Bench
 from tests.fakes import NOW, FakeSender
 
@@ -14,17 +13,17 @@ async def states(bench: Bench, run: Run) -> list[DeliveryState]:
 
 async def test_every_destination_receives_the_same_bytes(bench: Bench):
     run = await bench.ended()
-    await bench.round(bench.deliver)
+    await bench.deliver()
     assert len({delivery.destination for delivery in bench.sender.sent}) == 2
     assert len({delivery.event.body for delivery in bench.sender.sent}) == 1
     assert await states(bench, run) == [DeliveryState.DELIVERED] * 2
-    assert await bench.round(bench.deliver) == []
+    assert await bench.deliver() == []
 
 
 async def test_the_time_of_the_confirmation_is_stored(bench: Bench):
     run = await bench.ended()
     bench.clock.forward(3)
-    await bench.round(bench.deliver)
+    await bench.deliver()
     bench.clock.forward(60)
     kept = [delivery.delivered_at for delivery in await bench.store.queries.deliveries_for_run(run.run_id)]
     assert kept == [bench.clock() - 60] * 2
@@ -33,10 +32,10 @@ async def test_the_time_of_the_confirmation_is_stored(bench: Bench):
 async def test_a_failed_delivery_is_repeated_with_the_same_id_and_bytes(bench: Bench):
     run = await bench.ended()
     bench.sender.responses = [Retryable("HTTP 500"), Retryable("HTTP 500")]
-    await bench.round(bench.deliver)
-    assert await bench.round(bench.deliver) == []
+    await bench.deliver()
+    assert await bench.deliver() == []
     bench.clock.forward(10)
-    await bench.round(bench.deliver)
+    await bench.deliver()
     assert len(bench.sender.sent) == 4
     assert len({(sent.event.event_id, sent.event.body) for sent in bench.sender.sent}) == 1
     assert await states(bench, run) == [DeliveryState.DELIVERED] * 2
@@ -46,17 +45,17 @@ async def test_while_the_sender_is_not_ready_no_delivery_is_claimed(bench: Bench
     run = await bench.ended()
     bench.sender.ready = False
     spy = bench.spy()
-    assert await bench.round(bench.deliver) == []
+    assert await bench.deliver() == []
     assert spy.calls == []
     bench.sender.ready = True
-    await bench.round(bench.deliver)
+    await bench.deliver()
     assert [delivery.attempts for delivery in await bench.store.queries.deliveries_for_run(run.run_id)] == [1, 1]
 
 
 async def test_a_dead_delivery_is_kept(bench: Bench):
     run = await bench.ended()
     bench.sender.responses = [Undeliverable("HTTP 410"), Undeliverable("HTTP 410")]
-    await bench.round(bench.deliver)
+    await bench.deliver()
     dead = await bench.store.queries.deliveries_for_run(run.run_id)
     assert {(delivery.state, delivery.last_error) for delivery in dead} == {(DeliveryState.DEAD, "HTTP 410")}
 
@@ -66,36 +65,33 @@ async def failing_for_days(bench: Bench) -> Run:
     run = await bench.ended()
     for _ in range(2):
         bench.sender.responses = [Retryable("HTTP 500"), Retryable("HTTP 500")]
-        await bench.round(bench.deliver)
+        await bench.deliver()
         bench.clock.forward(5 * 86_400)
     return run
 
 
 async def test_a_receiver_that_failed_for_five_days_is_announced_once(bench: Bench):
     await failing_for_days(bench)
-    await bench.round(bench.deliver)
+    await bench.deliver()
     sent = [delivery.event.type for delivery in bench.sender.sent]
     assert sent.count("delivery.paused") == 1
 
 
 async def test_without_a_results_exchange_a_paused_receiver_is_only_logged(bench: Bench):
-    claim = bench.deliver._claim
-    step = DeliverEvents(
-        "d", claim, bench.sender, bench.store, bench.clock, bench.signals["deliver"], results_exchange=False
-    )
+    bench.results_exchange = False
     await bench.ended()
     for _ in range(3):
         bench.sender.responses = [Retryable("HTTP 500"), Retryable("HTTP 500")]
-        await bench.round(step)
+        await bench.round(bench.send_callbacks)
         bench.clock.forward(5 * 86_400)
     assert "delivery.paused" not in {delivery.event.type for delivery in bench.sender.sent}
 
 
 async def test_a_finished_callback_frees_its_slot_at_once(bench: Bench):
     await bench.ended()
-    before = len(bench.signals["deliver"].calls)
-    await bench.round(bench.deliver)
-    assert len(bench.signals["deliver"].calls) == before + 1
+    assert bench.notified("deliver-callbacks")
+    await bench.deliver()
+    assert bench.notified("deliver-callbacks")
 
 
 async def test_every_attempt_is_stored_with_its_time_and_duration(bench: Bench):
@@ -107,7 +103,7 @@ async def test_every_attempt_is_stored_with_its_time_and_duration(bench: Bench):
             return await super().send(delivery)
 
     bench.sender = Slow(responses=[Retryable("HTTP 500", reply=CallbackReply(500, b"no"))])
-    await bench.round(bench.deliver, limit=1)
+    await bench.round(bench.send_callbacks)
     found = [
         await bench.store.queries.attempts_for_delivery(one.delivery_id)
         for one in await bench.store.queries.deliveries_for_run(run.run_id)
@@ -117,4 +113,4 @@ async def test_every_attempt_is_stored_with_its_time_and_duration(bench: Bench):
 
 
 def test_deliveries_are_claimed_every_second(bench: Bench):
-    assert bench.deliver.pause() == 1.0
+    assert bench.publish.pause() == 1.0

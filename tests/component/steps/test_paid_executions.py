@@ -40,7 +40,8 @@ RESET = InDoubt("reset")
 
 async def another(bench: Bench) -> Bench:
     """A second process on the same store with the same crew."""
-    other = Bench(bench.another_process(), bench.policy, bench.max_running, bench.clock, bench.ids, bench.api)
+    other = bench.another()
+    other.api = bench.api
     await other.store.cluster.join(bench.clock())
     return other
 
@@ -176,7 +177,7 @@ async def test_late_evidence_for_an_ended_run_stops_its_execution_and_reports_it
     await bench.apply_command(run.run_id, command, "client/ops")
     bench.clock.forward(3600)
     if restarted:
-        bench.made.clear()
+        del bench.crews
         await bench.abandon()
     await provide_evidence(bench, run)
     bench.api.default_status = Succeeded("paid for")
@@ -413,7 +414,7 @@ async def test_a_run_of_a_removed_crew_can_be_cancelled(bench: Bench, state: Sta
     }  # fmt: skip
     run = await make[state]()
     assert run.state is state
-    bench.made = {"other": bench.crew}
+    bench.crews = {"other": bench.crew}
     with capture_logs() as logs:
         cancelled = await bench.apply_command(run.run_id, Cancel(), "client/ops")
     assert (cancelled.state, await bench.events(run)) == (State.CANCELLED, ["run.cancelled"])
@@ -424,7 +425,7 @@ async def test_a_run_of_a_removed_crew_can_be_cancelled(bench: Bench, state: Sta
 @pytest.mark.parametrize("command", [Retry(), Adopt("k-1"), Resume(approve=True)])
 async def test_commands_that_call_the_crew_api_are_refused_for_a_removed_crew(bench: Bench, command: RunCommand):
     run = await in_doubt(bench)
-    bench.made = {"other": bench.crew}
+    bench.crews = {"other": bench.crew}
     with pytest.raises(RequestRefused, match="research is not configured") as refused:
         await bench.apply_command(run.run_id, command, "client/ops")
     assert refused.value.code == "unknown_crew"

@@ -29,9 +29,6 @@ from bridge.core.runs.timing import DELAYS
 from bridge.core.runs.waiting import Reason, why_waiting
 from bridge.ports.queries import DeliveryFilter, RunFilter
 from bridge.ports.webhook_inbox import InboxEntry
-from bridge.steps.maintenance.rebalance import Rebalance
-from bridge.steps.maintenance.run_time_stats import SyncRunTimes
-from bridge.steps.runs.deferred_commands import ApplyDeferredCommands
 from bridge.worker import Worker
 from tests.component.steps.conftest import Bench, with_policy
 from tests.fakes import FakeSender, Faults, a_delivery
@@ -177,22 +174,13 @@ SCENES: dict[str, tuple[Callable[[Bench], Any], Callable[[Bench], Awaitable[Any]
     "in_doubt": (lambda bench: bench.in_doubt, in_doubt),
     "late_results": (lambda bench: bench.late_results, cancelled),
     "recover": (lambda bench: bench.recover, interrupted),
-    "deferred_commands": (
-        lambda bench: ApplyDeferredCommands(bench.apply_command, bench.store.commands, bench.clock),
-        to_cancel,
-    ),
-    "delivery": (lambda bench: bench.deliver, to_deliver),
+    "deferred_commands": (lambda bench: bench.steps.deferred_commands, to_cancel),
+    "delivery": (lambda bench: bench.publish, to_deliver),
     "webhook_inbox": (lambda bench: bench.inbox, webhook_received),
     "crew_probe": (lambda bench: bench.probe, paused),
     "housekeeping": (lambda bench: bench.housekeeping, nothing),
-    "rebalance": (
-        lambda bench: Rebalance(bench.crews, bench.store.cluster, bench.clock, bench.signals["recover"]),
-        nothing,
-    ),
-    "run_time_stats": (
-        lambda bench: SyncRunTimes(bench.crews, bench.store.run_times, bench.clock, shared=True),
-        nothing,
-    ),
+    "rebalance": (lambda bench: bench.rebalance, nothing),
+    "run_time_stats": (lambda bench: bench.steps.run_times, nothing),
 }
 """By the module of the step: how it is built, and how it receives an item."""
 
@@ -234,7 +222,7 @@ async def poisoned(bench: Bench, make: Callable[[Bench], Any], fuse: Fuse) -> li
     """Have a worker handle what the step claims while the fuse burns; return the reported faults."""
     store, api, sender, faults = bench.store, bench.api, bench.sender, Faults()
     bench.store, bench.api, bench.sender = (cast("Any", Poisoned(part, fuse)) for part in (store, api, sender))
-    bench.made["research"] = replace(bench.crew, api=bench.api)
+    bench.crews["research"] = replace(bench.crew, api=bench.api)
     step = make(bench)
     handed = Handed(step, await step.claim(99))
     worker: Worker[Any] = Worker(cast("Any", handed), 99, asyncio.Event(), faults)
@@ -244,7 +232,7 @@ async def poisoned(bench: Bench, make: Callable[[Bench], Any], fuse: Fuse) -> li
     worker.stop()
     await working
     bench.store, bench.api, bench.sender = store, api, sender
-    bench.made["research"] = replace(bench.crew, api=api)
+    bench.crews["research"] = replace(bench.crew, api=api)
     return faults.kinds
 
 
@@ -260,7 +248,8 @@ async def everything_ends(bench: Bench) -> None:
             bench.human_input,
             bench.poll,
             bench.in_doubt,
-            bench.deliver,
+            bench.publish,
+            bench.send_callbacks,
         ):
             await bench.round(step)
         runs = (await bench.store.queries.find_runs(RunFilter(limit=1000))).items
@@ -368,7 +357,7 @@ async def test_a_delivery_is_dead_with_its_reason(bench: Bench):
     await to_deliver(bench)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(FakeSender, "send", poison)
-        await handled(bench.deliver, await bench.deliver.claim(99))
+        await handled(bench.publish, await bench.publish.claim(99))
     [dead] = await bench.store.queries.find_deliveries(DeliveryFilter())
     assert (dead.state, dead.attempts) == (DeliveryState.DEAD, 1)
     assert dead.last_error == "internal error; see item_quarantined in the log"

@@ -17,16 +17,14 @@ from bridge.core.errors import StoreUnavailable
 from bridge.core.human_input import rules
 from bridge.core.human_input.feedback import Resume
 from bridge.core.human_input.model import QuestionContent
-from bridge.core.runs import tracking
 from bridge.core.runs.model import Run, State
-from bridge.steps.maintenance.rebalance import Rebalance
 from tests.component.steps.conftest import KEY, Bench, with_policy
 from tests.fakes import NOW, applied
 
 
 async def another(bench: Bench) -> Bench:
     """A second process that has joined, with its own memory, on the same store and clock."""
-    other = Bench(bench.another_process(), bench.policy, bench.max_running, bench.clock, bench.ids)
+    other = bench.another()
     await other.store.cluster.join(bench.clock())
     return other
 
@@ -51,16 +49,12 @@ async def sixty_started(bench: Bench) -> list[Run]:
     return runs
 
 
-def rebalance(bench: Bench) -> Rebalance:
-    return Rebalance(bench.crews, bench.store.cluster, bench.clock, bench.signals["recover"])
-
-
 async def test_a_new_process_receives_its_fair_share_without_waiting_for_ends(bench: Bench):
     runs = await sixty_started(bench)
     other = await another(bench)
-    await bench.round(rebalance(bench))
+    await bench.round(bench.rebalance)
     assert len(bench.crew.tracker.queue) == 30
-    await other.round(rebalance(other))
+    await other.round(other.rebalance)
     await other.round(other.recover)
     assert len(other.crew.tracker.queue) == 30
     assert not {
@@ -71,7 +65,7 @@ async def test_a_new_process_receives_its_fair_share_without_waiting_for_ends(be
 async def test_released_runs_are_not_claimed_back(bench: Bench):
     await sixty_started(bench)
     await another(bench)
-    await bench.round(rebalance(bench))
+    await bench.round(bench.rebalance)
     await bench.round(bench.recover)
     assert len(bench.crew.tracker.queue) == 30 + 20  # the tolerance above the fair share
 
@@ -103,12 +97,12 @@ async def test_during_an_outage_of_the_store_nothing_is_released(bench: Bench, m
 
     monkeypatch.setattr(bench.store.cluster, "release_runs", away)
     with pytest.raises(StoreUnavailable):
-        await bench.round(rebalance(bench))
+        await bench.round(bench.rebalance)
     assert len(bench.crew.tracker.queue) == 60
 
 
 async def test_the_membership_is_read_every_three_seconds(bench: Bench):
-    keep = rebalance(bench)
+    keep = bench.rebalance
     assert len(await bench.round(keep)) == 1
     assert await bench.round(keep) == []
     assert keep.pause() == 3.0
@@ -139,7 +133,7 @@ async def test_a_webhook_that_reaches_another_process_is_handled_by_the_owner(be
         return {"kickoff_id": run.kickoff_id, "result": "done"}
 
     assert await other.webhook(token, Kind.CREW, read)
-    assert other.crew.tracker._completion_signalled == {}
+    assert not other.crew.tracker.completion_signalled(run.run_id)
     assert len(await bench.round(bench.inbox)) == 1
     assert await bench.round(bench.inbox) == []
     assert bench.crew.tracker.completion_signalled(run.run_id)
@@ -157,8 +151,9 @@ async def test_a_process_keeps_no_state_of_a_flow_question_for_a_run_of_another(
     )
     await other.flow_question(question)
     assert (await bench.now(run)).state is State.WAITING_FOR_HUMAN
-    assert other.crew.tracker._outdated == set()
-    assert other.crew.tracker.queue._expedited == set()
+    assert not other.crew.tracker.take_outdated(run.run_id)
+    other.crew.track(run, NOW, first_poll=NOW)
+    assert other.crew.tracker.queue.next_due() == NOW  # not expedited
 
 
 async def test_a_process_keeps_no_state_of_an_answer_for_a_run_of_another(bench: Bench):
@@ -169,8 +164,8 @@ async def test_a_process_keeps_no_state_of_an_answer_for_a_run_of_another(bench:
     await bench.round(bench.poll)
     other = await another(bench)
     await other.apply_command(run.run_id, Resume(approve=True, task_id="t-1"), "client/orders")
-    assert other.crew.tracker._outdated == set()
-    other.crew.tracker.queue.put(tracking.tracked_from_run(run, bench.policy, NOW), NOW)
+    assert not other.crew.tracker.take_outdated(run.run_id)
+    other.crew.track(run, NOW, first_poll=NOW)
     assert other.crew.tracker.queue.next_due() == NOW  # not expedited
 
 
@@ -236,7 +231,7 @@ async def test_evidence_that_reaches_another_process_calls_off_a_post_that_waits
     run = await bench.started()
     other = await another(bench)
     await bench.rounds(bench.in_doubt, seconds=1)
-    bench.made["research"] = replace(bench.crew, rate_limiter=RateLimiter(1.0))
+    bench.crews["research"] = replace(bench.crew, rate_limiter=RateLimiter(1.0))
     assert bench.crew.rate_limiter.acquire(bench.clock()) == 0.0
     assert await bench.round(bench.kickoff) == []
 

@@ -44,10 +44,10 @@ async def test_a_run_takes_five_or_six_transactions(
     assert tracked is not None
     bench.clock.moment = max(tracked, NOW)
     if handed_off:  # a sender waits
-        assert await bench.round(bench.deliver) == []
+        assert await bench.round(bench.publish) == []
         transactions.number -= 1
     await bench.round(bench.poll)
-    await bench.round(bench.deliver)
+    await bench.round(bench.publish)
 
     assert ((await bench.now(run)).state, len(bench.sender.sent)) == (State.SUCCEEDED, 1)
     assert transactions.number == expected

@@ -193,14 +193,13 @@ async def test_a_message_that_cannot_be_replayed_is_reported_and_skipped(
     monkeypatch: pytest.MonkeyPatch, broker: Broker, letters: Sequence[str], client: Client, topology: Topology
 ):
     """`dead replay --all` exited with 70 at the first such message, and skipped all that followed."""
-    as_it_came = dead_letters._original_message
 
-    def poisoned(dead: dead_letters.DeadMessage) -> Message:
-        if dead.message_id == letters[1]:
+    def poisoned(body: bytes, **properties: Any) -> Message:
+        if properties["message_id"] == letters[1]:
             raise OverflowError("float too large to pack with f format")
-        return as_it_came(dead)
+        return ExactMessage(body, **properties)
 
-    monkeypatch.setattr(dead_letters, "_original_message", poisoned)
+    monkeypatch.setattr(dead_letters, "ExactMessage", poisoned)
     async with open_dead_queue(broker.url, topology) as queue:
         replayed = await queue.replay(None)
     assert replayed.sent == [letters[0], letters[2]]

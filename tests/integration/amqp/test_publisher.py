@@ -22,7 +22,7 @@ from bridge.core.delivery.model import Channel, Delivery, Destination
 from bridge.core.delivery.outcome import Confirmed, Retryable, Undeliverable, Unroutable
 from bridge.core.errors import RequestRefused
 from bridge.core.runs.model import Outcome
-from tests.amqp_client import Client, delivery, eventually, rules_for, running
+from tests.amqp_client import Client, confirmed, connection_kept, delivery, eventually, rules_for, running
 from tests.broker import Broker
 from tests.fakes import a_run
 from tests.patience import PATIENCE
@@ -150,10 +150,9 @@ async def test_direct_reply_to(publisher: AmqpPublisher, broker: Broker, client:
 
 async def test_an_invalid_reply_address_affects_no_other_delivery(publisher: AmqpPublisher):
     """The broker closes the connection for such a name; it is not the connection that others use."""
-    confirm_channel = publisher._confirm_channel
     sent = delivery(Channel.QUEUE, "amq.rabbitmq.reply-to.g1h2AA5yZXBseUA.abc")
-    assert isinstance(await publisher.send(sent), Undeliverable)
-    assert publisher._confirm_channel is confirm_channel
+    with connection_kept():
+        assert isinstance(await publisher.send(sent), Undeliverable)
 
 
 async def test_many_invalid_reply_addresses_all_fail(publisher: AmqpPublisher):
@@ -239,9 +238,9 @@ async def test_the_largest_dead_letter_fits_a_frame(publisher: AmqpPublisher, cl
     refused = read_refused(sent, rules_for(topology), RequestRefused("invalid_json", "ü" * 500))
     headers = {**refused.headers, "x-bridge-reason": refused.code, "x-bridge-detail": refused.detail}
     event = dead_letter("event-9", refused.body, refused.content_type, headers, 1_795_000_000.0)
-    confirm_channel = publisher._confirm_channel
-    assert await publisher.send(Delivery("d", event, Destination(Channel.DEAD_LETTER, topology.dead))) == Confirmed()
-    assert publisher._confirm_channel is confirm_channel
+    with connection_kept():
+        sent_on = Destination(Channel.DEAD_LETTER, topology.dead)
+        assert await publisher.send(Delivery("d", event, sent_on)) == Confirmed()
     message = (await client.receive(topology.dead))[0]
     assert (message.body, message.message_id, message.headers["tenant"]) == (b"{oops", "m" * 255, "a")
 
@@ -260,23 +259,26 @@ async def test_an_unencodable_event_is_undeliverable(publisher: AmqpPublisher, s
     assert isinstance(await publisher.send(sent), Undeliverable)
 
 
+async def detail_contains(publisher: AmqpPublisher, text: str) -> bool:
+    return text in (await publisher.health()).detail
+
+
 async def test_a_broker_alarm_pauses_the_publisher(
     link: LinkOptions, topology: Topology, broker: Broker, client: Client
 ):
     """While the broker accepts no messages, the sender is not ready, so that nothing accumulates on the connection."""
     await client.channel.declare_queue("reply.orders", exclusive=True)
-    publisher = AmqpPublisher(replace(link, timeout=1.0), topology, confirm_limit=0.5)
+    publisher = AmqpPublisher(replace(link, timeout=2.0), topology, confirm_limit=0.5)
     async with running(publisher):
         await eventually(lambda: publisher.ready)
         await asyncio.to_thread(broker.ctl, "set_vm_memory_high_watermark", "absolute", "1")
         try:
             assert await publisher.send(delivery(Channel.QUEUE, "reply.orders")) == Retryable("no confirm in time")
             await eventually(lambda: not publisher.ready)
-            await eventually(lambda: publisher._link._problem and "respond" in publisher._link._problem.summary)
+            await eventually(lambda: detail_contains(publisher, "respond"))
         finally:
             await asyncio.to_thread(broker.ctl, "set_vm_memory_high_watermark", "0.9")
-        await eventually(lambda: publisher.ready)
-        assert await publisher.send(delivery(Channel.QUEUE, "reply.orders")) == Confirmed()
+        await eventually(lambda: confirmed(publisher, "reply.orders"))
 
 
 async def test_without_a_connection_no_attempt_is_made(link: LinkOptions, topology: Topology):

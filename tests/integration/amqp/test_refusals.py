@@ -14,7 +14,7 @@ from bridge.adapters.amqp.topology import Topology
 from bridge.core.delivery.events import dead_letter
 from bridge.core.delivery.model import Channel, Delivery, Destination
 from bridge.core.delivery.outcome import Confirmed, Retryable, Undeliverable
-from tests.amqp_client import Client, delivery, eventually, running
+from tests.amqp_client import Client, connection_kept, delivery, eventually, running
 from tests.broker import Broker
 
 OTHERS = 40
@@ -57,7 +57,6 @@ async def test_a_message_too_large_for_the_broker_costs_no_other(
     publisher = AmqpPublisher(link, topology)
     async with small_messages_only(broker), running(publisher):
         await eventually(lambda: publisher.ready)
-        confirm_channel = publisher._confirm_channel
         first, others = await send_among_others(
             publisher, delivery(Channel.QUEUE, "reply.orders", "large", **LARGE), "reply.orders"
         )
@@ -68,13 +67,12 @@ async def test_a_message_too_large_for_the_broker_costs_no_other(
         assert copies < OTHERS
 
         dead = dead_letter("dead", b" " * (LIMIT + 1), None, {}, 1_795_000_000.0)
-        second, others = await send_among_others(
-            publisher, Delivery("d", dead, Destination(Channel.DEAD_LETTER, topology.dead)), "reply.orders"
-        )
+        to_dead_queue = Delivery("d", dead, Destination(Channel.DEAD_LETTER, topology.dead))
+        with connection_kept():
+            second, others = await send_among_others(publisher, to_dead_queue, "reply.orders")
         assert isinstance(second, Undeliverable)
         assert others == [Confirmed()] * OTHERS
         assert await client.count("reply.orders") == 2 * OTHERS + copies, "another one of this kind costs no copies"
-        assert publisher._confirm_channel is confirm_channel, "the connection was kept"
 
 
 async def test_a_refused_routing_key_costs_no_other(
@@ -83,7 +81,6 @@ async def test_a_refused_routing_key_costs_no_other(
     """A missing topic permission may be granted, so the event waits; the message of the broker names it."""
     await client.channel.declare_queue("reply.orders", exclusive=True)
     await asyncio.to_thread(broker.ctl, "set_topic_permissions", "guest", topology.results, "^allowed", ".*")
-    confirm_channel = publisher._confirm_channel
     refused = delivery(Channel.EXCHANGE, "research.succeeded", "refused")
     first, others = await send_among_others(publisher, refused, "reply.orders")
     assert isinstance(first, Retryable)
@@ -91,12 +88,12 @@ async def test_a_refused_routing_key_costs_no_other(
     assert first.after == 3600.0
     assert others == [Confirmed()] * OTHERS
     copies = await client.count("reply.orders") - OTHERS
-    assert await publisher.send(delivery(Channel.EXCHANGE, "research.succeeded", "refused-2")) == first
-    second, others = await send_among_others(publisher, refused, "reply.orders")
+    with connection_kept():
+        assert await publisher.send(delivery(Channel.EXCHANGE, "research.succeeded", "refused-2")) == first
+        second, others = await send_among_others(publisher, refused, "reply.orders")
     assert second == first
     assert others == [Confirmed()] * OTHERS
     assert await client.count("reply.orders") == 2 * OTHERS + copies
-    assert publisher._confirm_channel is confirm_channel
 
 
 async def test_a_granted_permission_is_noticed(

@@ -14,10 +14,9 @@ from aiohttp import web
 from bridge.adapters.callbacks.resolver import SystemResolver
 from bridge.adapters.callbacks.sender import CallbackSender, callback_sessions
 from bridge.adapters.store import SqlStore, open_store
+from bridge.composition.steps import build_deliverers
 from bridge.core.delivery.model import Channel, Delivery, Destination
-from bridge.core.delivery.receivers import ConcurrencyLimits
-from bridge.steps.delivery import DeliverEvents
-from bridge.worker import Worker
+from tests.component.steps.conftest import Bench
 from tests.fakes import a_delivery, raise_fault
 from tests.patience import PATIENCE
 
@@ -25,7 +24,6 @@ EACH_KIND = 25  # dead receivers
 SILENT_BACKLOG = 20  # due events for each silent one: more than all slots together can hold
 EVENTS = 300  # the 99th percentile excludes the first ones, which coincide with the first calls to all dead receivers
 TIME_LIMIT = 5.0  # seconds; 15 outside of tests
-SHARES = ConcurrencyLimits(slots=120)
 PAIRS, ENOUGH = 9, 1  # pairs of measurements, with and without dead receivers
 
 
@@ -99,17 +97,11 @@ async def delivering(path: Path) -> AsyncIterator[tuple[SqlStore, Callable[[], N
         sessions = await stack.enter_async_context(
             callback_sessions(allow_private=True, resolver=names, time_limit=TIME_LIMIT)
         )
-        wake = asyncio.Event()
-        sender = CallbackSender(sessions, [], "0", time.time)
-
-        async def claim(limit: int, now: float) -> list[Delivery]:
-            return await store.claim_callbacks(limit, SHARES, now)
-
-        step = DeliverEvents("d", claim, sender, store, time.time, wake.set)
-        worker = Worker(step, SHARES.slots, wake, raise_fault)
+        bench = Bench(store, clock=time.time)
+        [worker] = build_deliverers(bench.steps, CallbackSender(sessions, [], "0", time.time), None, raise_fault)
         running = asyncio.create_task(worker.run())
         try:
-            yield store, wake.set
+            yield store, bench.signals.deliver
         finally:
             worker.stop()
             await running

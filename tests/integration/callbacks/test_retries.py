@@ -19,14 +19,13 @@ from bridge.adapters.callbacks.resolver import SystemResolver
 from bridge.adapters.callbacks.sender import CallbackSender, callback_sessions
 from bridge.adapters.store import SqlStore, open_store
 from bridge.core.delivery.model import Attempt, Channel, Delivery, DeliveryState, Destination
-from bridge.core.delivery.receivers import ConcurrencyLimits
 from bridge.ports.queries import DeliveryFilter
 from bridge.steps.delivery import DeliverEvents
+from tests.component.steps.conftest import Bench
 from tests.fakes import NOW, HandClock, a_delivery
 
 PAUSES = (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)  # seconds between ten attempts
 DAY = 86_400.0
-SHARES = ConcurrencyLimits(slots=8)
 
 Answer = Callable[[], Awaitable[web.StreamResponse]]
 
@@ -99,12 +98,8 @@ async def delivery_run(tmp_path: Path, time_limit: float) -> AsyncIterator[Deliv
         sessions = await stack.enter_async_context(
             callback_sessions(allow_private=True, resolver=names, own_ports={9}, time_limit=time_limit)
         )
-
-        async def claim(limit: int, now: float) -> list[Delivery]:
-            return await store.claim_callbacks(limit, SHARES, now)
-
-        sender = CallbackSender(sessions, [], "0", clock)
-        yield DeliveryRun(store, DeliverEvents("d", claim, sender, store, clock, lambda: None), clock)
+        bench = Bench(store, clock=clock, sender=CallbackSender(sessions, [], "0", clock))
+        yield DeliveryRun(store, bench.send_callbacks, clock)
 
 
 def pauses(attempts: list[Attempt]) -> list[float]:

@@ -4,7 +4,7 @@ A new route fails here until it has its row, so that its authorization cannot be
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 import yaml
 
+from bridge.adapters.http.server import HttpServer
 from bridge.composition.build import open_bridge
 from bridge.config import load
 from bridge.sandbox import SandboxSettings, running
@@ -102,9 +103,8 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
                 await supervisor.stop(asyncio.Event())
 
 
-def _routes(servers: Any) -> set[tuple[str, str]]:
-    found = chain.from_iterable(server._runner.app.router.routes() for server in servers)
-    return {(route.method, route.resource.canonical) for route in found if route.method != "HEAD"}
+def _routes(servers: Sequence[HttpServer]) -> set[tuple[str, str]]:
+    return {(route.method, route.path) for route in chain.from_iterable(server.routes for server in servers)}
 
 
 async def _submit(served: Served) -> str:

@@ -17,7 +17,11 @@ PAGE = Path(__file__).parents[3] / "docs" / "sandbox.md"
 @pytest.fixture
 def built(monkeypatch: pytest.MonkeyPatch) -> list[SandboxSettings]:
     settings: list[SandboxSettings] = []
-    monkeypatch.setattr(command, "_serve", settings.append)
+
+    async def serve(given: SandboxSettings, _: Any) -> None:
+        settings.append(given)
+
+    monkeypatch.setattr(command, "serve", serve)
     return settings
 
 

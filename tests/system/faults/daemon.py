@@ -15,9 +15,9 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import aiormq
 import alembic.command
 
-from bridge.adapters.amqp.acks import Acks
 from bridge.adapters.amqp.publisher import AmqpPublisher
 from bridge.adapters.callbacks.sender import CallbackSender
 from bridge.adapters.crew_api import HttpCrewApi
@@ -119,8 +119,8 @@ def within_a_claim(death: Death) -> None:
 FINAL = (State.SUCCEEDED, State.FAILED)
 POINTS: dict[str, Callable[[Death], None]] = {
     "K01": lambda death: before(death, SqlStore, "accept"),
-    "K02": lambda death: before(death, Acks, "_write"),
-    "K03": lambda death: amid(death, Acks, "_write", 0.01),
+    "K02": lambda death: before(death, aiormq.Channel, "basic_ack"),
+    "K03": lambda death: amid(death, aiormq.Channel, "basic_ack", 0.01),
     "K04": lambda death: after(death, SqlStore, "accept"),
     "K05": within_a_claim,
     "K06": lambda death: before(death, HttpCrewApi, "kickoff"),

@@ -191,7 +191,7 @@ class Scenario:
     receiver: Receiver
     rng: random.Random
     tally: Tally
-    _producers: list[asyncio.Task[None]] = field(default_factory=list)
+    producers: list[asyncio.Task[None]] = field(default_factory=list)
 
     async def publish(self, requested: list[dict[str, Any]]) -> None:
         self.tally.requests += len(requested)
@@ -200,11 +200,11 @@ class Scenario:
     def submit(self, requested: list[dict[str, Any]]) -> None:
         """Submit over HTTP, with a producer that repeats until it has a response, whatever dies meanwhile."""
         self.tally.requests += len(requested)
-        self._producers.append(asyncio.create_task(submit(self.daemon.url, requested)))
+        self.producers.append(asyncio.create_task(submit(self.daemon.url, requested)))
 
     def submit_copies(self, requested: list[dict[str, Any]]) -> None:
         """The same requests once more, concurrently."""
-        self._producers.append(asyncio.create_task(submit(self.daemon.url, requested)))
+        self.producers.append(asyncio.create_task(submit(self.daemon.url, requested)))
 
     async def posts(self) -> int:
         """The number of POSTs that have reached the crew."""
@@ -265,7 +265,7 @@ class Scenario:
 
     async def come_to_rest(self, within: float = PATIENCE) -> None:
         """Every request is accepted, every run has ended or is in doubt, everything is delivered."""
-        await asyncio.gather(*self._producers)
+        await asyncio.gather(*self.producers)
         count = self.tally.requests
         await eventually(lambda: self._at_rest(count), f"{count} runs at rest", within + count / 10)
 

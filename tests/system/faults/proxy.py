@@ -21,7 +21,7 @@ class Proxy:
     piece: int = 65536
     cuts: int = 0
     port: int = 0
-    _flows: set[asyncio.Task[None]] = field(default_factory=set)
+    flows: set[asyncio.Task[None]] = field(default_factory=set)
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
     _passing: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -55,12 +55,12 @@ class Proxy:
             return
         self._writers |= {writer, back}
         flows = {asyncio.create_task(self._pass(reader, back)), asyncio.create_task(self._pass(onward, writer))}
-        self._flows |= flows
+        self.flows |= flows
         await asyncio.wait(flows, return_when=asyncio.FIRST_COMPLETED)
         for flow in flows:
             flow.cancel()
         await asyncio.wait(flows)
-        self._flows -= flows
+        self.flows -= flows
         for each in (writer, back):
             self._writers.discard(each)
             each.close()
@@ -86,8 +86,8 @@ async def proxy_to(host: str, port: int) -> AsyncIterator[Proxy]:
         server.close()
         proxy.speak_again()
         proxy.cut()
-        if proxy._flows:
-            await asyncio.wait(proxy._flows)
+        if proxy.flows:
+            await asyncio.wait(proxy.flows)
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:

@@ -105,4 +105,4 @@ async def by_http(scenario: Scenario, count: int) -> None:
     requested = requests(count, start=count)
     scenario.submit(requested)
     scenario.submit_copies(requested)
-    await asyncio.gather(*scenario._producers)
+    await asyncio.gather(*scenario.producers)

@@ -1,12 +1,8 @@
 """Run time statistics survive the process and reach other processes on the same store."""
 
 from bridge.core.runs.model import TrackedRun
-from bridge.steps.maintenance.run_time_stats import INTERVAL, SyncRunTimes
+from bridge.steps.maintenance.run_time_stats import INTERVAL
 from tests.component.steps.conftest import Bench
-
-
-def add(bench: Bench, *, shared: bool = False) -> SyncRunTimes:
-    return SyncRunTimes(bench.crews, bench.store.run_times, bench.clock, shared=shared)
 
 
 def learn(bench: Bench, number: int) -> None:
@@ -14,11 +10,6 @@ def learn(bench: Bench, number: int) -> None:
     now = bench.clock()
     tracked = TrackedRun(f"run-{number}", "research", "k", 600.0, now, began_at=now - 30.0, seen_at=now - 10.0)
     bench.crew.planner.observe_poll(tracked, now, ended=True)
-
-
-def process(bench: Bench) -> Bench:
-    """Another process, or the same one after a restart: with its own memory, on the same store and clock."""
-    return Bench(bench.another_process(), bench.policy, bench.max_running, bench.clock, bench.ids)
 
 
 def count(bench: Bench) -> int:
@@ -29,16 +20,16 @@ def count(bench: Bench) -> int:
 async def test_learned_run_times_survive_a_restart(bench: Bench):
     for number in range(20):
         learn(bench, number)
-    await bench.round(add(bench))
-    restarted = process(bench)
-    await restarted.round(add(restarted))
+    await bench.round(bench.steps.run_times)
+    restarted = bench.another()
+    await restarted.round(restarted.steps.run_times)
     assert restarted.crew.planner.run_time_stats() == bench.crew.planner.run_time_stats()
     assert restarted.crew.planner.take_unsaved() == []
 
 
 async def test_processes_on_one_store_learn_from_each_other(bench: Bench):
-    other = process(bench)
-    ours, theirs = add(bench, shared=True), add(other, shared=True)
+    bench.store, other = bench.another_process("me"), bench.another()
+    ours, theirs = bench.steps.run_times, other.steps.run_times
     await bench.round(ours)
     await other.round(theirs)
     for number in range(3):
@@ -53,16 +44,16 @@ async def test_processes_on_one_store_learn_from_each_other(bench: Bench):
 
 
 async def test_a_single_process_reads_once(bench: Bench):
-    step = add(bench)
+    step = bench.steps.run_times
     await bench.round(step)
-    learn(process(bench), 1)
+    learn(bench.another(), 1)
     bench.clock.forward(INTERVAL)
     await bench.round(step)
     assert count(bench) == 0
 
 
 async def test_nothing_is_written_between_rounds(bench: Bench):
-    step = add(bench)
+    step = bench.steps.run_times
     await bench.round(step)
     learn(bench, 1)
     assert await step.claim(1) == []

@@ -39,7 +39,7 @@ async def test_a_running_run_is_tracked_again(bench: Bench):
     due = bench.crew.tracker.queue.next_due()
     assert due is not None
     assert NOW <= due <= NOW + 5
-    assert bench.signals["poll"].calls == ["research"]
+    assert bench.notified("poll-research")
     bench.clock.moment = due
     bench.api.default_status = Succeeded("r", None, None)
     await bench.round(bench.poll)
@@ -62,6 +62,6 @@ async def test_the_limit_is_respected_and_one_write_claims_both_kinds(bench: Ben
 
 async def test_runs_of_a_removed_crew_wait(bench: Bench):
     run = await bench.left_running()
-    bench.made = {"other": bench.crew}
+    bench.crews = {"other": bench.crew}
     assert await bench.recover.claim(9) == []
     assert (await bench.now(run)).state is State.RUNNING

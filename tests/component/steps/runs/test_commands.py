@@ -14,8 +14,7 @@ from bridge.core.human_input.model import QuestionContent
 from bridge.core.runs import timing
 from bridge.core.runs.commands import Abandon, Adopt, Cancel, Retry, RunCommand
 from bridge.core.runs.model import Run, State
-from bridge.steps.recovery.late_results import PollLateResults
-from tests.component.steps.conftest import KEY, Bench
+from tests.component.steps.conftest import KEY, Bench, OneDatabase
 from tests.fakes import NOW
 
 OVER = {State.SUCCEEDED, State.FAILED, State.TIMED_OUT, State.CANCELLED}
@@ -101,7 +100,7 @@ async def test_a_stop_is_left_to_the_worker_of_its_crew(bench: Bench):
     """A crew that did not respond occupied all slots of the shared worker."""
     run = await bench.started()
     await bench.apply_command(run.run_id, Cancel(), "client/orders")
-    of_another = PollLateResults(replace(bench.crew, name="triage"), bench.store, bench.clock, bench.signals["deliver"])
+    of_another = bench.steps.late_results(replace(bench.crew, name="triage"))
     assert await of_another.claim(9) == []
     assert len(await bench.late_results.claim(9)) == 1
 
@@ -143,20 +142,19 @@ async def test_cancelling_twice_changes_nothing_and_an_ended_run_cannot_be_cance
     assert refused.value.code == "run_is_over"
 
 
-async def test_a_full_disk_is_reported_to_the_caller_at_once(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+async def test_a_full_disk_is_reported_to_the_caller_at_once(bench: Bench, one_database: OneDatabase):
     """The caller waited until the disk had space; now the command fails, and the caller can repeat it."""
     run = await bench.started()
 
-    async def full(*_: object) -> None:
-        raise StoreUnavailable("database or disk is full")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(bench.store._batches, "write", full)
+    one_database.full = True
+    try:
         with pytest.raises(StoreUnavailable):
             await bench.apply_command(run.run_id, Cancel(), "client/orders")
+    finally:
+        one_database.full = False
     assert (await bench.now(run)).state is State.RUNNING
     await bench.apply_command(run.run_id, Cancel(), "client/orders")
-    assert len(await bench.round(bench.deliver)) == len(await bench.store.queries.deliveries_for_run(run.run_id)) == 2
+    assert len(await bench.deliver()) == len(await bench.store.queries.deliveries_for_run(run.run_id)) == 2
 
 
 async def test_commands_are_refused_during_a_post(bench: Bench):

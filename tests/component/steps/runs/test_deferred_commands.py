@@ -8,20 +8,11 @@ from bridge.core.crew.responses import NotStarted, Started, Succeeded
 from bridge.core.errors import RequestRefused
 from bridge.core.runs.commands import Cancel
 from bridge.core.runs.model import State
-from bridge.steps.runs.deferred_commands import AcceptCommand, ApplyDeferredCommands
 from bridge.steps.runs.input_check import BoundedInputCheck
 from tests.component.steps.conftest import Bench
 from tests.fakes import a_request
 
 BY = "queue/kickoff.requests"
-
-
-def take(bench: Bench) -> AcceptCommand:
-    return AcceptCommand(bench.apply_command, bench.store.commands, bench.clock)
-
-
-def apply(bench: Bench) -> ApplyDeferredCommands:
-    return ApplyDeferredCommands(bench.apply_command, bench.store.commands, bench.clock)
 
 
 @pytest.mark.parametrize("response", [Started("k-1"), NotStarted("503")])
@@ -32,29 +23,29 @@ async def test_a_command_during_a_post_is_applied_after_the_response(bench: Benc
 
     async def cancel(_: object) -> None:
         for _ in range(2):
-            await take(bench)(run.run_id, Cancel(), BY)
-        assert await bench.round(apply(bench)) == []
+            await bench.steps.accept_command(run.run_id, Cancel(), BY)
+        assert await bench.round(bench.steps.deferred_commands) == []
 
     bench.api.meanwhile = cancel
     await bench.round(bench.kickoff)
     bench.clock.forward(120)
     assert await bench.store.claim_accepted("research", 9, 9, bench.clock()) == [], "must not be started again"
-    await bench.round(apply(bench))
+    await bench.round(bench.steps.deferred_commands)
     assert (await bench.now(run)).state is State.CANCELLED
     assert await bench.events(run) == ["run.cancelled"]
-    assert await bench.round(apply(bench)) == []
+    assert await bench.round(bench.steps.deferred_commands) == []
 
 
 async def test_a_command_for_a_run_whose_process_died_during_its_post_is_applied_when_the_run_is_in_doubt(bench: Bench):
     """A second application, as by another process, changes nothing."""
     run = await bench.left_starting()
-    await take(bench)(run.run_id, Cancel(), BY)
+    await bench.steps.accept_command(run.run_id, Cancel(), BY)
     assert await bench.store.commands.applicable(9) == []
     await bench.round(bench.recover)
     [command] = await bench.store.commands.applicable(9)
-    await apply(bench).handle(command)
+    await bench.steps.deferred_commands.handle(command)
     assert (await bench.now(run)).state is State.CANCELLED
-    await apply(bench).handle(command)
+    await bench.steps.deferred_commands.handle(command)
     assert await bench.store.commands.applicable(9) == []
 
 
@@ -64,16 +55,16 @@ async def test_a_command_for_an_ended_run_is_refused(bench: Bench):
     bench.clock.forward(6)
     await bench.round(bench.poll)
     with pytest.raises(RequestRefused) as refused:
-        await take(bench)(run.run_id, Cancel(), BY)
+        await bench.steps.accept_command(run.run_id, Cancel(), BY)
     assert refused.value.code == "run_is_over"
     assert not await bench.store.commands.defer(run.run_id, BY, 0.0)
 
 
 async def test_a_command_that_cannot_be_applied_is_retried_later(bench: Bench):
     run = await bench.left_starting()
-    await take(bench)(run.run_id, Cancel(), BY)
+    await bench.steps.accept_command(run.run_id, Cancel(), BY)
     await bench.round(bench.recover)
-    step = apply(bench)
+    step = bench.steps.deferred_commands
     await step.quarantine((run.run_id, BY))
     assert await step.claim(9) == []
     bench.clock.forward(61)

@@ -31,7 +31,6 @@ from bridge.core.human_input.rules import CONFIRM_WITHIN
 from bridge.core.runs.commands import Cancel
 from bridge.core.runs.model import Run, State
 from bridge.ports.inbound import RunKey
-from bridge.steps.runs.human_input import SubmitHumanInput
 from tests import crew_events
 from tests.component.steps.conftest import KEY, Bench, with_policy
 from tests.fakes import NOW
@@ -482,9 +481,7 @@ async def test_an_answer_is_left_to_the_worker_of_its_crew(bench: Bench):
     """A crew that did not respond occupied all slots of the shared worker."""
     run = await waiting(bench)
     await bench.apply_command(run.run_id, YES, "client")
-    of_another = SubmitHumanInput(
-        replace(bench.crew, name="triage"), bench.store, bench.clock, bench.signals["deliver"]
-    )
+    of_another = bench.steps.human_input(replace(bench.crew, name="triage"))
     assert await of_another.claim(9) == []
     assert len(await bench.human_input.claim(9)) == 1
 

@@ -75,13 +75,14 @@ async def test_progress_is_written(bench: Bench):
 
 async def test_an_end_is_written_with_its_event_and_tracking_stops(bench: Bench):
     run = await bench.started()
+    assert bench.notified("kickoff-research")
     await poll(bench, Running(), DONE)
     ended = await bench.now(run)
     assert (ended.state, ended.outcome.result, ended.polls) == (State.SUCCEEDED, "text", 2)
     assert await bench.events(run) == ["run.succeeded"]
     assert run.run_id not in bench.crew.tracker.queue
-    assert bench.signals["deliver"].calls == [""]
-    assert len(bench.signals["kickoff"].calls) == 2  # once for the request, once for the free slot
+    assert bench.notified("deliver-broker")
+    assert bench.notified("kickoff-research")  # of the free slot
 
 
 async def test_a_free_slot_is_used(bench: Bench):
@@ -170,15 +171,7 @@ async def test_a_run_cancelled_during_its_poll_is_not_tracked_further(bench: Ben
     [tracked] = await bench.poll.claim(9)
     await bench.apply_command(run.run_id, Cancel(), "client/orders")
     await bench.poll.handle(tracked)
-    assert (
-        len(bench.crew.tracker.queue),
-        bench.crew.tracker._being_polled,
-        bench.crew.tracker._outdated,
-    ) == (
-        0,
-        set(),
-        set(),
-    )
+    assert (len(bench.crew.tracker), bench.crew.tracker.take_outdated(run.run_id)) == (0, False)
 
 
 async def test_runs_polled_while_the_process_expires_are_not_tracked_further(bench: Bench):
@@ -190,7 +183,7 @@ async def test_runs_polled_while_the_process_expires_are_not_tracked_further(ben
     await bench.store.cluster.expire_processes(bench.clock(), -1.0)
     await bench.round(bench.housekeeping)
     await bench.poll.handle(tracked)
-    assert (len(bench.crew.tracker), bench.crew.tracker._webhook_seen) == (0, set())
+    assert (len(bench.crew.tracker), bench.crew.tracker.webhook_seen(tracked.run_id)) == (0, False)
 
 
 async def test_tracking_ends_for_a_run_that_another_process_ended(bench: Bench):
@@ -198,7 +191,7 @@ async def test_tracking_ends_for_a_run_that_another_process_ended(bench: Bench):
     bench.crew.tracker.mark_webhook_seen(run.run_id)
     await bench.store.apply(Decision(replace(run, state=State.CANCELLED, finished_at=NOW, owner=None)))
     await poll(bench, DONE)
-    assert bench.crew.tracker._webhook_seen == set()
+    assert not bench.crew.tracker.webhook_seen(run.run_id)
 
 
 class ReadFailingStore:
@@ -219,9 +212,9 @@ class ReadFailingStore:
 
 async def test_the_end_of_a_run_started_by_this_process_is_written_without_a_read(bench: Bench):
     run = await bench.started(inputs={"topic": "x" * 2000}, meta={"order": 17})
-    bench.store = ReadFailingStore(bench.store)
+    store, bench.store = bench.store, ReadFailingStore(bench.store)
     await poll(bench, Running({"completed": 1}), DONE)
-    bench.store = bench.store._store
+    bench.store = store
     ended = await bench.now(run)
     assert (ended.state, ended.request) == (State.SUCCEEDED, run.request)
 
@@ -318,7 +311,7 @@ async def test_polls_respect_the_request_rate_and_prefer_the_likeliest_ends(benc
     for _ in range(3):
         await bench.started()
     bench.clock.forward(99)
-    bench.made["research"] = replace(bench.crew, rate_limiter=RateLimiter(1.0))
+    bench.crews["research"] = replace(bench.crew, rate_limiter=RateLimiter(1.0))
     [first] = await bench.poll.claim(9)
     assert await bench.poll.claim(9) == []
     assert bench.crew.tracker.queue.overdue == 2

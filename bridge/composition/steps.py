@@ -1,0 +1,218 @@
+"""Build the steps of a process from its ports, and the workers that run them.
+
+The daemon passes adapters, the tests of steps pass fakes, and the simulation passes simulated ones.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from bridge.adapters.store import SqlStore
+from bridge.composition.policies import StepRules
+from bridge.core.delivery.model import Channel
+from bridge.core.delivery.receivers import ConcurrencyLimits
+from bridge.core.redaction import Redactor
+from bridge.core.runs import kickoff_memory
+from bridge.ports.deliveries import Sender
+from bridge.ports.journal import Journal
+from bridge.ports.lifecycle import Clock, NewId, ReportFault, Service, Step
+from bridge.signals import Signals
+from bridge.steps._crew import Crew
+from bridge.steps.delivery import DeliverEvents
+from bridge.steps.maintenance.crew_probe import ProbeCrew
+from bridge.steps.maintenance.housekeeping import Housekeeping
+from bridge.steps.maintenance.rebalance import Rebalance
+from bridge.steps.maintenance.run_time_stats import SyncRunTimes
+from bridge.steps.recovery.in_doubt import ResolveInDoubt
+from bridge.steps.recovery.late_results import PollLateResults
+from bridge.steps.recovery.recover import Recover
+from bridge.steps.runs.accept import AcceptRequest, BudgetWait, CheckInputs, RefuseMessage
+from bridge.steps.runs.commands import ApplyCommand
+from bridge.steps.runs.deferred_commands import AcceptCommand, ApplyDeferredCommands
+from bridge.steps.runs.human_input import SubmitHumanInput
+from bridge.steps.runs.kickoff import Kickoff
+from bridge.steps.runs.poll import Poll
+from bridge.steps.webhook_inbox import HandleWebhooks, ReceiveWebhooks
+from bridge.worker import Worker
+
+MAX_CONCURRENT_POLLS = 128  # per crew
+MAX_CONCURRENT_HUMAN_INPUTS = 32  # per crew
+MAX_CONCURRENT_LATE_POLLS = 10  # per crew
+MAX_UNCONFIRMED_PUBLISHES = 100
+CALLBACK_LIMITS = ConcurrencyLimits(slots=200)
+BROKER_CHANNELS = (Channel.EXCHANGE, Channel.QUEUE, Channel.DEAD_LETTER)
+RECOVER_BATCH = 2000  # runs without an owner
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Builds every step of one process, a new one at each access; crews may be added until the first is built."""
+
+    store: SqlStore
+    crews: Mapping[str, Crew]
+    clock: Clock
+    new_id: NewId
+    journal: Journal
+    rules: StepRules
+    signals: Signals = field(default_factory=Signals)
+    redactor: Redactor = field(default_factory=Redactor)
+    max_kickoff_bytes: int = kickoff_memory.MAX_BYTES
+
+    # ---- what listeners call
+
+    def accept(self, check_inputs: CheckInputs) -> AcceptRequest:
+        """Store requests."""
+        return AcceptRequest(
+            self.store, self.crews, self.rules.callbacks, self.clock, self.new_id, check_inputs, self.signals.kickoff,
+            self.redactor,
+        )  # fmt: skip
+
+    def refuse(self, dead_queue: str) -> RefuseMessage:
+        """Store refused messages for the dead queue."""
+        return RefuseMessage(self.store, dead_queue, self.clock, self.new_id, self.signals.deliver)
+
+    @property
+    def budget_wait(self) -> BudgetWait:
+        """Estimate when the budgets permit a run."""
+        return BudgetWait(self.crews, self.store, self.clock)
+
+    @property
+    def apply_command(self) -> ApplyCommand:
+        """Apply commands to runs."""
+        notify = (self.signals.kickoff, self.signals.deliver, self.signals.recover)
+        return ApplyCommand(self.crews, self.store, self.clock, *notify, self.rules.orphaned)
+
+    @property
+    def accept_command(self) -> AcceptCommand:
+        """Apply commands, or store them until they can be applied."""
+        return AcceptCommand(self.apply_command, self.store.commands, self.clock)
+
+    @property
+    def receive_webhooks(self) -> ReceiveWebhooks:
+        """Store the webhooks of crews."""
+        store = self.store
+        return ReceiveWebhooks(
+            store.key,
+            self.crews,
+            store.queries,
+            store.inbox,
+            self.clock,
+            self.new_id,
+            self.signals.inbox,
+            shared=store.shared,
+        )
+
+    # ---- what workers run, for one crew
+
+    def kickoff(self, crew: Crew) -> Kickoff:
+        """Start executions."""
+        notify = (partial(self.signals.kickoff, crew.name), partial(self.signals.poll, crew.name))
+        max_bytes = self.max_kickoff_bytes // len(self.crews)
+        return Kickoff(
+            crew, self.store, self.clock, *notify, self.signals.deliver, self.signals.inbox, self.journal, max_bytes
+        )
+
+    def poll(self, crew: Crew) -> Poll:
+        """Poll tracked runs."""
+        notify = (partial(self.signals.kickoff, crew.name), self.signals.deliver, self.signals.recover)
+        return Poll(crew, self.store, self.clock, *notify)
+
+    def human_input(self, crew: Crew) -> SubmitHumanInput:
+        """Submit answers."""
+        return SubmitHumanInput(crew, self.store, self.clock, self.signals.deliver)
+
+    def late_results(self, crew: Crew) -> PollLateResults:
+        """Poll executions that outlived their runs."""
+        return PollLateResults(crew, self.store, self.clock, self.signals.deliver)
+
+    def probe(self, crew: Crew) -> ProbeCrew:
+        """Probe a paused crew."""
+        notify = (partial(self.signals.kickoff, crew.name), partial(self.signals.poll, crew.name))
+        return ProbeCrew(crew, self.clock, *notify)
+
+    # ---- what workers run, for all crews
+
+    @property
+    def recover(self) -> Recover:
+        """Take over runs without an owner."""
+        return Recover(self.crews, self.store, self.clock, self.signals.poll)
+
+    @property
+    def in_doubt(self) -> ResolveInDoubt:
+        """Resolve doubts by the policy of their crew."""
+        return ResolveInDoubt(self.crews, self.store, self.clock, self.signals.deliver)
+
+    @property
+    def deferred_commands(self) -> ApplyDeferredCommands:
+        """Apply the stored commands."""
+        return ApplyDeferredCommands(self.apply_command, self.store.commands, self.clock)
+
+    @property
+    def handle_webhooks(self) -> HandleWebhooks:
+        """Handle the stored webhooks of crews."""
+        store, notify = self.store, (self.signals.poll, self.signals.recover, self.signals.deliver)
+        return HandleWebhooks(self.crews, store, store.inbox, self.clock, *notify)
+
+    @property
+    def housekeeping(self) -> Housekeeping:
+        """Keep ownership and retention up to date."""
+        return Housekeeping(self.crews, self.store.cluster, self.clock, self.rules.retention, self.signals.recover)
+
+    @property
+    def rebalance(self) -> Rebalance:
+        """Keep to the fair share of a shared store."""
+        return Rebalance(self.crews, self.store.cluster, self.clock, self.signals.recover)
+
+    @property
+    def run_times(self) -> SyncRunTimes:
+        """Synchronize run times with the store."""
+        return SyncRunTimes(self.crews, self.store.run_times, self.clock, shared=self.store.shared)
+
+    def deliver_callbacks(self, sender: Sender) -> DeliverEvents:
+        """Send callbacks."""
+        store = self.store
+        return DeliverEvents(
+            "deliver-callbacks", lambda limit, now: store.claim_callbacks(limit, CALLBACK_LIMITS, now), sender, store,
+            self.clock, self.signals.deliver, results_exchange=self.rules.orphaned.results_exchange,
+        )  # fmt: skip
+
+    def deliver_broker(self, sender: Sender) -> DeliverEvents:
+        """Publish deliveries."""
+        claim = partial(self.store.claim_deliveries, BROKER_CHANNELS)
+        return DeliverEvents("deliver-broker", claim, sender, self.store, self.clock, self.signals.deliver)
+
+
+def build_workers(steps: Steps, report: ReportFault) -> list[Service]:
+    """Build one worker per crew and step, so that a slow crew delays no other, and one per common step."""
+    common: list[tuple[Step[Any], int]] = [
+        (steps.housekeeping, 1),
+        (steps.recover, RECOVER_BATCH),
+        (steps.run_times, 1),
+        (steps.in_doubt, 10),
+        (steps.deferred_commands, 10),
+        (steps.handle_webhooks, 50),
+    ]
+    if steps.store.shared:
+        common.append((steps.rebalance, 1))
+    for crew in steps.crews.values():
+        common += [
+            (steps.kickoff(crew), steps.rules.kickoffs[crew.name]),
+            (steps.poll(crew), MAX_CONCURRENT_POLLS),
+            (steps.probe(crew), 1),
+            (steps.late_results(crew), MAX_CONCURRENT_LATE_POLLS),
+            (steps.human_input(crew), MAX_CONCURRENT_HUMAN_INPUTS),
+        ]
+    return [_worker(steps, step, capacity, report) for step, capacity in common]
+
+
+def build_deliverers(steps: Steps, callbacks: Sender, broker: Sender | None, report: ReportFault) -> list[Service]:
+    """Build the workers that send callbacks and, with a broker, publish."""
+    deliverers = [_worker(steps, steps.deliver_callbacks(callbacks), CALLBACK_LIMITS.slots, report)]
+    if broker is not None:
+        deliverers.append(_worker(steps, steps.deliver_broker(broker), MAX_UNCONFIRMED_PUBLISHES, report))
+    return deliverers
+
+
+def _worker(steps: Steps, step: Step[Any], capacity: int, report: ReportFault) -> Service:
+    return Worker(step, capacity, steps.signals[step.name], report)
