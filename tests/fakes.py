@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from bridge.core.crew.inputs import ListedInputs
 from bridge.core.crew.responses import (
     KickoffResponse,
     Resumed,
@@ -103,11 +104,12 @@ class FakeCrewApi:
     stopped: list[str] = field(default_factory=list)
     stop_response: StopResponse = StopResponse.NOT_STOPPED
     needed: tuple[str, ...] | None = None
+    required: tuple[str, ...] | None = None
     asked_for_inputs: int = 0
 
-    async def inputs(self) -> tuple[str, ...] | None:
+    async def inputs(self) -> ListedInputs | None:
         self.asked_for_inputs += 1
-        return self.needed
+        return None if self.needed is None else ListedInputs(self.needed, self.required)
 
     async def stop(self, kickoff_id: str) -> StopResponse:
         self.stopped.append(kickoff_id)

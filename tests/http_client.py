@@ -21,6 +21,7 @@ from bridge.adapters.http.ops import OpsApi
 from bridge.adapters.http.server import HttpServer, Listen, build_servers
 from bridge.adapters.http.webhooks.crew import CrewWebhooksApi
 from bridge.adapters.http.webhooks.hooks import HooksApi
+from bridge.core.crew.inputs import ListedInputs
 from bridge.core.crew.webhooks import Kind
 from bridge.core.delivery.model import Attempt, Delivery
 from bridge.core.errors import RequestRefused, StoreUnavailable
@@ -182,7 +183,7 @@ class FakeOthers:
     crews: list[CrewInfo] = field(
         default_factory=lambda: [CrewInfo("research", "crew", None), CrewInfo("triage", "flow", "HTTP 401")]
     )
-    inputs: tuple[str, ...] | None = ("topic",)
+    inputs: ListedInputs | None = field(default_factory=lambda: ListedInputs(("topic", "tone"), ("topic",)))
     crew_webhooks: list[tuple[str, Kind, Any]] = field(default_factory=list)
 
     async def apply_command(self, store: FakeStore, wanted: str, command: RunCommand, by: str) -> Run:
@@ -191,7 +192,7 @@ class FakeOthers:
         self.commands.append((wanted, command, by))
         return store.runs[wanted]
 
-    async def crew_inputs(self, _: str) -> tuple[str, ...] | None:
+    async def crew_inputs(self, _: str) -> ListedInputs | None:
         return self.inputs
 
     async def handle_webhook(self, token: str, kind: Kind, read: Callable[[], Awaitable[Any]]) -> bool:

@@ -20,6 +20,7 @@ from bridge.adapters.callbacks.address_guard import ForbiddenAddress, guarded_so
 from bridge.adapters.http_client import LenientRequest, capture_status, describe_failure
 from bridge.core.crew import responses
 from bridge.core.crew.flow_questions import same_host
+from bridge.core.crew.inputs import ListedInputs, read_inputs
 from bridge.core.crew.rate_limiter import RateLimiter
 from bridge.core.crew.reply import TOO_LARGE, Reply
 from bridge.core.crew.responses import (
@@ -173,10 +174,10 @@ class HttpCrewApi:
             case NoResponse(why):
                 return Health(ok=False, detail=f"GET /inputs: {why}")
 
-    async def inputs(self) -> tuple[str, ...] | None:
-        """Return the names that `GET /inputs` lists; None if it fails."""
+    async def inputs(self) -> ListedInputs | None:
+        """Return what `GET /inputs` lists; None if it fails."""
         reply = await self._request("GET", "/inputs", self._limits.inputs)
-        return responses.read_inputs(reply) if isinstance(reply, Reply) else None
+        return read_inputs(reply) if isinstance(reply, Reply) else None
 
     async def _request(self, method: str, path: str, seconds: float | None = None) -> Reply | NoResponse:
         """Make one call that starts no execution. `seconds`: its timeout, by default that of a poll."""

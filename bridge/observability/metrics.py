@@ -13,6 +13,7 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from bridge import __version__
+from bridge.core.crew.inputs import ListedInputs
 from bridge.core.crew.responses import KickoffResponse, ResumeResponse, StatusResponse, StopResponse
 from bridge.core.delivery.model import Delivery, DeliveryState
 from bridge.core.delivery.outcome import SendResult
@@ -160,8 +161,8 @@ class CountedCrewApi:
         self._poll_counters[kind].inc()
         return response
 
-    async def inputs(self) -> tuple[str, ...] | None:
-        """Return the names of the crew's inputs."""
+    async def inputs(self) -> ListedInputs | None:
+        """Return the crew's inputs."""
         return await self._api.inputs()
 
     async def stop(self, kickoff_id: str) -> StopResponse:

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from bridge.core.crew.inputs import ListedInputs
 from bridge.core.crew.responses import KickoffResponse, ResumeResponse, StatusResponse, StopResponse
 from bridge.core.polling import RunTimeStats
 from bridge.ports.lifecycle import Health
@@ -34,8 +35,8 @@ class CrewFigures:
 
 
 ListCrews = Callable[[], Sequence[CrewInfo]]
-ListInputs = Callable[[str], Awaitable[tuple[str, ...] | None]]
-"""Returns the names of a crew's inputs; None while they are unknown."""
+ListInputs = Callable[[str], Awaitable[ListedInputs | None]]
+"""Returns a crew's inputs, with the required ones; None while they are unknown."""
 
 
 class CrewApi(Protocol):
@@ -59,8 +60,8 @@ class CrewApi(Protocol):
     async def probe(self) -> Health:
         """Check whether the crew can be used, at no cost."""
 
-    async def inputs(self) -> tuple[str, ...] | None:
-        """Return the names of the crew's inputs; None if the API does not list them."""
+    async def inputs(self) -> ListedInputs | None:
+        """Return the crew's inputs; None if the API does not list them."""
 
     async def stop(self, kickoff_id: str) -> StopResponse:
         """Ask the API to stop an execution; return what came of it. Not every deployment can."""

@@ -6,6 +6,7 @@ import structlog
 
 from bridge.core.crew.circuit_breaker import Breaker
 from bridge.core.crew.fair_share import FairShare
+from bridge.core.crew.inputs import InputCache
 from bridge.core.crew.payloads import Webhooks
 from bridge.core.crew.rate_limiter import RateLimiter
 from bridge.core.crew.responses import (
@@ -32,7 +33,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Crew:
-    """A crew's API and policy, with the long-lived objects that keep its limits, run times, and tracked runs."""
+    """A crew's API and policy, with the long-lived objects that keep its limits, run times, inputs, and runs."""
 
     name: str
     api: CrewApi
@@ -46,6 +47,7 @@ class Crew:
     webhooks: Webhooks | None = None
     webhook_reliability: WebhookReliability = field(default_factory=WebhookReliability)
     tracker: RunTracker = field(default_factory=RunTracker)
+    inputs: InputCache = field(default_factory=InputCache)
 
     def pause_if_unavailable(self, response: KickoffResponse | ResumeResponse | StatusResponse, now: float) -> bool:
         """Pause the crew until a probe succeeds if a response says that it cannot be used; return whether it does."""

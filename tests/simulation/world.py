@@ -142,7 +142,7 @@ class World:
     async def stop(self, kickoff_id: str) -> bool:
         return self.rng.random() < 0.5
 
-    async def inputs(self) -> tuple[str, ...] | None:
+    async def inputs(self) -> None:
         return None
 
     async def probe(self) -> Health:

@@ -3,7 +3,7 @@
 import hashlib
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from bridge.core.errors import RequestRefused
@@ -16,7 +16,6 @@ MAX_KEY = 255  # bytes; an AMQP short string holds no more, and the key travels 
 MAX_PRIORITY = 255  # an octet on the wire
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
-_INPUT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _TRACEPARENT = re.compile(
     r"(?!ff)([0-9a-f]{2})-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-[!-~]{0,256})?"
 )
@@ -71,15 +70,6 @@ def parse_duration(text: str) -> float:
         raise ValueError("must be a duration such as 500ms, 30s, 5m, 1h or 14d")
     number = read_number(match[1])
     return math.inf if number is None else float(number) * _UNITS[match[2]]
-
-
-def missing_inputs(required: Sequence[str], given: Mapping[str, Any]) -> list[str]:
-    """Return the inputs that a crew requires and a request lacks.
-
-    If a prompt contains a JSON sample, the crew API lists the text between its braces as an input; names that cannot be
-    those of an input are therefore ignored.
-    """
-    return [name for name in required if name not in given and _INPUT_NAME.fullmatch(name)]
 
 
 def parse_traceparent(value: object) -> str | None:

@@ -1,62 +1,88 @@
-"""Check requests against the crew's inputs, so that an incomplete one is refused before it costs anything."""
+"""Check requests against the crew's inputs, so that an incomplete one is refused before it costs anything.
+
+A cached answer can accept a request, but not refuse it: a deploy may have changed the inputs a moment ago.
+"""
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
 
+from bridge.core.crew.inputs import ListedInputs, missing_inputs, required_inputs
 from bridge.core.errors import RequestRefused
 from bridge.core.runs.model import KickoffRequest
-from bridge.core.runs.request import missing_inputs
 from bridge.ports.lifecycle import Clock
 from bridge.steps._crew import Crew
 
-CACHE_FOR = 600.0  # seconds
-REFRESH_AFTER = 10.0  # seconds until inputs are requested again after a refusal (of a redeployed crew) or a failure
+MAX_WAIT = 5.0  # seconds that a request waits for a crew's inputs; it is then accepted
+MAX_WAIT_WITHOUT_SLOT = 0.5  # seconds, see `BoundedInputCheck`
 
 
 class CrewInputs:
-    """Keeps the inputs of all crews as last requested; `ports.ListInputs`."""
+    """Asks each crew for its inputs, one question at a time, and caches the answers; `ports.ListInputs`."""
 
     def __init__(self, crews: Mapping[str, Crew], clock: Clock) -> None:
         self._crews = crews
         self._clock = clock
-        self._cached: dict[str, tuple[float, tuple[str, ...] | None]] = {}
-        self._requesting: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._questions: dict[str, asyncio.Task[None]] = {}
 
-    async def __call__(self, crew: str) -> tuple[str, ...] | None:
-        """Return the names of a crew's inputs; None while they are unknown."""
-        return await self._names(crew, CACHE_FOR)
+    async def __call__(self, crew: str) -> ListedInputs | None:
+        """Return a crew's inputs, with the required ones; None while they are unknown."""
+        listed = await self._listed(self._crews[crew])
+        return listed and replace(listed, required=self._required(self._crews[crew], listed))
 
-    async def check(self, request: KickoffRequest) -> None:
-        """Raise `RequestRefused` (`missing_inputs`) if the request lacks an input of its crew; a flow requires none."""
-        if self._crews[request.crew].policy.is_flow:
-            return
-        for max_age in (CACHE_FOR, REFRESH_AFTER):
-            lacking = missing_inputs(await self._names(request.crew, max_age) or (), request.inputs)
-            if not lacking:
-                return
-        raise RequestRefused("missing_inputs", f"the crew requires {', '.join(lacking)}", f"inputs.{lacking[0]}")
+    async def check(self, request: KickoffRequest, max_wait: float = MAX_WAIT) -> None:
+        """Raise `RequestRefused` (`missing_inputs`) if the request lacks a required input of its crew.
 
-    async def _names(self, crew: str, max_age: float) -> tuple[str, ...] | None:
-        """Return names at most `max_age` seconds old; concurrent callers share one request."""
-        if self.known(crew, max_age):
-            return self._cached[crew][1]
-        async with self._requesting[crew]:
-            if not self.known(crew, max_age):
-                names = await self._crews[crew].api.inputs()
-                self._cached[crew] = (self._clock(), names)
-            return self._cached[crew][1]
+        The answer that decides a refusal is to a question asked after the call. If the crew does not answer within
+        `max_wait` seconds, the request passes: the crew API refuses incomplete ones at no cost.
+        """
+        crew = self._crews[request.crew]
+        asked_before = crew.inputs.asked
+        lacking = []
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max_wait):
+                if self._lacking(crew, await self._listed(crew), request):
+                    lacking = self._lacking(crew, await self._listed(crew, after=asked_before), request)
+        if lacking:
+            raise RequestRefused("missing_inputs", f"the crew requires {', '.join(lacking)}", f"inputs.{lacking[0]}")
 
-    def known(self, crew: str, max_age: float = CACHE_FOR) -> bool:
-        """Return whether the inputs, or a recent failure to get them, are cached."""
-        requested_at, names = self._cached.get(crew, (float("-inf"), None))
-        return self._clock() - requested_at <= (max_age if names is not None else REFRESH_AFTER)
+    def has_answered(self, crew: str) -> bool:
+        """Return whether the crew has listed its inputs, and has not left a question unanswered since."""
+        cache = self._crews[crew].inputs
+        return cache.listed is not None and cache.is_current(self._clock(), 0)
+
+    def _lacking(self, crew: Crew, listed: ListedInputs | None, request: KickoffRequest) -> list[str]:
+        return [] if listed is None else missing_inputs(self._required(crew, listed), request.inputs)
+
+    def _required(self, crew: Crew, listed: ListedInputs) -> tuple[str, ...]:
+        return required_inputs(listed, is_flow=crew.policy.is_flow)
+
+    async def _listed(self, crew: Crew, after: int = 0) -> ListedInputs | None:
+        """Return the cached answer, or the answer to a question after number `after`, which concurrent callers share.
+
+        A question continues without a caller that stops waiting, so that the next caller learns its outcome.
+        """
+        cache, after = crew.inputs, max(after, crew.inputs.forgotten)
+        while not cache.is_current(self._clock(), after):
+            if (question := self._questions.get(crew.name)) is None:
+                question = self._questions[crew.name] = asyncio.create_task(self._ask(crew))
+            await asyncio.shield(question)
+        return cache.listed
+
+    async def _ask(self, crew: Crew) -> None:
+        number = crew.inputs.begin()
+        try:
+            crew.inputs.store(number, await crew.api.inputs(), self._clock())
+        finally:
+            del self._questions[crew.name]
 
 
 class BoundedInputCheck:
     """`CrewInputs.check` for a listener that crews share: at most `slots` messages wait for a crew's inputs.
 
-    While all slots are taken, other messages are accepted unchecked; the crew API refuses incomplete ones at no cost.
+    While all slots are taken, other messages wait only briefly for a crew that has answered, and not at all for
+    another one. They then pass unchecked; the crew API refuses incomplete ones at no cost.
     """
 
     def __init__(self, inputs: CrewInputs, slots: int) -> None:
@@ -64,12 +90,12 @@ class BoundedInputCheck:
         self._slots = slots
 
     async def __call__(self, request: KickoffRequest) -> None:
-        """Raise `RequestRefused` (`missing_inputs`) if the request lacks an input of its crew."""
+        """Raise `RequestRefused` (`missing_inputs`) if the request lacks a required input of its crew."""
         if self._slots:
             self._slots -= 1
             try:
                 await self._inputs.check(request)
             finally:
                 self._slots += 1
-        elif self._inputs.known(request.crew, REFRESH_AFTER):
-            await self._inputs.check(request)  # answered from the cache
+        elif self._inputs.has_answered(request.crew):
+            await self._inputs.check(request, MAX_WAIT_WITHOUT_SLOT)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import structlog
 
 from bridge.core.crew.payloads import kickoff_body
-from bridge.core.crew.responses import InDoubt, KickoffResponse, Started
+from bridge.core.crew.responses import InDoubt, KickoffResponse, Refused, Started
 from bridge.core.errors import StoreBroken, StoreDamaged
 from bridge.core.runs import kickoff_memory, quarantine, state_machine
 from bridge.core.runs.model import Decision, Run, State
@@ -94,6 +94,8 @@ class Kickoff:
         name, reason = type(response).__name__, failure_reason(response)
         log.info("kickoff_answered", run_id=run.run_id, crew=run.crew, response=name, reason=reason)
         self._update_breaker(response)
+        if isinstance(response, Refused):
+            self._crew.inputs.forget()  # a deploy may have changed them
         await self._store_response(run, response)
         if self._crew.webhooks is not None:
             self._notify_inbox()  # webhooks that arrived during the POST wait for its response

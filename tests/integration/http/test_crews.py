@@ -21,10 +21,10 @@ async def test_a_client_sees_only_its_crews():
     assert [crew["name"] for crew in response["crews"]] == ["research"]
 
 
-async def test_the_inputs_of_a_crew_are_returned():
+async def test_the_inputs_of_a_crew_are_returned_with_the_required_ones():
     async with serving() as bridge:
         response = await bridge.get("/v1/crews/research/inputs", "submitter")
-        assert await response.json() == {"crew": "research", "inputs": ["topic"]}
+        assert await response.json() == {"crew": "research", "inputs": ["topic", "tone"], "required": ["topic"]}
 
 
 async def test_without_a_response_of_the_crew_the_client_is_asked_to_retry():

@@ -36,12 +36,12 @@ class CrewsApi:
         name = request.match_info["crew"]
         if not any(crew.name == name and client.may_use(name) for crew in self._list_crews()):
             raise RequestRefused("unknown_crew", "no crew with this name")
-        inputs = await self._crew_inputs(name)
-        if inputs is None:
+        listed = await self._crew_inputs(name)
+        if listed is None:
             raise problems.from_status(
                 503, "the crew API did not return the crew's inputs; retry", {"Retry-After": "10"}
             )
-        return respond({"crew": name, "inputs": list(inputs)})
+        return respond({"crew": name, "inputs": list(listed.names), "required": list(listed.required or ())})
 
 
 def _crew_view(crew: CrewInfo) -> dict[str, Any]:

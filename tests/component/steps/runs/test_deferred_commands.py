@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from bridge.core.crew.inputs import ListedInputs
 from bridge.core.crew.responses import NotStarted, Started, Succeeded
 from bridge.core.errors import RequestRefused
 from bridge.core.runs.commands import Cancel
@@ -78,10 +79,10 @@ async def test_a_limited_number_of_messages_waits_for_the_inputs_of_a_crew(
     """Fifty messages for a crew whose `GET /inputs` hung delayed those for other crews by 3 s."""
     requested, released = asyncio.Event(), asyncio.Event()
 
-    async def hang() -> tuple[str, ...]:
+    async def hang() -> ListedInputs:
         requested.set()
         await released.wait()
-        return ("topic",)
+        return ListedInputs(("topic",))
 
     monkeypatch.setattr(bench.api, "inputs", hang)
     check = BoundedInputCheck(bench.inputs, 2)
