@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,8 @@ from bridge.core.numbers import read_number
 TOLERANCE = 300.0  # seconds by which a timestamp may differ from our clock
 _HEADERS = (("X-CrewAI-Signature", "X-CrewAI-Timestamp"), ("X-Signature", "X-Timestamp"))
 _MAX_OPTIONS = 100
+_PREFIX = "whsec_"
+_HEX = re.compile(r"(?:[0-9a-fA-F]{2})+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +32,16 @@ class FlowQuestion:
 def verified(headers: Mapping[str, str], body: bytes, secrets: Sequence[str], now: float) -> bool:
     """Return whether one of the secrets signed `timestamp.body` recently; compares in constant time.
 
-    Both pairs of header names occur, with and without `sha256=` before the digest.
+    Both pairs of header names occur, with and without `sha256=` before the digest. The key is the text of the secret,
+    including `whsec_`; some deployments read what follows it as hexadecimal instead.
     """
+    keys = [key for secret in secrets for key in _keys(secret)]
     for signature_name, timestamp_name in _HEADERS:
         timestamp, signature = headers.get(timestamp_name, ""), headers.get(signature_name, "")
         if signature and _recent(timestamp, now):
             offered = signature.strip().removeprefix("sha256=").lower().encode("utf-8", "replace")
-            expected = [_digest(secret, timestamp, body) for secret in secrets]
-            return any([hmac.compare_digest(offered, digest) for digest in expected])  # noqa: C419 - constant time: compares with every secret
+            expected = [_digest(key, timestamp, body) for key in keys]
+            return any([hmac.compare_digest(offered, digest) for digest in expected])  # noqa: C419 - constant time: compares with every key
     return False
 
 
@@ -87,8 +92,14 @@ def _recent(timestamp: str, now: float) -> bool:
     return seconds is not None and abs(now - seconds) <= TOLERANCE
 
 
-def _digest(secret: str, timestamp: str, body: bytes) -> bytes:
-    return hmac.new(secret.encode(), timestamp.encode() + b"." + body, hashlib.sha256).hexdigest().encode()
+def _keys(secret: str) -> list[bytes]:
+    encoded = secret.removeprefix(_PREFIX)
+    decoded = [bytes.fromhex(encoded)] if encoded != secret and _HEX.fullmatch(encoded) else []
+    return [secret.encode(), *decoded]
+
+
+def _digest(key: bytes, timestamp: str, body: bytes) -> bytes:
+    return hmac.new(key, timestamp.encode() + b"." + body, hashlib.sha256).hexdigest().encode()
 
 
 def _text(value: Any) -> str | None:

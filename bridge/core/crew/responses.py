@@ -162,7 +162,18 @@ StatusResponse = (
 
 _PENDING = frozenset({"pending", "queued", "received", "scheduled", "task_is_pending"})
 _RUNNING = frozenset(
-    {"started", "starting", "running", "in_progress", "retry", "retrying", "resumed", "progress", "task_is_running"},
+    {
+        "started",
+        "starting",
+        "running",
+        "in_progress",
+        "processing",
+        "retry",
+        "retrying",
+        "resumed",
+        "progress",
+        "task_is_running",
+    },
 )
 _WAITING = frozenset(
     {
@@ -180,7 +191,8 @@ _FAILED = frozenset({"failed", "failure", "error", "errored", "timeout", "timed_
 _STOPPED = frozenset({"revoked", "cancelled", "canceled", "stopped", "aborted"})
 _NOT_FOUND = frozenset({"not_found", "notfound"})
 _QUOTA = ("monthly execution limit", "execution limit reached")
-_DEFINITE_REFUSALS = frozenset({400, 405, 409, 413, 415, 422})
+_DEFINITE_REFUSALS = frozenset({400, 405, 409, 413, 415, 422, 451})
+_MAY_HAVE_STARTED = frozenset({408, 425})  # whatever their text says
 
 
 def read_kickoff(reply: Reply, fast_refusal: float = FAST_REFUSAL) -> KickoffResponse:
@@ -249,17 +261,6 @@ def read_stop(reply: Reply) -> StopResponse:
     return StopResponse.ENDED if ended else StopResponse.NOT_STOPPED
 
 
-def read_inputs(reply: Reply) -> tuple[str, ...] | None:
-    """Return the names that `GET /inputs` lists, in any of the three known shapes (crew API contract, section 2)."""
-    listed = (_json_object(reply.body) or {}).get("inputs") if reply.code == 200 else None
-    if isinstance(listed, dict):
-        return tuple(listed)
-    if not isinstance(listed, list):
-        return None
-    names = (item.get("name") if isinstance(item, dict) else item for item in listed)
-    return tuple(name for name in names if isinstance(name, str))
-
-
 def read_crew_webhook(body: Mapping[str, Any]) -> Succeeded | None:
     """Return the result in a crew webhook, which is sent only on success (crew API contract, section 6.3)."""
     succeeded = _succeeded(body, wrapped=not _has_state(body))
@@ -300,17 +301,21 @@ def _no_status(reply: Reply) -> StatusResponse:
 
 
 def _is_unavailable(code: int, text: str) -> bool:
-    """Return whether the response means a wrong token, or the plan's quota, whose code is not known.
+    """Return whether the response means a wrong token, a lapsed plan, or the plan's quota, whose code is not known.
 
     With codes about the request itself, only explicit phrases count: their texts quote inputs, which may say "quota".
     """
+    if code in _MAY_HAVE_STARTED:
+        return False
     lowered = text.lower()
     if code in _DEFINITE_REFUSALS:
         return code != 422 and any(phrase in lowered for phrase in _QUOTA)
     mentions_limit = "quota" in lowered or (
         "limit reached" in lowered and "rate" not in lowered
     )  # a rate limit is transient
-    return code in {401, 403} or (400 <= code < 500 and mentions_limit) or any(phrase in lowered for phrase in _QUOTA)
+    return (
+        code in {401, 402, 403} or (400 <= code < 500 and mentions_limit) or any(phrase in lowered for phrase in _QUOTA)
+    )
 
 
 def _read_state(body: Mapping[str, Any]) -> StatusResponse:

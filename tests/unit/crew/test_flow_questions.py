@@ -18,9 +18,10 @@ BODY = b'{"flow_id": "k-1"}'
 
 
 def signed(
-    timestamp: str = str(int(NOW)), secret: str = SECRET, prefix: str = "sha256=", name: str = "X-CrewAI-"
+    timestamp: str = str(int(NOW)), secret: str | bytes = SECRET, prefix: str = "sha256=", name: str = "X-CrewAI-"
 ) -> Any:
-    digest = hmac.new(secret.encode(), f"{timestamp}.".encode() + BODY, hashlib.sha256).hexdigest()
+    key = secret.encode() if isinstance(secret, str) else secret
+    digest = hmac.new(key, f"{timestamp}.".encode() + BODY, hashlib.sha256).hexdigest()
     return CIMultiDict({f"{name}Signature": f"{prefix}{digest}", f"{name}Timestamp": timestamp})
 
 
@@ -33,6 +34,17 @@ def test_both_header_pairs_are_accepted_with_and_without_a_prefix(name: str, pre
 @pytest.mark.parametrize("secrets", [[SECRET, "new"], ["new", SECRET]])
 def test_any_configured_secret_verifies(secrets: list[str]):
     assert verified(signed(), BODY, secrets, NOW)
+
+
+@pytest.mark.parametrize("key", ["whsec_c0ffee0123456789", bytes.fromhex("c0ffee0123456789")])
+def test_the_key_is_the_text_of_the_secret_or_the_hexadecimal_bytes_in_it(key: str | bytes):
+    assert verified(signed(secret=key), BODY, ["another", "whsec_c0ffee0123456789"], NOW)
+
+
+@pytest.mark.parametrize("secret", ["c0ffee0123456789", "whsec_c0ffee012345678", "whsec_c0ffee 0123456789", "whsec_"])
+@pytest.mark.parametrize("key", [bytes.fromhex("c0ffee0123456789"), b""])
+def test_no_other_reading_of_the_secret_verifies(secret: str, key: bytes):
+    assert not verified(signed(secret=key), BODY, [secret], NOW)
 
 
 @pytest.mark.parametrize(

@@ -88,14 +88,21 @@ def test_success_without_a_usable_id_is_in_doubt(body: Any):
     assert isinstance(read_kickoff(said(body)), InDoubt)
 
 
-@pytest.mark.parametrize("code", [300, 301, 302, 303, 307, 308, 400, 405, 409, 413, 415, 422])
+@pytest.mark.parametrize("code", [300, 301, 302, 303, 307, 308, 400, 405, 409, 413, 415, 422, 451])
 def test_a_definite_refusal_reports_the_code_and_the_message_of_the_api(code: int):
     response = read_kickoff(said({"detail": "Missing inputs: season, region"}, code))
     assert response == Refused(f"HTTP {code}: Missing inputs: season, region")
 
 
-@pytest.mark.parametrize("code", [401, 403, 404])
-def test_a_wrong_token_or_url_makes_the_crew_unavailable(code: int):
+@pytest.mark.parametrize("code", [408, 425])
+@pytest.mark.parametrize("text", ["Request Timeout", "Request time limit reached", "Execution limit reached"])
+def test_a_kickoff_that_the_server_did_not_finish_reading_in_time_is_in_doubt(code: int, text: str):
+    """A 408 whose text mentions a limit was taken for a quota: the kickoff was posted again."""
+    assert read_kickoff(said({"detail": text}, code)) == InDoubt(f"HTTP {code}: {text}")
+
+
+@pytest.mark.parametrize("code", [401, 402, 403, 404])
+def test_a_wrong_token_or_url_or_a_lapsed_plan_makes_the_crew_unavailable(code: int):
     assert read_kickoff(said({"detail": "Not authenticated"}, code)) == CrewUnavailable(
         f"HTTP {code}: Not authenticated"
     )
@@ -167,7 +174,7 @@ def test_a_server_error_is_in_doubt(code: int, body: bytes):
     assert isinstance(read_kickoff(said(body, code, retry_after="5")), InDoubt)
 
 
-@pytest.mark.parametrize("code", [402, 406, 408, 410, 418, 421, 425, 100, 600])
+@pytest.mark.parametrize("code", [406, 408, 410, 418, 421, 425, 100, 600])
 def test_an_unexpected_code_is_in_doubt(code: int):
     assert isinstance(read_kickoff(said({"detail": "?"}, code)), InDoubt)
 
@@ -206,7 +213,9 @@ def test_a_long_message_is_shortened(body: Any):
 
 TOKENS = {
     Pending: ["pending", "queued", "received", "scheduled", "task_is_pending"],
-    Running: ["started", "starting", "running", "in_progress", "retry", "retrying", "resumed", "progress"],
+    Running: [
+        "started", "starting", "running", "in_progress", "processing", "retry", "retrying", "resumed", "progress",
+    ],
     WaitingForHuman: [
         "paused", "pending_human_input", "awaiting_input", "awaiting_human_input", "awaiting_human_feedback",
         "waiting_for_human", "human_input_required",
@@ -263,6 +272,11 @@ def test_every_state_of_the_table_is_read_in_every_spelling(token: str, kind: ty
 )
 def test_state_takes_precedence_over_status(state: Any, status: Any, kind: type):
     assert type(status_of(state=state, status=status)) is kind
+
+
+def test_a_paused_flow_waits_for_a_human():
+    assert status_of(state="PAUSED", status="awaiting_human_feedback", result=None) == WaitingForHuman()
+    assert status_of(status="awaiting_human_feedback") == WaitingForHuman()
 
 
 @pytest.mark.parametrize("body", [b"", b"OK", HTML, b"[]", b"null", b"7", b"\xff\xfe", b"{", b"[" * 100_000, b"{}"])

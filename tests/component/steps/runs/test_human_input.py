@@ -11,17 +11,18 @@ from structlog.testing import capture_logs
 from bridge.adapters.store.queries import inbox
 from bridge.core.crew import webhook_tokens
 from bridge.core.crew.flow_questions import FlowQuestion
+from bridge.core.crew.reply import Reply
 from bridge.core.crew.responses import (
     CrewUnavailable,
     Failed,
     InDoubt,
     NotFound,
     NotStarted,
-    Refused,
     Running,
     StatusResponse,
     Succeeded,
     WaitingForHuman,
+    read_resume,
 )
 from bridge.core.crew.webhooks import Kind
 from bridge.core.errors import RequestRefused
@@ -350,13 +351,16 @@ async def test_an_answer_in_doubt_is_never_sent_again_and_reported_as_unconfirme
     assert (await data(bench, run, "run.resume_unconfirmed"))["question"]["task_id"] == TASK
 
 
-async def test_a_refused_answer_is_reported_at_once(bench: Bench):
-    bench.api.resume_responses = [Refused("HTTP 422: Field required")]
+@pytest.mark.parametrize("code", [404, 422])
+async def test_a_refused_answer_is_reported_at_once_and_says_nothing_about_the_crew(bench: Bench, code: int):
+    """The deployment of a flow has no `/resume`; elsewhere, a 404 means that the crew's URL is wrong."""
+    bench.api.resume_responses = [read_resume(Reply(code, b'{"detail": "Not Found"}'))]
     run = await waiting(bench)
     bench.clock.forward(1)
     await answered(bench, run)
     assert await event_ids(bench, run) == ["waiting_for_human", "resume_unconfirmed"]
-    assert (await data(bench, run, "run.resume_unconfirmed"))["question"]["problem"] == "HTTP 422: Field required"
+    assert (await data(bench, run, "run.resume_unconfirmed"))["question"]["problem"] == f"HTTP {code}: Not Found"
+    assert bench.crew.paused is None
 
 
 async def test_a_status_that_shows_work_confirms_the_answer(bench: Bench):
