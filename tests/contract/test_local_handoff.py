@@ -225,14 +225,11 @@ async def test_an_expired_process_owns_nothing_that_it_writes(adapter: Adapter, 
 async def test_an_expired_process_owns_nothing_beside_a_write_after_its_rejoin(adapter: Adapter, with_sender: SqlStore):
     """Both are in one batch: a decision from before the expiry, and one under the new name."""
     old, new = await accepted(with_sender, 1), await accepted(with_sender, 2)
-    before = run_queries.WriteRequest(
-        state_machine.on_cancelled(old, POLICY, NOW), "me", frozenset({f"{old.run_id}-cancelled-1"})
-    )
+    cancelled = [state_machine.on_cancelled(run, POLICY, NOW) for run in (old, new)]
+    before = run_queries.WriteRequest(cancelled[0], "me", cancelled[0].deliveries)
     adapter.execute("DELETE FROM processes")
     await with_sender.cluster.rejoin(NOW)
-    after = run_queries.WriteRequest(
-        state_machine.on_cancelled(new, POLICY, NOW), "me-2", frozenset({f"{new.run_id}-cancelled-1"})
-    )
+    after = run_queries.WriteRequest(cancelled[1], "me-2", cancelled[1].deliveries)
     async with open_connections(database(adapter.url).writer()) as writer:
         await writer.run(lambda connection: run_queries.write_decisions(connection, [after, before]))
     assert adapter.execute("SELECT owner FROM deliveries ORDER BY delivery_id") == [(None,), ("me-2",)]

@@ -1,70 +1,48 @@
-"""Claims rows, and releases what a claim with an unconfirmed commit may have taken before the next claim."""
+"""Claims rows, and before the next claim releases those that this process may own without working on them."""
 
 import asyncio
-from collections.abc import Sequence
-from functools import partial
 from typing import TypeVar
 
 from bridge.adapters.store.connections import Work
 from bridge.adapters.store.decoding import ReportUndecodable
-from bridge.adapters.store.group_commit import Batches, WriteAll
-from bridge.adapters.store.queries import claims, kickoffs
-from bridge.core.errors import StoreUnavailable
+from bridge.adapters.store.group_commit import Batches, WriteAll, WriteUnconfirmed
+from bridge.adapters.store.queries.claims import Claimed
 
-ClaimRequest = claims.ClaimInStates | claims.ClaimDeliveries | claims.ClaimCallbacks | kickoffs.ClaimAccepted
-
-C = TypeVar("C", bound=ClaimRequest)
+C = TypeVar("C")
 T = TypeVar("T")
 
 
 class Claimer:
-    """Claims rows for one process, and keeps the claims whose commit was not confirmed."""
+    """Claims rows for one process.
+
+    A claim or write whose commit was not confirmed may have given this process rows of which no caller knows.
+    """
 
     def __init__(self, batches: Batches, report: ReportUndecodable) -> None:
         self._batches = batches
         self._report = report
-        self._unconfirmed: list[Work[None]] = []
+        self._releases: list[Work[None]] = []
         self._releasing = asyncio.Lock()
 
-    async def claim(self, claim_all: WriteAll[C, T], request: C) -> T:
-        """Return the rows claimed, after the release of unconfirmed ones; report those that cannot be decoded."""
-        await self.release_unconfirmed()
+    async def claim(self, claim_all: WriteAll[C, Claimed[T]], request: C) -> list[T]:
+        """Return the rows claimed, after pending releases; report those that cannot be decoded."""
+        await self.release()
         try:
-            taken = await self._batches.write(claim_all, request)
-        except StoreUnavailable:
-            if request.claimed:
-                self._unconfirmed.append(_release(request))
+            claimed = await self._batches.write(claim_all, request)
+        except WriteUnconfirmed as error:
+            if error.result is not None and error.result.rows:
+                self.release_later(error.result.release)
             raise
-        self._report(request.undecodable)
-        return taken
+        self._report(claimed.undecodable)
+        return list(claimed.rows)
 
-    async def release_unconfirmed(self) -> None:
-        """Release what unconfirmed claims may have taken; raises `StoreUnavailable`."""
+    def release_later(self, release: Work[None]) -> None:
+        """Make this release before the next claim."""
+        self._releases.append(release)
+
+    async def release(self) -> None:
+        """Make all pending releases; raises `StoreUnavailable`, and then they remain pending."""
         async with self._releasing:  # no worker claims while another one releases
-            while self._unconfirmed:
-                await self._batches.write_one(self._unconfirmed[0])
-                del self._unconfirmed[0]
-
-    def add_unconfirmed(self, taken: claims.ClaimedRows) -> None:
-        """Release these rows before the next claim."""
-        self._unconfirmed.append(partial(claims.release_claim, taken=taken))
-
-    async def release(self, taken: claims.ClaimedRows) -> None:
-        """Release these rows; raises `StoreUnavailable`."""
-        await self._batches.write_one(partial(claims.release_claim, taken=taken))
-
-    async def release_or_keep(self, delivery_ids: Sequence[str], process: str) -> None:
-        """Release deliveries; if that raises `StoreUnavailable`, release them before the next claim."""
-        taken = claims.ClaimedRows(process, deliveries=delivery_ids)
-        try:
-            await self.release(taken)
-        except StoreUnavailable:
-            self.add_unconfirmed(taken)
-            raise
-
-
-def _release(request: ClaimRequest) -> Work[None]:
-    """Return the work that releases what the last transaction of a claim request claimed."""
-    if isinstance(request, kickoffs.ClaimAccepted):
-        return partial(kickoffs.undo_claim, claimed=list(request.claimed), now=request.now)
-    return partial(claims.release_claim, taken=claims.claimed_rows(request))
+            while self._releases:
+                await self._batches.write_one(self._releases[0])
+                del self._releases[0]

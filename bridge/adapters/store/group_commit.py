@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from bridge.adapters.store.connections import Work
 from bridge.adapters.store.errors import is_retryable, is_transient, unavailable
+from bridge.core.errors import StoreUnavailable
 
 MAX_BATCH = 256
 TRIES = 5  # of a transaction that conflicts with others
@@ -27,15 +28,24 @@ Transaction = Callable[[Work[Any]], Awaitable[Any]]
 """Runs work in a transaction, committed on return."""
 
 
+class WriteUnconfirmed(StoreUnavailable):
+    """A write failed, perhaps only after its commit. `result`: what it returned before that, None if it did not."""
+
+    def __init__(self, reason: str, result: Any) -> None:
+        super().__init__(reason)
+        self.result = result
+
+
 class BatchConflict(Exception):
     """Raised by a `WriteAll` whose items cannot be written together; each is then written in a separate transaction."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Write:
     write_all: WriteAll[Any, Any]
     item: Any
     done: asyncio.Future[Any]
+    result: Any = None  # before the commit
 
 
 class Batches:
@@ -51,7 +61,7 @@ class Batches:
     async def write(self, write_all: WriteAll[Item, T], item: Item) -> T:
         """Write one item together with all others that are waiting; return after the commit.
 
-        Raises what `write_all` returned for this item, or `StoreUnavailable` if the commit failed.
+        Raises what `write_all` returned for this item, or `WriteUnconfirmed` if the commit failed.
         """
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Write(write_all, item, done))
@@ -94,27 +104,28 @@ class Batches:
         """Write all in one transaction; resolve no caller before the commit is durable."""
         kinds = _by_kind(batch)
 
-        def write(connection: Connection) -> list[Sequence[Any]]:
-            return [write_all(connection, [one.item for one in writes]) for write_all, writes in kinds]
+        def write(connection: Connection) -> None:
+            for write_all, writes in kinds:
+                for one, result in zip(writes, write_all(connection, [one.item for one in writes]), strict=True):
+                    one.result = result
 
-        results_by_kind = await self._transaction(write)
+        await self._transaction(write)
         self.failing = False
-        for (_, writes), results in zip(kinds, results_by_kind, strict=True):
-            for one, result in zip(writes, results, strict=True):
-                _resolve(one, result)
+        for one in batch:
+            _resolve(one, one.result)
 
     async def _commit_one_by_one(self, batch: Sequence[_Write], error: Exception) -> None:
         """Commit the writes of a failed batch separately, so that one invalid row does not affect the others."""
         self.failing = is_transient(error)
         if len(batch) == 1 or self.failing:
             for write in batch:
-                _resolve(write, _translated(error))
+                _resolve(write, _translated(error, write.result))
             return
         for write in batch:
             try:
                 await self._commit_with_retries([write])
             except Exception as own_error:  # noqa: BLE001 - as above
-                _resolve(write, _translated(own_error))
+                _resolve(write, _translated(own_error, write.result))
 
 
 def _by_kind(batch: Sequence[_Write]) -> list[tuple[WriteAll[Any, Any], list[_Write]]]:
@@ -133,5 +144,5 @@ def _resolve(write: _Write, result: Any) -> None:
         write.done.set_result(result)
 
 
-def _translated(error: Exception) -> Exception:
-    return unavailable(error) if is_transient(error) else error
+def _translated(error: Exception, result: Any) -> Exception:
+    return WriteUnconfirmed(str(unavailable(error)), result) if is_transient(error) else error

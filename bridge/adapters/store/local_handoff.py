@@ -26,13 +26,13 @@ class LocalHandoff:
         self._more_in_store = True
         self._odd_slot_for_store = False
 
-    def ids_to_own(self, new: Sequence[Delivery]) -> frozenset[str]:
-        """Return the ids of the new deliveries that this process should own from the start."""
+    def to_own(self, new: Sequence[Delivery]) -> list[Delivery]:
+        """Return the new deliveries that this process should own from the start."""
         size = self._bytes(self._waiting.values()) + self._bytes(new)
         if len(self._waiting) >= MAX_DELIVERIES or size > MAX_BYTES:
             self._more_in_store = True
-            return frozenset()
-        return frozenset(delivery.delivery_id for delivery in new if self._is_requested(delivery))
+            return []
+        return [delivery for delivery in new if self._is_requested(delivery)]
 
     def add(self, written: Sequence[Delivery]) -> None:
         """Add deliveries that this process has written and owns."""

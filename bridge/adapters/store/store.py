@@ -127,16 +127,16 @@ class SqlStore:
 
         Without `retry`, new deliveries stay unclaimed, because the caller may repeat the write.
         """
-        own = self._handoff.ids_to_own(decision.deliveries) if retry else frozenset[str]()
+        own = self._handoff.to_own(decision.deliveries) if retry else []
         request = run_queries.WriteRequest(decision, self.cluster.process, own)
         try:
             written = await self._apply(request, retry=retry)
         except asyncio.CancelledError:  # the write may be committed nevertheless
             if own:
-                self._claimer.add_unconfirmed(request.claimed_rows())
+                self._claimer.release_later(request.release_own)
             raise
         if isinstance(written, Run):
-            self._handoff.add([delivery for delivery in decision.deliveries if delivery.delivery_id in own])
+            self._handoff.add(own)
         return written
 
     async def _apply(self, request: run_queries.WriteRequest, *, retry: bool) -> Run | Conflict:
@@ -159,7 +159,8 @@ class SqlStore:
         if tried_before and (written := await self._find_written(request.decision)) is not None:
             return written
         if tried_before and request.own:  # before the caller decides again on deliveries with the same ids
-            await self._until_available(partial(self._claimer.release, request.claimed_rows()))
+            self._claimer.release_later(request.release_own)
+            await self._until_available(self._claimer.release)
         log.info("stale_write_discarded", run_id=request.decision.run.run_id, crew=request.decision.run.crew)
         self._count_stale()
         return Conflict.STALE
@@ -230,7 +231,7 @@ class SqlStore:
         """Commit pending writes, release every claim, and remove this process."""
         await self._batches.drain()
         try:
-            await self._claimer.release_unconfirmed()  # first, because a released run that is `starting` is in doubt
+            await self._claimer.release()  # first, because a released run that is `starting` is in doubt
             await self.cluster.leave()
         except StoreUnavailable as error:  # the next heartbeat of another process releases them
             log.warning("claims_not_released", reason=str(error))

@@ -64,9 +64,10 @@ def begin(run: Run, now: float) -> Run:
     return transition(run, State.STARTING, attempt=run.attempt + 1, sent_at=now, due_at=None, deferral=run.deferral)
 
 
-def undo_begin(run: Run, now: float) -> Run:
+def undo_begin(run: Run) -> Run:
     """Return a `starting` run to `accepted` without counting the attempt; the caller knows that no byte was sent."""
-    return replace(_not_started(run, now), attempt=run.attempt - 1, deferral=run.deferral)
+    assert run.sent_at is not None
+    return replace(_not_started(run, run.sent_at), attempt=run.attempt - 1, deferral=run.deferral)
 
 
 def on_kickoff(run: Run, response: responses.KickoffResponse, policy: CrewPolicy, now: float) -> Decision:

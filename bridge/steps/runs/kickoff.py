@@ -123,8 +123,7 @@ class Kickoff:
         """Defer a run whose body could not be built; the attempt does not count."""
         self._not_sent.discard(run.run_id)
         self._crew.rate_limiter.return_permit()
-        now = self._clock()
-        deferred = quarantine.defer(state_machine.undo_begin(run, now), self._crew.policy, now)
+        deferred = quarantine.defer(state_machine.undo_begin(run), self._crew.policy, self._clock())
         assert deferred is not None  # the run is accepted
         await self._store.apply(deferred)
 

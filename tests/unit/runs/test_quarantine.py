@@ -49,7 +49,7 @@ def test_a_post_that_may_have_been_sent_is_never_repeated() -> None:
 
 def test_an_attempt_whose_post_was_not_sent_does_not_count() -> None:
     before = deferred(in_state(State.ACCEPTED, attempt=2))
-    undone = state_machine.undo_begin(state_machine.begin(replace(before, owner="me"), NOW + 9.0), NOW + 9.0)
+    undone = state_machine.undo_begin(state_machine.begin(replace(before, owner="me"), NOW + 9.0))
     assert undone == replace(before, due_at=NOW + 9.0)
     assert deferred(undone, NOW + 9.0).due_at == NOW + 9.0 + DELAYS[1]
 

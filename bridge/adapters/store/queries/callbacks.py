@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Row, bindparam, exists, func, select
 
 from bridge.adapters.store import dialect
-from bridge.adapters.store.queries.claims import ClaimCallbacks, is_alive, own_deliveries
+from bridge.adapters.store.queries.claims import ClaimCallbacks, Claimed, is_alive, own_deliveries
 from bridge.adapters.store.schema import deliveries, receivers
 from bridge.core.delivery.model import Channel, Delivery, DeliveryState
 from bridge.core.delivery.receivers import ConcurrencyLimits
@@ -30,11 +30,10 @@ _DUE = (
 _FIRST_DUE = select(deliveries.c.due_at).where(*_DUE).order_by(deliveries.c.due_at).limit(1)
 
 
-def claim_callbacks(connection: Connection, requests: Sequence[ClaimCallbacks]) -> list[list[Delivery]]:
+def claim_callbacks(connection: Connection, requests: Sequence[ClaimCallbacks]) -> list[Claimed[Delivery]]:
     """Claim the deliveries of each request; none for an expired process."""
-    if not _any_due(connection, requests[-1].now) or not is_alive(connection, requests[0].process):
-        return [[] for _ in requests]
-    return [_claim(connection, request) for request in requests]
+    any_claim = _any_due(connection, requests[-1].now) and is_alive(connection, requests[0].process)
+    return [_claim(connection, request) if any_claim else Claimed() for request in requests]
 
 
 def _any_due(connection: Connection, now: float) -> bool:
@@ -71,9 +70,7 @@ class _CallsInProgress:
         return self.limits.per_receiver(proven=self.proven[receiver])
 
 
-def _claim(connection: Connection, request: ClaimCallbacks) -> list[Delivery]:
-    request.claimed.clear()
-    request.undecodable.clear()
+def _claim(connection: Connection, request: ClaimCallbacks) -> Claimed[Delivery]:
     dialect.serialize(connection, "callbacks")  # counting and claiming must be atomic across processes
     in_progress, found = _count_in_progress(connection, request.limits), list[str]()
     while len(found) < request.limit:
@@ -83,9 +80,7 @@ def _claim(connection: Connection, request: ClaimCallbacks) -> list[Delivery]:
                 found.append(row.delivery_id)
         if len(head) < _PAGE:
             break
-    if found:
-        request.claimed.extend(own_deliveries(connection, found, request))
-    return list(request.claimed)
+    return own_deliveries(connection, found, request.process)
 
 
 def _count_in_progress(connection: Connection, limits: ConcurrencyLimits) -> _CallsInProgress:

@@ -7,12 +7,15 @@ locks it as well, so that no row is claimed in the name of an expired process.
 Frequent statements are built once, because building one costs several times as much as executing it.
 """
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Generic, TypeVar
 
 from sqlalchemy import Connection, bindparam, delete, func, literal, select, text, tuple_, update
 
 from bridge.adapters.store import dialect
+from bridge.adapters.store.connections import Work
 from bridge.adapters.store.decoding import UndecodableRow, decode_rows, mark_dead, postpone
 from bridge.adapters.store.queries.run_lists import ids_within
 from bridge.adapters.store.rows import delivery_from_row, run_from_row, select_deliveries
@@ -30,6 +33,8 @@ from bridge.core.delivery.receivers import ConcurrencyLimits
 from bridge.core.runs.model import FINAL_STATES, Run, State
 
 _OPEN_STATES = frozenset(State) - FINAL_STATES
+T = TypeVar("T")
+
 _EMPTY = {name: literal(b"{}").label(name) for name in ("inputs", "meta")}
 _TRACKING_COLUMNS = [_EMPTY.get(column.name, column) for column in runs.c]
 """The columns needed to track a run; inputs may be large, and many runs are claimed at once."""
@@ -84,9 +89,6 @@ class ClaimInStates:
     now: float | None
     crews: Collection[str] | None = None
     """None: all crews."""
-    claimed: list[Run] = field(default_factory=list)
-    """The rows that the last transaction claimed, whether or not its commit was confirmed."""
-    undecodable: list[UndecodableRow] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +99,6 @@ class ClaimDeliveries:
     channels: tuple[Channel, ...]
     limit: int
     now: float
-    claimed: list[Delivery] = field(default_factory=list)
-    undecodable: list[UndecodableRow] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,49 +109,34 @@ class ClaimCallbacks:
     limit: int
     limits: ConcurrencyLimits
     now: float
-    claimed: list[Delivery] = field(default_factory=list)
-    undecodable: list[UndecodableRow] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
-class ClaimedRows:
-    """Rows that a process claimed: run ids with their versions at that time, and delivery ids."""
+class Claimed(Generic[T]):
+    """The result of a claim. `undecodable`: rows that it cannot decode, and has postponed or marked as dead."""
 
-    process: str
-    runs: Mapping[str, int] = field(default_factory=dict)
-    deliveries: Sequence[str] = ()
+    rows: Sequence[T] = ()
+    undecodable: Sequence[UndecodableRow] = ()
+    release: Work[None] = lambda _: None
+    """Releases the rows as if they had not been claimed."""
 
 
-def claim_runs(connection: Connection, requests: Sequence[ClaimInStates]) -> list[list[Run]]:
+def claim_runs(connection: Connection, requests: Sequence[ClaimInStates]) -> list[Claimed[Run]]:
     """Claim the runs of each request; none for an expired process."""
-    if not is_alive(connection, requests[0].process):
-        return [[] for _ in requests]
-    return [_claim_runs(connection, request) for request in requests]
+    alive = is_alive(connection, requests[0].process)
+    return [_claim_runs(connection, request) if alive else Claimed() for request in requests]
 
 
-def claim_deliveries(connection: Connection, requests: Sequence[ClaimDeliveries]) -> list[list[Delivery]]:
+def claim_deliveries(connection: Connection, requests: Sequence[ClaimDeliveries]) -> list[Claimed[Delivery]]:
     """Claim the deliveries of each request; none for an expired process."""
-    if not is_alive(connection, requests[0].process):
-        return [[] for _ in requests]
-    return [_claim_deliveries(connection, request) for request in requests]
+    alive = is_alive(connection, requests[0].process)
+    return [_claim_deliveries(connection, request) if alive else Claimed() for request in requests]
 
 
-def claimed_rows(claim: ClaimInStates | ClaimDeliveries | ClaimCallbacks) -> ClaimedRows:
-    """Return what the last transaction of a claim request claimed."""
-    if isinstance(claim, ClaimInStates):
-        return ClaimedRows(claim.process, runs={run.run_id: run.version for run in claim.claimed})
-    return ClaimedRows(claim.process, deliveries=[delivery.delivery_id for delivery in claim.claimed])
-
-
-def release_claim(connection: Connection, taken: ClaimedRows) -> None:
-    """Release claimed rows that have not changed since they were claimed."""
-    if taken.runs:
-        unchanged = tuple_(runs.c.run_id, runs.c.version).in_(list(taken.runs.items()))
-        released = update(runs).where(unchanged, runs.c.owner == taken.process)
-        connection.execute(released.values(owner=None, version=runs.c.version + 1))
-    if taken.deliveries:
-        own_rows = deliveries.c.delivery_id.in_(taken.deliveries) & (deliveries.c.owner == taken.process)
-        connection.execute(update(deliveries).where(own_rows).values(owner=None))
+def release_deliveries(connection: Connection, owned: Sequence[Delivery], process: str) -> None:
+    """Release deliveries that the process still owns."""
+    own_rows = deliveries.c.delivery_id.in_([delivery.delivery_id for delivery in owned])
+    connection.execute(update(deliveries).where(own_rows, deliveries.c.owner == process).values(owner=None))
 
 
 def join(connection: Connection, process: str, crews: Collection[str], now: float) -> None:
@@ -190,19 +175,22 @@ def is_alive(connection: Connection, process: str) -> bool:
     return connection.execute(_LOCK_PROCESS, {"process": process}).first() is not None
 
 
-def _claim_runs(connection: Connection, request: ClaimInStates) -> list[Run]:
-    request.claimed.clear()
-    request.undecodable.clear()
+def _claim_runs(connection: Connection, request: ClaimInStates) -> Claimed[Run]:
     ids = _in_states(connection, request)
     if not ids:
-        return []
+        return Claimed()
     take = _OWN_FOR_TRACKING if request.now is None else _OWN_COMPLETE
     rows = {row.run_id: row for row in connection.execute(take, {"ids": ids, "process": request.process})}
-    found, request.undecodable[:] = decode_rows((rows[run_id] for run_id in ids), run_from_row, "run_id")
-    if request.undecodable and request.now is not None:  # others stay owned, so that they are not claimed again
-        postpone(connection, request.undecodable, request.now)
-    request.claimed.extend(found)
-    return list(request.claimed)
+    found, undecodable = decode_rows((rows[run_id] for run_id in ids), run_from_row, "run_id")
+    if undecodable and request.now is not None:  # others stay owned, so that they are not claimed again
+        postpone(connection, undecodable, request.now)
+    return Claimed(found, undecodable, partial(_release_runs, claimed=found))
+
+
+def _release_runs(connection: Connection, claimed: Sequence[Run]) -> None:
+    """Release claimed runs that have not been written since."""
+    unchanged = tuple_(runs.c.run_id, runs.c.version).in_([(run.run_id, run.version) for run in claimed])
+    connection.execute(update(runs).where(unchanged).values(owner=None, version=runs.c.version + 1))
 
 
 def _in_states(connection: Connection, request: ClaimInStates) -> Sequence[str]:
@@ -222,27 +210,21 @@ def _in_states(connection: Connection, request: ClaimInStates) -> Sequence[str]:
     return connection.execute(matching.with_for_update(skip_locked=True)).scalars().all()
 
 
-def _claim_deliveries(connection: Connection, request: ClaimDeliveries) -> list[Delivery]:
-    request.claimed.clear()
-    request.undecodable.clear()
+def _claim_deliveries(connection: Connection, request: ClaimDeliveries) -> Claimed[Delivery]:
     channels = [channel.value for channel in request.channels]
     due = connection.execute(_DUE, {"channels": channels, "now": request.now, "limit": request.limit})
-    ids = due.scalars().all()
-    if not ids:
-        return []
-    request.claimed.extend(own_deliveries(connection, ids, request))
-    return list(request.claimed)
+    return own_deliveries(connection, due.scalars().all(), request.process)
 
 
-def own_deliveries(
-    connection: Connection, ids: Sequence[str], request: ClaimDeliveries | ClaimCallbacks
-) -> list[Delivery]:
+def own_deliveries(connection: Connection, ids: Sequence[str], process: str) -> Claimed[Delivery]:
     """Own the longest due of these deliveries, up to `CLAIM_BYTES`, and return them in this order."""
+    if not ids:
+        return Claimed()
     sizes = connection.execute(_SIZES, {"ids": ids}).all()
     taken = list(ids_within([(delivery_id, size) for delivery_id, size in sizes], CLAIM_BYTES))
-    connection.execute(_OWN_DELIVERIES, {"ids": taken, "process": request.process})
+    connection.execute(_OWN_DELIVERIES, {"ids": taken, "process": process})
     rows = connection.execute(_OWNED_DELIVERIES, {"ids": taken})
-    found, request.undecodable[:] = decode_rows(rows, delivery_from_row, "delivery_id")
-    if request.undecodable:
-        mark_dead(connection, request.undecodable)
-    return found
+    found, undecodable = decode_rows(rows, delivery_from_row, "delivery_id")
+    if undecodable:
+        mark_dead(connection, undecodable)
+    return Claimed(found, undecodable, partial(release_deliveries, owned=found, process=process))

@@ -55,7 +55,8 @@ class SqlCluster:
         if not await self._batches.write_one(partial(claims.heartbeat, process=self.process, now=now)):
             raise ProcessExpired("this process was silent for too long")
         if unclaimed := self._handoff.take_unclaimed(now):
-            await self._claimer.release_or_keep([delivery.delivery_id for delivery in unclaimed], self.process)
+            self._claimer.release_later(partial(claims.release_deliveries, owned=unclaimed, process=self.process))
+            await self._claimer.release()
 
     async def expire_processes(self, now: float, silent_for: float) -> int:
         """Expire processes without a heartbeat for so many seconds, and release their rows; return how many."""

@@ -5,15 +5,16 @@ A run is claimed only to be POSTed at once, so no run is both `accepted` and own
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partial
 
 from sqlalchemy import Connection, Select, bindparam, func, select, text
 
 from bridge.adapters.store import dialect
-from bridge.adapters.store.decoding import UndecodableRow, decode_rows, postpone
+from bridge.adapters.store.decoding import decode_rows, postpone
 from bridge.adapters.store.free_slots import FreeSlots
 from bridge.adapters.store.queries import budgets
-from bridge.adapters.store.queries.claims import WITH_WEBHOOKS, is_alive
+from bridge.adapters.store.queries.claims import WITH_WEBHOOKS, Claimed, is_alive
 from bridge.adapters.store.queries.run_lists import ids_within
 from bridge.adapters.store.queries.runs import update_runs, with_next_version
 from bridge.adapters.store.rows import run_from_row
@@ -73,40 +74,35 @@ class ClaimAccepted:
     """Memory of the claimed runs (`kickoff_memory`); at least one run is claimed."""
     free_slots: FreeSlots | None = None
     """None if other processes claim from the same store."""
-    claimed: list[Run] = field(default_factory=list)
-    """The runs that the last transaction claimed, whether or not its commit was confirmed."""
-    undecodable: list[UndecodableRow] = field(default_factory=list)
 
 
-def claim_accepted(connection: Connection, requests: Sequence[ClaimAccepted]) -> list[list[Run]]:
+def claim_accepted(connection: Connection, requests: Sequence[ClaimAccepted]) -> list[Claimed[Run]]:
     """Claim the runs of each request, and mark them `starting`; none for an expired process."""
     if not is_alive(connection, requests[0].process):
-        return [[] for _ in requests]
+        return [Claimed() for _ in requests]
     for crew in sorted({request.crew for request in requests}):
         # Counting and claiming must be atomic across processes; locked in order, so that there is no deadlock.
         dialect.serialize(connection, "slots", crew)
     return [_claim(connection, request) for request in requests]
 
 
-def undo_claim(connection: Connection, claimed: Sequence[Run], now: float) -> None:
-    """Undo a claim whose runs were not POSTed, except for runs written since."""
-    update_runs(connection, [state_machine.undo_begin(run, now) for run in claimed])
-
-
-def _claim(connection: Connection, request: ClaimAccepted) -> list[Run]:
-    request.claimed.clear()
-    request.undecodable.clear()
+def _claim(connection: Connection, request: ClaimAccepted) -> Claimed[Run]:
     ids = _next_accepted(connection, request)
     if not ids:
-        return []
+        return Claimed()
     rows = {row.run_id: row for row in connection.execute(_COMPLETE, {"ids": ids})}
-    found, request.undecodable[:] = decode_rows((rows[run_id] for run_id in ids), run_from_row, "run_id")
-    if request.undecodable:
-        postpone(connection, request.undecodable, request.now)
+    found, undecodable = decode_rows((rows[run_id] for run_id in ids), run_from_row, "run_id")
+    if undecodable:
+        postpone(connection, undecodable, request.now)
     starting = [state_machine.begin(replace(run, owner=request.process), request.now) for run in found]
     update_runs(connection, starting)
-    request.claimed.extend(map(with_next_version, starting))
-    return list(request.claimed)
+    claimed = list(map(with_next_version, starting))
+    return Claimed(claimed, undecodable, partial(_undo, claimed=claimed))
+
+
+def _undo(connection: Connection, claimed: Sequence[Run]) -> None:
+    """Return claimed runs, of which none was POSTed, to `accepted`, unless they have been written since."""
+    update_runs(connection, list(map(state_machine.undo_begin, claimed)))
 
 
 def _next_accepted(connection: Connection, request: ClaimAccepted) -> Sequence[str]:

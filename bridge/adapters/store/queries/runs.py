@@ -8,25 +8,26 @@ from sqlalchemy import Connection, bindparam, update
 from bridge.adapters.store.bulk_statement import BulkStatement
 from bridge.adapters.store.group_commit import BatchConflict
 from bridge.adapters.store.queries.accept import insert_deliveries
-from bridge.adapters.store.queries.claims import ClaimedRows, is_alive
+from bridge.adapters.store.queries.claims import is_alive, release_deliveries
 from bridge.adapters.store.queries.inbox import delete_retained
 from bridge.adapters.store.rows import MUTABLE_COLUMNS, Values, mutable_values
 from bridge.adapters.store.schema import runs
+from bridge.core.delivery.model import Delivery
 from bridge.core.runs.model import Decision, Run
 from bridge.ports.runs import Conflict
 
 
 @dataclass(frozen=True, slots=True)
 class WriteRequest:
-    """A decision to write, and the ids of its new deliveries that this process owns from the start."""
+    """A decision to write, and those of its new deliveries that this process owns from the start."""
 
     decision: Decision
     process: str
-    own: frozenset[str] = frozenset()
+    own: Sequence[Delivery] = ()
 
-    def claimed_rows(self) -> ClaimedRows:
-        """Return the rows that the process owns once this is written."""
-        return ClaimedRows(self.process, deliveries=list(self.own))
+    def release_own(self, connection: Connection) -> None:
+        """Release the deliveries that the process owns if this was written."""
+        release_deliveries(connection, self.own, self.process)
 
 
 def write_decisions(connection: Connection, write_requests: Sequence[WriteRequest]) -> list[Run | Conflict]:
@@ -74,7 +75,7 @@ def _owners(connection: Connection, write_requests: Sequence[WriteRequest]) -> d
     """
     owning = {one.process for one in write_requests if one.own}
     alive = {process for process in owning if is_alive(connection, process)}
-    return {delivery_id: one.process for one in write_requests if one.process in alive for delivery_id in one.own}
+    return {new.delivery_id: one.process for one in write_requests if one.process in alive for new in one.own}
 
 
 def _write(connection: Connection, decisions: Sequence[Decision], owners: Mapping[str, str]) -> int:
