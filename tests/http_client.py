@@ -61,7 +61,6 @@ class FakeStore:
         self.runs: dict[str, Run] = {}
         self.deliveries: dict[str, list[Delivery]] = {}
         self.fail: Exception | None = None
-        self.budget_wait = 0.0
         self.counted = 0
         self.polls = 0
         self.poll_finished = asyncio.Event()
@@ -78,10 +77,6 @@ class FakeStore:
         )
         self.runs[run.run_id] = replace(run, **changes)
         return self.runs[run.run_id]
-
-    async def seconds_until_budget(self, run: Run) -> float:
-        self._check()
-        return self.budget_wait
 
     async def load(self, wanted: str) -> Run | None:
         self._check()
@@ -257,7 +252,7 @@ async def serving(
     store = FakeStore()
     accept = FakeAccept(store)
     checks: dict[str, HealthCheck] = {"store": _fine}
-    api = RunsApi(accept, store.seconds_until_budget, store, clients, patience, base_path)  # type: ignore[arg-type]  # a fake of what is used
+    api = RunsApi(accept, store, clients, patience, base_path)  # type: ignore[arg-type]  # a fake of what is used
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(aiohttp.ClientSession())
         bridge = Bridge(store, accept, (), http, checks)

@@ -90,7 +90,7 @@ def _routes(runtime: Runtime, clients: Clients, inputs: CrewInputs) -> list[web.
     runtime.renewals.append(lambda renewed: hooks.renew(build_hooks(renewed)))
     runtime.renewals.append(lambda renewed: flows.renew(flow_sources(renewed)))
     apis = (
-        RunsApi(accept, steps.budget_wait, store.queries, clients, base_path=base_path(settings)),
+        RunsApi(accept, store.queries, clients, base_path=base_path(settings)),
         CommandsApi(steps.apply_command, store.queries, clients),
         DeliveriesApi(store.queries, clients, runtime.clock, runtime.signals.deliver),
         CrewsApi(partial(crew_infos, settings, runtime.crews), inputs, clients),

@@ -27,7 +27,7 @@ from bridge.steps.maintenance.run_time_stats import SyncRunTimes
 from bridge.steps.recovery.in_doubt import ResolveInDoubt
 from bridge.steps.recovery.late_results import PollLateResults
 from bridge.steps.recovery.recover import Recover
-from bridge.steps.runs.accept import AcceptRequest, BudgetWait, CheckInputs, RefuseMessage
+from bridge.steps.runs.accept import AcceptRequest, CheckInputs, RefuseMessage
 from bridge.steps.runs.commands import ApplyCommand
 from bridge.steps.runs.deferred_commands import AcceptCommand, ApplyDeferredCommands
 from bridge.steps.runs.human_input import SubmitHumanInput
@@ -73,10 +73,6 @@ class Steps:
         return RefuseMessage(self.store, dead_queue, self.clock, self.new_id, self.signals.deliver)
 
     @property
-    def budget_wait(self) -> BudgetWait:
-        """Estimate when the budgets permit a run."""
-        return BudgetWait(self.crews, self.store, self.clock)
-
     @property
     def apply_command(self) -> ApplyCommand:
         """Apply commands to runs."""

@@ -21,9 +21,6 @@ class Accepted:
 Accept = Callable[[KickoffRequest, Envelope], Awaitable[Accepted]]
 """Stores a request once. Raises `RequestRefused`, or `StoreUnavailable` if the commit was not confirmed."""
 
-SecondsUntilBudget = Callable[[Run], Awaitable[float]]
-"""Returns the seconds until the budgets permit an accepted run to start. Raises `StoreUnavailable`."""
-
 
 @dataclass(frozen=True, slots=True)
 class RefusedMessage:

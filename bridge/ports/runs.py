@@ -47,9 +47,6 @@ class RunStore(Protocol):
         caller must POST each run at once, or write that its POST was not sent.
         """
 
-    async def seconds_until_budget(self, run: Run, limits: Budgets, now: float) -> float:
-        """Return the estimated seconds until the budgets permit an accepted run to start."""
-
     async def claim(
         self, states: Collection[State], limit: int, now: float | None = None, crews: Collection[str] | None = None
     ) -> list[Run]:

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-import pytest
 from sqlalchemy import Connection, Engine, event
 
 from bridge.adapters.store import SqlStore
@@ -91,47 +90,12 @@ async def test_a_budget_applies_to_concurrent_processes(adapter: Adapter, store:
     assert sum(taken) == 10
 
 
-async def test_the_waiting_time_of_a_run_is_computed(store: SqlStore):
-    first, second = await accepted(store, 1), await accepted(store, 2)
-    assert await store.seconds_until_budget(second, OF_CREW, NOW) == 0.0
-    await begun(store, OF_CREW, NOW, limit=1)
-    await begun(store, OF_CREW, NOW + 60, limit=1)
-    third = await accepted(store, 3)
-    assert await store.seconds_until_budget(third, OF_CREW, NOW + 100) == DAY - 100
-    fourth = await accepted(store, 4)
-    assert await store.seconds_until_budget(fourth, OF_CREW, NOW + 100) == DAY - 40
-    fifth = await accepted(store, 5)
-    assert await store.seconds_until_budget(fifth, OF_CREW, NOW + 100) == 2 * DAY - 100
-    assert await store.seconds_until_budget(fifth, Budgets(), NOW + 100) == 0.0
-    assert await store.seconds_until_budget(first, OF_ORDERS, NOW + 100) == 0.0
-
-
-async def test_the_waiting_time_of_a_run_of_a_client_is_computed(store: SqlStore):
-    for number in (1, 2):
-        await accepted(store, number, envelope=ORDERS)
-    await begun(store, OF_ORDERS)
-    waiting = await accepted(store, 3, envelope=ORDERS)
-    assert await store.seconds_until_budget(waiting, OF_ORDERS, NOW + 1) == DAY - 1
-
-
 async def test_the_backlog_of_one_sender_does_not_delay_others(store: SqlStore):
     """However many of its runs wait before the others', and whatever is left of its budget."""
     for number in range(1, 9):
         await accepted(store, number, envelope=ORDERS)
     await accepted(store, 9, envelope=REPORTS)
     assert await begun(store, OF_ORDERS, limit=4) == [run_id(1), run_id(2), run_id(9)]
-
-
-@pytest.mark.parametrize("limits", [OF_CREW, OF_ORDERS])
-async def test_claimed_runs_count_toward_the_waiting_time(store: SqlStore, limits: Budgets):
-    """When requests arrived quickly, the waiting time was reported as zero, because no start was recorded yet."""
-    first = [await accepted(store, number, envelope=ORDERS) for number in (1, 2)]
-    waits = [await store.seconds_until_budget(run, limits, NOW) for run in first]
-    await store.claim_accepted("research", 9, 99, NOW, limits)
-    waits += [await store.seconds_until_budget(run, limits, NOW) for run in first]
-    for number in (3, 4, 5, 6, 7):
-        waits.append(await store.seconds_until_budget(await accepted(store, number, envelope=ORDERS), limits, NOW))
-    assert waits == [0, 0, 0, 0, DAY, DAY, 2 * DAY, 2 * DAY, 3 * DAY]
 
 
 @contextmanager
@@ -154,14 +118,12 @@ async def test_waiting_runs_slots_and_starts_are_found_by_their_indexes(adapter:
     limits = Budgets(Budget(5, DAY), {"client/orders": Budget(1, DAY)})
     await accepted(store, 1, envelope=ORDERS)
     await begun(store, limits)
-    waiting = await accepted(store, 2, envelope=ORDERS)
+    await accepted(store, 2, envelope=ORDERS)
     with statements() as seen:
         await store.claim_accepted("research", 9, 98, NOW, limits)
-        await store.seconds_until_budget(waiting, limits, NOW)
     of_runs = [(sql, parameters) for sql, parameters in seen if "FROM runs" in sql]
     plans = [await _plan(adapter, sql, parameters) for sql, parameters in of_runs]
-    wanted = [{"runs_open"}, {"runs_crew_budget"}, {"runs_client_budget"}, {"runs_kickoff_queue"}, {"runs_1"}]
-    wanted += [{"runs_kickoff_queue"}, {"runs_crew_budget"}, {"runs_kickoff_queue"}, {"runs_client_budget"}]
+    wanted = [{"runs_open"}, {"runs_crew_budget"}, {"runs_client_budget"}, {"runs_kickoff_queue"}]
     used = [set(re.findall(r"runs_\w+", plan)) for plan in plans]
     if store.shared:  # PostgreSQL chooses indexes by the content of the table, which is almost empty here
         assert [plan for plan in plans if "Seq Scan" in plan] == []

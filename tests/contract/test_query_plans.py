@@ -128,7 +128,6 @@ async def test_no_step_of_the_bridge_reads_all_runs_or_deliveries(plans: Plans, 
     limits = Budgets(Budget(5, 60.0), {"client/shop": Budget(5, 60.0)})
     with plans.caught():
         await store.claim_accepted("research", 2, 9, NOW, limits)
-        await store.seconds_until_budget(a_run(1, envelope=Envelope("client/shop")), limits, NOW)
         await store.claim({State.RUNNING, State.STARTING}, 9)
         await store.claim({State.IN_DOUBT}, 9, NOW)
         await store.claim({State.TIMED_OUT, State.CANCELLED}, 9, NOW, "research")

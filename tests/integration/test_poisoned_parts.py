@@ -505,7 +505,7 @@ NOT_REACHED: dict[str, Sequence[str]] = {
             "resume", "answer_flow", "stop", "probe", "inputs",
         )),
         "kickoff_journal.KickoffJournal.append", "kickoff_journal.KickoffJournal.drop",
-        *(f"store.SqlStore.{name}" for name in ("seconds_until_budget", "find_key", "is_served")),
+        *(f"store.SqlStore.{name}" for name in ("find_key", "is_served")),
         "store.SqlQueries.load_events",
         "store.SqlQueries.peek", "store.SqlRunTimes.newest",
         *(f"store.SqlCluster.{name}" for name in ("rejoin", "membership", "release_runs")),

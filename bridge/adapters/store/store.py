@@ -22,7 +22,7 @@ from bridge.adapters.store.decoding import UndecodableReports
 from bridge.adapters.store.free_slots import FreeSlots
 from bridge.adapters.store.group_commit import Batches, Transaction
 from bridge.adapters.store.local_handoff import LocalHandoff
-from bridge.adapters.store.queries import accept, budgets, callbacks, claims, cluster, kickoffs, run_lists
+from bridge.adapters.store.queries import accept, callbacks, claims, cluster, kickoffs, run_lists
 from bridge.adapters.store.queries import deliveries as delivery_queries
 from bridge.adapters.store.queries import runs as run_queries
 from bridge.adapters.store.queries.api import SqlQueries
@@ -109,10 +109,6 @@ class SqlStore:
             self.cluster.process, crew, limit, max_running, now, limits, max_bytes, self._free_slots
         )
         return await self._claimer.claim(kickoffs.claim_accepted, request)
-
-    async def seconds_until_budget(self, run: Run, limits: Budgets, now: float) -> float:
-        """Return the estimated seconds until the budgets permit a waiting run to start."""
-        return await self._reader.read(lambda connection: budgets.seconds_until_budget(connection, run, limits, now))
 
     async def claim(
         self, states: Collection[State], limit: int, now: float | None = None, crews: Collection[str] | None = None

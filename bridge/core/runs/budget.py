@@ -11,15 +11,6 @@ class Budget:
     runs: int
     per: float
 
-    def next_start(self, waiting: int) -> tuple[int, float]:
-        """Return when a run can start that has `waiting` others before it.
-
-        The result is the past start to count from (0: the latest, 1: the one before it, …), and the seconds to wait
-        after that start, or from now if there were fewer starts.
-        """
-        rounds, rest = divmod(waiting, self.runs)
-        return self.runs - 1 - rest, rounds * self.per
-
 
 @dataclass(frozen=True, slots=True)
 class Budgets:
@@ -27,10 +18,6 @@ class Budgets:
 
     crew: Budget | None = None
     senders: Mapping[str, Budget] = field(default_factory=dict)
-
-    def apply_to(self, sender: str) -> bool:
-        """Return whether a budget limits the runs of this sender."""
-        return self.crew is not None or sender in self.senders
 
 
 UNLIMITED = Budgets()

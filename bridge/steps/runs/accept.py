@@ -1,6 +1,6 @@
 """Store each kickoff request once, and refused messages for the dead queue."""
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import replace
 
 from bridge.core import callback_url
@@ -14,7 +14,6 @@ from bridge.ports.deliveries import DeliveryStore
 from bridge.ports.inbound import Accepted, RefusedMessage
 from bridge.ports.lifecycle import Clock, NewId, Notify
 from bridge.ports.runs import RunStore
-from bridge.steps._crew import Crew
 
 CheckInputs = Callable[[KickoffRequest], Awaitable[None]]
 """Raises `RequestRefused` for a request that lacks an input of its crew."""
@@ -75,26 +74,6 @@ class AcceptRequest:
             return None
         found = await self._store.find_key(run.envelope.source, run.crew, key)
         return found if found is not None and found.fingerprint == run.fingerprint else None
-
-
-class BudgetWait:
-    """`ports.SecondsUntilBudget`; queries the store only if a budget limits the run."""
-
-    def __init__(self, crews: Mapping[str, Crew], store: RunStore, clock: Clock) -> None:
-        self._crews = crews
-        self._store = store
-        self._clock = clock
-
-    async def __call__(self, run: Run) -> float:
-        """Return the seconds; 0 if no budget delays the run."""
-        if run.crew not in self._crews:
-            return 0.0
-        limits = self._crews[run.crew].budgets
-        return (
-            await self._store.seconds_until_budget(run, limits, self._clock())
-            if limits.apply_to(run.envelope.source)
-            else 0.0
-        )
 
 
 class RefuseMessage:

@@ -242,14 +242,3 @@ async def test_every_refusal_has_its_status(bridge: Bridge, code: str, status: i
     assert document["detail"] == "because"
     assert document["field"] == "meta.a/b"
     assert document["errors"] == [{"pointer": "/meta/a~1b", "detail": "because"}]
-
-
-async def test_a_run_beyond_its_budget_is_accepted_with_retry_after(bridge: Bridge) -> None:
-    """It is not refused: the run waits, and its sender learns for how long at least."""
-    bridge.store.budget_wait = 3599.2
-    response = await bridge.submit()
-    assert (response.status, response.headers["Retry-After"]) == (202, "3600")
-
-
-async def test_a_run_within_its_budget_has_no_retry_after(bridge: Bridge) -> None:
-    assert "Retry-After" not in (await bridge.submit()).headers

@@ -1,6 +1,5 @@
 """Runs: submit a kickoff request, show a run or its result, list runs."""
 
-import math
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +18,7 @@ from bridge.core.errors import RequestRefused, StoreUnavailable
 from bridge.core.runs import request as kickoff_request
 from bridge.core.runs.model import Envelope, KickoffRequest, Run, State
 from bridge.core.runs.request import parse_traceparent
-from bridge.ports.inbound import Accept, Accepted, SecondsUntilBudget
+from bridge.ports.inbound import Accept, Accepted
 from bridge.ports.queries import Queries, RunFilter
 
 _LIST_PARAMETERS = frozenset({"state", "crew", "limit", "cursor"})
@@ -28,21 +27,18 @@ _LIST_PARAMETERS = frozenset({"state", "crew", "limit", "cursor"})
 class RunsApi:
     """Runs over HTTP. A run that the client may not see is reported as unknown.
 
-    `seconds_until_budget` returns how many seconds an accepted run has to wait for its budgets. `base_path` is the path
-    of the API as callers see it.
+    `base_path` is the path of the API as callers see it.
     """
 
     def __init__(
         self,
         accept: Accept,
-        seconds_until_budget: SecondsUntilBudget,
         store: Queries,
         clients: Clients,
         options: LongPollOptions | None = None,
         base_path: str = "",
     ) -> None:
         self._accept = accept
-        self._seconds_until_budget = seconds_until_budget
         self._store = store
         self._clients = clients
         self._long_poll = LongPoll(store, options or LongPollOptions())
@@ -90,16 +86,7 @@ class RunsApi:
             run = seen
             if run.final and (shown := await self._detail(run)):
                 return respond(shown, headers=headers)
-        if seconds_left := await self._budget_wait_seconds(run):
-            headers[hdrs.RETRY_AFTER] = str(seconds_left)
         return respond(views.accepted(run), 202, headers)
-
-    async def _budget_wait_seconds(self, run: Run) -> int:
-        """Return how many seconds a budget delays the run, rounded up; 0: not delayed, or unknown."""
-        try:
-            return math.ceil(await self._seconds_until_budget(run)) if run.state is State.ACCEPTED else 0
-        except StoreUnavailable:  # the run is stored, so the response must not be an error
-            return 0
 
     async def _detail(self, run: Run) -> dict[str, Any] | None:
         """Return the run in full; None if storage is unavailable, which must not turn the response into an error."""
