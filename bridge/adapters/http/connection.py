@@ -37,6 +37,7 @@ class Connection(web.RequestHandler):
 
     __slots__ = (
         "_discarded",
+        "_handling",
         "_head_seconds",
         "_head_timer",
         "_open_connections",
@@ -67,6 +68,7 @@ class Connection(web.RequestHandler):
         )
         self._open_connections = open_connections
         self._discarded: int | None = None
+        self._handling = False  # from the first middleware of a request until its response is sent
         self._head_seconds = head_seconds
         self._head_timer: asyncio.TimerHandle | None = None
         self._responses = responses
@@ -78,7 +80,7 @@ class Connection(web.RequestHandler):
     @property
     def idle(self) -> bool:
         """Whether the connection waits for a request or for the rest of a head."""
-        return self._waiter is not None and not self._waiter.done()
+        return not self._handling
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start the deadline of the first head; close the idle connection that this one displaces, if any."""
@@ -90,6 +92,11 @@ class Connection(web.RequestHandler):
         if evicted is not None:
             log.debug("http_connection_dropped", address=address)
             evicted.drop()
+
+    def begin_request(self) -> None:
+        """End the deadline of the head, which is complete."""
+        self._handling = True
+        self._cancel_head_deadline()
 
     def authenticate(self) -> None:
         """Exempt this connection from being displaced by new ones."""
@@ -111,17 +118,13 @@ class Connection(web.RequestHandler):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Update the head deadline after the parser has seen the bytes; limit what is read of a refused body."""
+        """Start the deadline of a head with its first byte; limit what is read of a refused body."""
         if self._discarded is not None:
             self._discarded += len(data)
             if self._discarded > _LINGER_BYTES:
                 self.force_close()
         super().data_received(data)
-        # The parser does not report that it is inside a head. But if the connection still waits for a request after
-        # receiving bytes, they can only be the beginning of one.
-        if not self.idle:
-            self._cancel_head_deadline()
-        elif data:
+        if data and self.idle:
             self._start_head_deadline()
 
     def handle_error(
@@ -164,6 +167,7 @@ class Connection(web.RequestHandler):
             self._written += hold.size
             self._start_write_deadline()
             sent = await super().finish_response(request, resp, start_time)
+        self._handling = False
         if unread:
             self._discarded = 0
         return sent
@@ -196,6 +200,12 @@ class Connection(web.RequestHandler):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+
+def begin_request(request: web.Request) -> None:
+    """Mark the head of a request as complete; called by the first middleware."""
+    if isinstance(request.protocol, Connection):
+        request.protocol.begin_request()
 
 
 def mark_authenticated(request: web.Request) -> None:

@@ -10,7 +10,7 @@ from aiohttp import web
 from bridge.adapters.http import problems
 from bridge.adapters.http.auth import Clients
 from bridge.adapters.http.body import BODY_SECONDS
-from bridge.adapters.http.connection import Connection
+from bridge.adapters.http.connection import Connection, begin_request
 from bridge.adapters.http.headers import TRUSTED_PROXIES
 from bridge.adapters.http.local_only import local_only
 from bridge.adapters.http.long_poll import SHUTTING_DOWN
@@ -172,6 +172,7 @@ def build_servers(
 
 @web.middleware
 async def _log_requests(request: web.Request, handler: problems.Handler) -> web.StreamResponse:
+    begin_request(request)
     clock = asyncio.get_running_loop().time
     began = clock()
     response = await handler(request)
