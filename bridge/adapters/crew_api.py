@@ -7,7 +7,7 @@ reused one that the server closes at the wrong moment looks like an execution in
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -69,6 +69,9 @@ class Limits:
 
 LIMITS = Limits()
 
+CountResponse = Callable[[str, object], None]
+"""Counts a response to a kickoff, a poll, or human input: the operation, and the value that came of it."""
+
 
 @dataclass(slots=True)
 class _Transmission:
@@ -89,7 +92,9 @@ class HttpCrewApi:
         clock: Clock,
         limits: Limits = LIMITS,
         redactor: Redactor | None = None,
+        count: CountResponse = lambda _operation, _response: None,
     ) -> None:
+        self._count = count
         self._url = url.rstrip("/")
         self._redactor = redactor or Redactor()
         self.use_token(token)
@@ -120,8 +125,11 @@ class HttpCrewApi:
     async def kickoff(self, body: dict[str, Any]) -> KickoffResponse:
         """Call `POST /kickoff` once, without following redirects. Must not be cancelled."""
         reply = await self._post(self._kickoffs, f"{self._url}/kickoff", body, self._headers)
-        if not isinstance(reply, Reply):
-            return reply
+        response = self._read_kickoff(reply) if isinstance(reply, Reply) else reply
+        self._count("kickoff", response)
+        return response
+
+    def _read_kickoff(self, reply: Reply) -> KickoffResponse:
         match responses.read_kickoff(reply, self._limits.fast_refusal):
             case Started(kickoff_id) as started:
                 return InDoubt(UNUSABLE_ID) if self._contains_secret(kickoff_id) else started
@@ -131,8 +139,11 @@ class HttpCrewApi:
     async def resume(self, body: dict[str, Any]) -> ResumeResponse:
         """Call `POST /resume`, with the same guarantees as `kickoff`."""
         reply = await self._post(self._kickoffs, f"{self._url}/resume", body, self._headers)
-        if not isinstance(reply, Reply):
-            return reply
+        response = self._read_resume(reply) if isinstance(reply, Reply) else reply
+        self._count("human_input", response)
+        return response
+
+    def _read_resume(self, reply: Reply) -> ResumeResponse:
         match responses.read_resume(reply):
             case Resumed(alias) if alias is None or self._contains_secret(alias):
                 return Resumed()
@@ -148,7 +159,9 @@ class HttpCrewApi:
         """
         session = self._kickoffs if same_host(callback_url, self._url) else self._external
         reply = await self._post(session, callback_url, {"feedback": feedback, "source": SOURCE}, {})
-        return self._redactor.fields(responses.read_flow_answer(reply)) if isinstance(reply, Reply) else reply
+        response = self._redactor.fields(responses.read_flow_answer(reply)) if isinstance(reply, Reply) else reply
+        self._count("human_input", response)
+        return response
 
     async def status(self, kickoff_id: str) -> StatusResponse:
         """Call `GET /status/{kickoff_id}`."""
@@ -156,7 +169,9 @@ class HttpCrewApi:
         sent_at = self._clock()
         reply = await self._request("GET", f"/status/{quote(kickoff_id, safe='')}")
         self._update_rate_limiter(reply, sent_at)
-        return self._redactor.fields(responses.read_status(reply)) if isinstance(reply, Reply) else reply
+        response = self._redactor.fields(responses.read_status(reply)) if isinstance(reply, Reply) else reply
+        self._count("poll", response)
+        return response
 
     async def stop(self, kickoff_id: str) -> StopResponse:
         """Call `POST /stop/{kickoff_id}`, which only some deployments support; return what came of it."""

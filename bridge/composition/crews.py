@@ -12,7 +12,6 @@ from bridge.core.crew.fair_share import FairShare
 from bridge.core.crew.payloads import Webhooks
 from bridge.core.crew.rate_limiter import RateLimiter
 from bridge.core.polling import PollPlanner
-from bridge.observability.metrics import CountedCrewApi
 from bridge.ports.cluster import Cluster
 from bridge.ports.crew_api import CrewInfo
 from bridge.ports.lifecycle import Health, HealthCheck
@@ -28,13 +27,19 @@ async def add_crews(runtime: Runtime, stack: AsyncExitStack) -> None:
         share = FairShare()
         rate_limiter = RateLimiter(crew.requests_per_second, share)
         api = HttpCrewApi(
-            crew.url, crew.token.get_secret_value(), rate_limiter, sessions, runtime.clock, redactor=runtime.redactor
+            crew.url,
+            crew.token.get_secret_value(),
+            rate_limiter,
+            sessions,
+            runtime.clock,
+            redactor=runtime.redactor,
+            count=partial(runtime.counters.count_response, name),
         )
         runtime.renewals.append(partial(_renew_token, api, name))
         policy = crew_policy(settings, name)
         runtime.crews[name] = Crew(
             name,
-            CountedCrewApi(api, name, runtime.counters),
+            api,
             policy,
             crew.max_running,
             PollPlanner(policy),

@@ -1,29 +1,25 @@
 """Prometheus metrics.
 
-`Counters` are counted by wrappers around the ports, so that steps do not know about metrics; `StoreGauges` are queried.
+`Counters` are counted at the ports, so that steps do not know about metrics; `StoreGauges` are queried.
 """
 
 import asyncio
 import math
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from bridge import __version__
-from bridge.core.crew.inputs import ListedInputs
-from bridge.core.crew.responses import KickoffResponse, ResumeResponse, StatusResponse, StopResponse
 from bridge.core.delivery.model import Delivery, DeliveryState
 from bridge.core.delivery.outcome import SendResult
 from bridge.core.redaction import Redactor
 from bridge.core.runs.model import State
 from bridge.core.runs.quarantine import Quarantined
 from bridge.observability.logging import log_fault
-from bridge.ports.crew_api import CrewApi, CrewFigures
+from bridge.ports.crew_api import CrewFigures
 from bridge.ports.deliveries import Sender
-from bridge.ports.lifecycle import Health
 from bridge.ports.queries import Queries
 
 log = structlog.get_logger()
@@ -41,18 +37,23 @@ class Counters:
         self.registry = registry
         build = Gauge("kickoff_bridge_build_info", "Always 1; labeled by version.", ["version"], registry=registry)
         build.labels(__version__).set(1)
-        self.kickoffs = Counter(
-            "kickoff_bridge_kickoffs", "Kickoff requests to a crew, by outcome", ["crew", "outcome"], registry=registry
-        )
-        self.polls = Counter(
-            "kickoff_bridge_polls", "Polls of a crew, by outcome", ["crew", "outcome"], registry=registry
-        )
-        self.resumes = Counter(
-            "kickoff_bridge_human_inputs",
-            "Human answers submitted to a crew, by outcome",
-            ["crew", "outcome"],
-            registry=registry,
-        )
+        self._responses = {
+            "kickoff": Counter(
+                "kickoff_bridge_kickoffs",
+                "Kickoff requests to a crew, by outcome",
+                ["crew", "outcome"],
+                registry=registry,
+            ),
+            "poll": Counter(
+                "kickoff_bridge_polls", "Polls of a crew, by outcome", ["crew", "outcome"], registry=registry
+            ),
+            "human_input": Counter(
+                "kickoff_bridge_human_inputs",
+                "Human answers submitted to a crew, by outcome",
+                ["crew", "outcome"],
+                registry=registry,
+            ),
+        }
         self.paused = Gauge(
             "kickoff_bridge_crew_paused", "1 while a crew is paused and probed", ["crew"], registry=registry
         )
@@ -92,6 +93,10 @@ class Counters:
             registry=registry,
         )
 
+    def count_response(self, crew: str, operation: str, response: object) -> None:
+        """Count a crew's response to a `kickoff`, a `poll`, or `human_input`."""
+        self._responses[operation].labels(crew, outcome_label(type(response))).inc()
+
     def report(self, kind: Quarantined, error: BaseException, /, *, repeated: bool = False, **about: object) -> None:
         """Log an unexpected exception with its traceback, and count it; `ports.ReportFault`."""
         self.quarantined.labels(kind.value).inc()
@@ -119,59 +124,6 @@ class Counters:
     def show_link(self, link: str, usable: Callable[[], bool]) -> None:
         """Register the gauge of a broker connection."""
         self.connected.labels(link).set_function(self._safely(lambda: float(usable())))
-
-
-class CountedCrewApi:
-    """Counts the responses of a crew API; `ports.CrewApi`."""
-
-    def __init__(self, api: CrewApi, crew: str, counters: Counters) -> None:
-        self._api = api
-        self._crew = crew
-        self._counters = counters
-        self._poll_counters: dict[type, Counter] = {}
-
-    async def acquire(self) -> None:
-        """Wait for a permit."""
-        await self._api.acquire()
-
-    async def kickoff(self, body: dict[str, Any]) -> KickoffResponse:
-        """Start an execution."""
-        response = await self._api.kickoff(body)
-        self._counters.kickoffs.labels(self._crew, outcome_label(type(response))).inc()
-        return response
-
-    async def resume(self, body: dict[str, Any]) -> ResumeResponse:
-        """Submit a human's answer to a crew."""
-        return self._count_resume(await self._api.resume(body))
-
-    async def answer_flow(self, callback_url: str, feedback: str) -> ResumeResponse:
-        """Submit a human's answer to a flow."""
-        return self._count_resume(await self._api.answer_flow(callback_url, feedback))
-
-    def _count_resume(self, response: ResumeResponse) -> ResumeResponse:
-        self._counters.resumes.labels(self._crew, outcome_label(type(response))).inc()
-        return response
-
-    async def status(self, kickoff_id: str) -> StatusResponse:
-        """Request the status of an execution."""
-        response = await self._api.status(kickoff_id)
-        kind = type(response)
-        if kind not in self._poll_counters:  # a lookup costs more than the increment
-            self._poll_counters[kind] = self._counters.polls.labels(self._crew, outcome_label(kind))
-        self._poll_counters[kind].inc()
-        return response
-
-    async def inputs(self) -> ListedInputs | None:
-        """Return the crew's inputs."""
-        return await self._api.inputs()
-
-    async def stop(self, kickoff_id: str) -> StopResponse:
-        """Ask the API to stop an execution."""
-        return await self._api.stop(kickoff_id)
-
-    async def probe(self) -> Health:
-        """Check whether the crew can be used."""
-        return await self._api.probe()
 
 
 class CountedSender:

@@ -6,10 +6,12 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import aiohttp
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
 
 from bridge.adapters.crew_api import LIMITS, UNUSABLE_ID, HttpCrewApi, crew_sessions
 from bridge.core.crew.rate_limiter import MAX_BACKOFF, RateLimiter
@@ -28,6 +30,7 @@ from bridge.core.crew.responses import (
     Unknown,
 )
 from bridge.core.redaction import Redactor
+from bridge.observability.metrics import Counters
 from bridge.sandbox import SandboxSettings, running
 
 TOKEN = "a-secret-token"
@@ -132,6 +135,24 @@ async def test_a_kickoff_and_a_poll(api: Api, sandbox: str):
     assert isinstance(status, Succeeded)
     ledger = await call(sandbox, "GET", "/_ledger")
     assert (ledger["count"], ledger["kickoffs"][0]["meta"]) == (1, {"a": 1})
+
+
+async def test_every_response_to_a_kickoff_a_poll_or_human_input_is_counted(sandbox: str):
+    counters = Counters(CollectorRegistry())
+    count = partial(counters.count_response, "research")
+    async with crew_sessions() as sessions:
+        crew = HttpCrewApi(sandbox, TOKEN, RateLimiter(), sessions, time.time, count=count)
+        await crew.kickoff({"inputs": {}})
+        await crew.status("never-seen")
+        await crew.status("never-seen")
+        await crew.resume({})
+        await crew.answer_flow(f"{sandbox}/nowhere", "yes")
+    shown = generate_latest(counters.registry).decode()
+    assert [line for line in shown.splitlines() if 'crew="research",outcome=' in line and "_created" not in line] == [
+        'kickoff_bridge_kickoffs_total{crew="research",outcome="refused"} 1.0',
+        'kickoff_bridge_polls_total{crew="research",outcome="not_found"} 2.0',
+        'kickoff_bridge_human_inputs_total{crew="research",outcome="refused"} 2.0',
+    ]
 
 
 async def test_a_running_and_an_unknown_execution(api: Api, sandbox: str):
