@@ -10,7 +10,7 @@ from aiormq.abc import ChannelFrame
 from pamqp import commands as spec
 from pamqp.body import ContentBody
 
-from bridge.adapters.amqp.frames import _PROPERTIES
+FLAGS = {name.replace("message_type", "type"): flag for name, flag in spec.Basic.Properties.flags.items()}
 
 
 def short(text: bytes) -> bytes:
@@ -40,10 +40,9 @@ def nested(levels: int) -> bytes:
 
 def header(properties: Mapping[str, bytes], size: int = 0) -> bytes:
     """The payload of a content header."""
-    flags = sum(1 << (15 - place) for place, (name, _) in enumerate(_PROPERTIES) if name in properties)
-    return struct.pack(">HHQH", 60, 0, size, flags) + b"".join(
-        properties[name] for name, _ in _PROPERTIES if name in properties
-    )
+    names = [name for name in FLAGS if name in properties]
+    flags = sum(FLAGS[name] for name in names)
+    return struct.pack(">HHQH", 60, 0, size, flags) + b"".join(properties[name] for name in names)
 
 
 async def publish_raw(

@@ -21,7 +21,7 @@ from pamqp import commands as spec
 from pamqp.header import ContentHeader
 from structlog.testing import capture_logs
 
-from bridge.adapters.amqp.frames import _PROPERTIES, sanitized_header
+from bridge.adapters.amqp.frames import sanitized_header
 from bridge.adapters.amqp.messages import MessageRules, read_refused, read_request
 from bridge.adapters.amqp.outbound import invalid_reason, to_message
 from bridge.composition.build import open_bridge
@@ -104,12 +104,17 @@ def amqp_header(rng: random.Random) -> bytes:
         "application/cloudevents+json",
     ]
     kinds: dict[str, Callable[[], bytes]] = {
-        "short": lambda: short(corrupted(rng, rng.choice(strings).encode())[:255]),
+        "shortstr": lambda: short(corrupted(rng, rng.choice(strings).encode())[:255]),
         "octet": lambda: rng.randbytes(1),
-        "time": lambda: rng.choice((struct.pack(">Q", 1_795_000_000), rng.randbytes(8))),
+        "timestamp": lambda: rng.choice((struct.pack(">Q", 1_795_000_000), rng.randbytes(8))),
         "table": lambda: table(*(_entry(rng) for _ in range(rng.randrange(6)))),
     }
-    properties = {name: kinds[kind]() for name, kind in _PROPERTIES if rng.random() < 0.4}
+    properties = {
+        name: kinds[spec.Basic.Properties.amqp_type(name)]()
+        for name in spec.Basic.Properties.flags
+        if rng.random() < 0.4
+    }
+    properties = {name.replace("message_type", "type"): value for name, value in properties.items()}
     checked_by_the_broker = {"expiration": short(b"60000"), "delivery_mode": b"\x02"}
     return header(properties | checked_by_the_broker)
 

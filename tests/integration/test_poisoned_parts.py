@@ -477,7 +477,6 @@ NOT_REACHED: dict[str, Sequence[str]] = {
         "amqp.channel_consumer.ChannelConsumer.run", "amqp.channel_consumer.ChannelConsumer.finish",
         "amqp.channel_consumer.ChannelConsumer.lost", "amqp.channel_consumer.ChannelConsumer.in_progress",
         "amqp.consumer.AmqpConsumer.in_progress", "amqp.connection.Session",
-        "amqp.connection.AmqpLink.met_unreadable_frame",
         "amqp.connection.AmqpLink.run", "amqp.connection.AmqpLink.stop", "amqp.connection.AmqpLink.fail",
         "amqp.connection.AmqpLink.connect", "amqp.connection.being_cancelled", "amqp.errors",
         "amqp.frames.SanitizingReader.read", "amqp.frames.SanitizingTransport.create",

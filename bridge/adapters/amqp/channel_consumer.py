@@ -36,12 +36,12 @@ log = structlog.get_logger()
 class Backpressure:
     """How carefully to consume after messages could not be stored. Outlives connections.
 
-    `store_in_doubt`: take nothing before the store has passed a probe of `size` bytes. `one_by_one`: so many messages
-    are to be stored one at a time. `failures`: how often in a row a store failed that had passed its probe.
+    `store_in_doubt`: take nothing before the store has passed a probe of `size` bytes. `one_by_one`: take
+    messages one at a time until one is stored. `failures`: how often in a row a store failed that had passed its probe.
     """
 
     store_in_doubt: bool = False
-    one_by_one: int = 0
+    one_by_one: bool = False
     failures: int = 0
     size: int = 0
 
@@ -53,7 +53,7 @@ class Backpressure:
     def suspect_store(self) -> None:
         """Record that messages in progress could not be stored in time."""
         self.store_in_doubt = True
-        self.one_by_one = max(self.one_by_one, 1)
+        self.one_by_one = True
 
     def store_failed(self) -> None:
         """Record that a write to the store failed."""
@@ -61,10 +61,10 @@ class Backpressure:
         self.suspect_store()
 
     def stored(self) -> bool:
-        """Record a stored message; return whether it was the last one to be taken alone."""
+        """Record a stored message; return whether it was taken alone."""
         self.failures = self.size = 0
-        alone, self.one_by_one = self.one_by_one > 0, max(self.one_by_one - 1, 0)
-        return alone and self.one_by_one == 0
+        alone, self.one_by_one = self.one_by_one, False
+        return alone
 
 
 class ChannelConsumer:

@@ -15,7 +15,7 @@ import aio_pika
 import structlog
 from aio_pika.abc import AbstractChannel, AbstractConnection
 
-from bridge.adapters.amqp.errors import TRANSIENT_ERRORS, BrokerProblem, ConnectionLost, explain, is_unreadable
+from bridge.adapters.amqp.errors import TRANSIENT_ERRORS, BrokerProblem, ConnectionLost, explain
 from bridge.adapters.amqp.frames import sanitizing_connection
 from bridge.adapters.amqp.memory import MessageMemory
 from bridge.core.jitter import spread
@@ -116,7 +116,6 @@ class AmqpLink:
         self._attempts = 0
         self._problem: BrokerProblem | None = BrokerProblem("not connected yet", "")  # None while connected
         self._logged_problem: BrokerProblem | None = None  # the problem logged for this outage
-        self._unreadable = False
         parts = urlsplit(options.url)
         vhost = unquote(parts.path[1:]) or "/"
         self._log = log.bind(link=name, host=f"{parts.hostname}:{parts.port or 'default port'}", vhost=vhost)
@@ -128,11 +127,6 @@ class AmqpLink:
     def ready(self) -> bool:
         """Whether the connection is open and set up."""
         return self._session is not None
-
-    @property
-    def met_unreadable_frame(self) -> bool:
-        """Whether the last connection broke because a message could not be decoded."""
-        return self._unreadable
 
     async def health(self) -> Health:
         """Return the state of the connection, for `/readyz`."""
@@ -172,7 +166,6 @@ class AmqpLink:
             if self._bug is not None:
                 raise self._bug
             self._log_outage(reason)
-            self._unreadable = is_unreadable(reason)
             await asyncio.sleep(self._pause())
 
     async def _once(self) -> BaseException:

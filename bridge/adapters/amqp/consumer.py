@@ -24,7 +24,6 @@ from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.inbound import Accept, AcceptCommand, Refuse
 from bridge.ports.lifecycle import Health
 
-GOOD_IN_A_ROW = 50  # messages, after one that could not be decoded, until the prefetch count is the usual one again
 
 log = structlog.get_logger()
 
@@ -92,10 +91,6 @@ class AmqpConsumer:
     async def _consuming(self, session: Session) -> AsyncIterator[None]:
         channel = await session.open_channel()
         queue = await ensure_inbound(channel, self._topology)
-        # A message that cannot be decoded closes the connection on each delivery until the broker dead-letters it.
-        # Consume one at a time, so that no other message's delivery count grows with it.
-        if self._link.met_unreadable_frame:
-            self._backpressure.one_by_one = GOOD_IN_A_ROW
         consumer = ChannelConsumer(
             channel,
             queue,

@@ -23,7 +23,6 @@ from aiormq.exceptions import (
     ConnectionResourceError,
     ConnectionSyntaxError,
 )
-from pamqp.exceptions import PAMQPException
 
 # Errors that connecting to a broker and using it may raise; ValueError for bytes that are not text.
 TRANSIENT_ERRORS: tuple[type[BaseException], ...] = (*CONNECTION_EXCEPTIONS, ValueError)
@@ -124,15 +123,7 @@ def explain(error: BaseException) -> BrokerProblem:
         return BrokerProblem(
             "the broker does not respond", "no response in time; it is frozen, or has a memory or disk alarm"
         )
-    if is_unreadable(error):
-        return BrokerProblem("not connected", "the broker sent a message whose properties cannot be decoded")
     return BrokerProblem("not connected", _sentence(error))
-
-
-def is_unreadable(error: BaseException) -> bool:
-    """Return whether a frame that the library cannot decode ended the connection, such as one with invalid UTF-8."""
-    cause = error.__cause__ if isinstance(error, ConnectionLost) else None
-    return isinstance(cause, ValueError | OverflowError | RecursionError | InvalidFrameError | PAMQPException)
 
 
 def _sentence(error: BaseException) -> str:

@@ -17,6 +17,7 @@ from aio_pika.abc import ConnectionParameter
 from aiormq import TransportFactory
 from aiormq.connection import TCPTransportFactory, TLSTransportFactory
 from pamqp import decode
+from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 from yarl import URL
 
@@ -32,40 +33,7 @@ _METHOD, _HEADER = 1, 2
 _DELIVER, _GET_OK = b"\x00\x3c\x00\x3c", b"\x00\x3c\x00\x47"  # class 60, methods 60 and 71
 _OPEN, _CLOSE_OK = b"\x00\x14\x00\x0a", b"\x00\x14\x00\x29"  # class 20, methods 10 and 41
 _FIXED = 12  # bytes of a content header before the flags: class, weight, body size
-_PROPERTIES = (  # in the order of their flags, which begin at the highest bit
-    ("content_type", "short"),
-    ("content_encoding", "short"),
-    ("headers", "table"),
-    ("delivery_mode", "octet"),
-    ("priority", "octet"),
-    ("correlation_id", "short"),
-    ("reply_to", "short"),
-    ("expiration", "short"),
-    ("message_id", "short"),
-    ("timestamp", "time"),
-    ("type", "short"),
-    ("user_id", "short"),
-    ("app_id", "short"),
-    ("cluster_id", "short"),
-)
-_SIZES = {
-    "\0": 0,
-    "V": 0,
-    "t": 1,
-    "b": 1,
-    "B": 1,
-    "s": 2,
-    "u": 2,
-    "I": 4,
-    "i": 4,
-    "f": 4,
-    "D": 5,
-    "l": 8,
-    "L": 8,
-    "d": 8,
-    "T": 8,
-}
-_COUNTED = "SxAF"  # four bytes of size, then so many bytes
+_NAMES = {"message_type": "type"}  # where the library has a name of its own
 _MAX_NOTE = 500  # bytes
 
 
@@ -208,57 +176,45 @@ def _is_decodable(payload: bytes) -> bool:
 def _readable_properties(payload: bytes, lost: list[str]) -> dict[str, bytes]:
     """Return the bytes of each decodable property. Raises `ValueError` if the payload ends too early."""
     (flags,) = struct.unpack_from(">H", payload, _FIXED)
-    at = _FIXED + 2
-    kept = {}
-    for index, (name, kind) in enumerate(_PROPERTIES):
-        if flags >> (15 - index) & 1:
-            raw = _cut(payload, at, _property_size(kind, payload, at))
-            at += len(raw)
-            if kind == "table":
-                kept[name] = b"".join(_readable_entries(raw, lost))
-            elif kind == "short" and not _is_text(raw[1:]):
-                lost.append(_note(name, raw[1:]))
-            elif kind == "time" and not _is_time(raw):
-                lost.append(name)
-            else:
-                kept[name] = raw
+    at, kept = _FIXED + 2, {}
+    for name, flag in Basic.Properties.flags.items():
+        if not flags & flag:
+            continue
+        kind = Basic.Properties.amqp_type(name)
+        raw = _cut(payload, at, _size(kind, payload, at))
+        at += len(raw)
+        if kind == "table":
+            kept[name] = b"".join(_readable_entries(raw, lost))
+        elif _is_readable(kind, raw):
+            kept[name] = raw
+        else:
+            lost.append(_note(_NAMES.get(name, name), raw[1:] if kind == "shortstr" else b""))
     return kept
 
 
 def _readable_entries(table: bytes, lost: list[str]) -> Iterator[bytes]:
-    """Yield the decodable entries of a table; a value of unknown size makes the rest undecodable."""
+    """Yield the decodable entries of a table up to the first value that cannot be decoded: its size is unknown."""
     at = 4
     while at < len(table):
-        name = _cut(table, at + 1, table[at])
-        start, at = at, at + 1 + len(name)
+        name, start = _cut(table, at + 1, table[at]), at
+        at += 1 + len(name)
         try:
-            at += 1 + _value_size(chr(table[at]), table, at + 1)
-            decode.embedded_value(_cut(table, start + 1 + len(name), at - start - 1 - len(name)))
-        except KeyError:
-            lost.append("headers")
-            return
+            entry = _cut(table, start, at - start + decode.embedded_value(table[at:])[0])
         except Exception:  # noqa: BLE001  # as above
-            lost.append(_note("header", name))
-            continue
+            lost.append(_note("headers from", name))
+            return
+        at = start + len(entry)
         if _is_text(name):
-            yield table[start:at]
+            yield entry
         else:
             lost.append(_note("header", name))
 
 
-def _property_size(kind: str, data: bytes, at: int) -> int:
-    if kind == "short":
+def _size(kind: str, data: bytes, at: int) -> int:
+    """Return the bytes of a property."""
+    if kind == "shortstr":
         return 1 + _cut(data, at, 1)[0]
-    return {"octet": 1, "time": 8}.get(kind) or 4 + _long(data, at)
-
-
-def _value_size(kind: str, data: bytes, at: int) -> int:
-    """Return the bytes of a value in a table; raises `KeyError` for an unknown type."""
-    return 4 + _long(data, at) if kind in _COUNTED else _SIZES[kind]
-
-
-def _long(data: bytes, at: int) -> int:
-    return int.from_bytes(_cut(data, at, 4), "big")
+    return 4 + int.from_bytes(_cut(data, at, 4), "big") if kind == "table" else {"octet": 1, "timestamp": 8}[kind]
 
 
 def _long_at(data: bytes, at: int) -> int:
@@ -277,8 +233,9 @@ def _encode_properties(kept: dict[str, bytes], note: str) -> bytes:
     name, text = UNREADABLE.encode(), note.encode()[:_MAX_NOTE]
     table = kept.get("headers", b"") + bytes([len(name)]) + name + b"S" + struct.pack(">I", len(text)) + text
     kept = {**kept, "headers": struct.pack(">I", len(table)) + table}
-    flags = sum(1 << (15 - index) for index, (name, _) in enumerate(_PROPERTIES) if name in kept)
-    return struct.pack(">H", flags) + b"".join(kept[name] for name, _ in _PROPERTIES if name in kept)
+    names = [name for name in Basic.Properties.flags if name in kept]
+    flags = sum(Basic.Properties.flags[name] for name in names)
+    return struct.pack(">H", flags) + b"".join(kept[name] for name in names)
 
 
 def _is_text(raw: bytes) -> bool:
@@ -289,9 +246,9 @@ def _is_text(raw: bytes) -> bool:
     return True
 
 
-def _is_time(raw: bytes) -> bool:
+def _is_readable(kind: str, raw: bytes) -> bool:
     try:
-        decode.timestamp(raw)
+        decode.by_type(raw, kind)
     except (ValueError, OverflowError, OSError):
         return False
     return True
@@ -300,4 +257,4 @@ def _is_time(raw: bytes) -> bool:
 def _note(name: str, raw: bytes) -> str:
     """Describe bytes that are not text, in ASCII."""
     shown = raw[:40].decode("ascii", "backslashreplace")
-    return f"{name} {shown}"
+    return f"{name} {shown}".rstrip()

@@ -51,7 +51,7 @@ def test_readable_properties_beside_unreadable_ones_are_kept():
     assert properties.headers == {
         "a": "x",
         "b": 5,
-        UNREADABLE: "content_type \\xffjson; header \\xff; header when",
+        UNREADABLE: "content_type \\xffjson; header \\xff; headers from when",
     }
 
 

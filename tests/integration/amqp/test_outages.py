@@ -10,14 +10,13 @@ import pytest
 from aio_pika.abc import AbstractIncomingMessage
 from structlog.testing import capture_logs
 
-from bridge.adapters.amqp import consumer, frames, messages
+from bridge.adapters.amqp import consumer, messages
 from bridge.adapters.amqp.connection import LinkOptions
-from bridge.adapters.amqp.consumer import GOOD_IN_A_ROW, AmqpConsumer
+from bridge.adapters.amqp.consumer import AmqpConsumer
 from bridge.adapters.amqp.messages import MessageRules
 from bridge.adapters.amqp.topology import DELIVERY_LIMIT, Topology, requests_arguments
-from tests.amqp_client import Client, FakeInbound, client_of, eventually, rules_for, running
+from tests.amqp_client import Client, FakeInbound, eventually, rules_for, running
 from tests.broker import Broker
-from tests.raw_frames import POISON, publish_raw
 from tests.system.faults.proxy import Proxy, proxy_to
 
 MESSAGES, PREFETCH = 30, 10
@@ -170,30 +169,6 @@ async def test_lost_connections_never_dead_letter_a_valid_message(
         await send_all(client)
         await all_stored(inbound, client, topology)
     assert sum(returns.values()) <= PREFETCH + proxy.cuts, "after the first loss, one message at a time"
-
-
-async def test_one_unreadable_message_costs_no_other(
-    link: LinkOptions, broker: Broker, topology: Topology, inbound: FakeInbound, monkeypatch: pytest.MonkeyPatch
-):
-    """A frame that passed the first filter, in a queue with a delivery limit: only that message reaches it.
-
-    The library decodes properties while it reads the connection, so no callback can refuse such a message.
-    """
-    monkeypatch.setattr(frames, "sanitized_header", lambda payload, _: payload)
-    expected = {f"order-{number}" for number in range(GOOD_IN_A_ROW + 20)}
-    async with client_of(broker.url, topology) as client, client_of(broker.url, topology) as other:
-        await client.channel.declare_queue(topology.dead, durable=True)
-        limited = requests_arguments(topology.dead) | {"x-delivery-limit": 10}
-        await client.channel.declare_queue(topology.requests, durable=True, arguments=limited)
-        for exchange in (topology.requests, topology.results):
-            await client.channel.declare_exchange(exchange, "topic", durable=True)
-        await publish_raw(other.channel, POISON["content_type"], key=topology.requests.encode())
-        await other.count(topology.requests)  # answered after the message, so it has arrived
-        await send_all(client, len(expected))
-        consumer = consumer_for(link, replace(topology, declare=False), inbound)
-        async with running(consumer):
-            await eventually(lambda: set(inbound.keys) >= expected)
-            await client.until_count(topology.dead, 1)
 
 
 def test_the_queue_has_no_delivery_limit():
