@@ -1,11 +1,11 @@
 """Writes kickoff ids that the store could not save to a file beside it; without it, a crash would lose them.
 
-Space is reserved in advance, so that a full disk does not matter. Every line is on the disk when `append` returns. Each
-entry occupies a slot, which is free again when the store has the id. A line that a crash truncated is skipped; its slot
-is occupied until the journal is cleared.
+Space is reserved in advance, so that a full disk does not matter. Each entry has a slot of one disk sector, which is on
+the disk when `append` returns and free again when the store has the id. A slot that a crash truncated is skipped.
 """
 
 import asyncio
+import itertools
 import json
 import os
 from collections.abc import AsyncIterator
@@ -34,8 +34,7 @@ class KickoffJournal:
         self._watched.add(path)
         self._path = path
         self._slots: dict[tuple[str, int], int] = {}
-        self._find_free_slots()
-        self._lock = asyncio.Lock()
+        self._used = {slot for slot, content in enumerate(self._contents()) if content}
 
     def verify(self) -> None:
         """Raise `StoreReplaced` if the file was removed, replaced, or truncated."""
@@ -50,23 +49,20 @@ class KickoffJournal:
         """Append the kickoff id of the run's current attempt."""
         log.error("kickoff_id_journaled", run_id=run.run_id, crew=run.crew, kickoff_id=run.kickoff_id)
         line = json.dumps({"run_id": run.run_id, "attempt": run.attempt, "kickoff_id": run.kickoff_id})
-        async with self._lock:
-            slot = self._slots[run.run_id, run.attempt] = self._take_slot()
-            # the leading line break separates it from a truncated line
-            await asyncio.to_thread(self._write, slot, b"\n" + line.encode() + b"\n")
+        slot = next(slot for slot in itertools.count() if slot not in self._used)
+        self._used.add(slot)
+        self._slots[run.run_id, run.attempt] = slot
+        await asyncio.to_thread(self._write, slot, line.encode())
 
     async def drop(self, run: Run) -> None:
         """Free the slot of an entry. Not synced: an entry that reappears after a crash is harmless."""
-        async with self._lock:
-            slot = self._slots.pop((run.run_id, run.attempt), None)
-            if slot is not None:
-                await asyncio.to_thread(os.pwrite, self._file, bytes(SLOT_SIZE), slot * SLOT_SIZE)
-                self._free.append(slot)
+        if (slot := self._slots.pop((run.run_id, run.attempt), None)) is not None:
+            await asyncio.to_thread(os.pwrite, self._file, bytes(SLOT_SIZE), slot * SLOT_SIZE)
+            self._used.remove(slot)
 
     def entries(self) -> list[JournalEntry]:
         """Return every entry appended since the last `clear` and not dropped."""
-        lines = self._content().split(b"\n")
-        return [entry for line in lines if (entry := _parse(line.strip(b"\0"))) is not None]
+        return [entry for content in self._contents() if (entry := _parse(content)) is not None]
 
     def clear(self) -> None:
         """Remove all entries; the space stays reserved."""
@@ -74,23 +70,12 @@ class KickoffJournal:
         os.pwrite(self._file, bytes(RESERVED), 0)
         os.fsync(self._file)
         self._slots.clear()
-        self._find_free_slots()
+        self._used.clear()
 
-    def _content(self) -> bytes:
-        return os.pread(self._file, os.fstat(self._file).st_size, 0)
-
-    def _find_free_slots(self) -> None:
-        content = self._content()
-        self._slot_count = -(-len(content) // SLOT_SIZE)
-        parts = (content[slot * SLOT_SIZE : (slot + 1) * SLOT_SIZE] for slot in range(self._slot_count))
-        free = [slot for slot, part in enumerate(parts) if not part.strip(b"\0")]
-        self._free = free[::-1]
-
-    def _take_slot(self) -> int:
-        if not self._free:
-            self._free.append(self._slot_count)
-            self._slot_count += 1
-        return self._free.pop()
+    def _contents(self) -> list[bytes]:
+        """Return the content of every slot."""
+        content = os.pread(self._file, os.fstat(self._file).st_size, 0)
+        return [content[at : at + SLOT_SIZE].rstrip(b"\0") for at in range(0, len(content), SLOT_SIZE)]
 
     def _write(self, slot: int, line: bytes) -> None:
         os.pwrite(self._file, line.ljust(SLOT_SIZE, b"\0"), slot * SLOT_SIZE)
