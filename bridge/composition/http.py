@@ -9,7 +9,6 @@ from functools import partial
 from aiohttp import web
 
 from bridge import __version__, documents
-from bridge.adapters.callbacks.resolver import SystemResolver
 from bridge.adapters.callbacks.sender import CallbackSender, callback_sessions
 from bridge.adapters.clock import wall_clock
 from bridge.adapters.http.api.commands import CommandsApi
@@ -43,11 +42,10 @@ from bridge.steps.runs.input_check import CrewInputs
 
 
 async def build_callback_sender(runtime: Runtime, stack: AsyncExitStack) -> Sender:
-    """Build the sender of callbacks; `stack` closes its sessions and its resolver."""
+    """Build the sender of callbacks; `stack` closes its sessions."""
     settings = runtime.settings
-    stack.push_async_callback((names := SystemResolver()).close)
     sessions = await stack.enter_async_context(
-        callback_sessions(allow_private=settings.callbacks.allow_private, resolver=names, own_ports=runtime.own_ports)
+        callback_sessions(allow_private=settings.callbacks.allow_private, own_ports=runtime.own_ports)
     )
     per_crew = crew_callback_secrets(settings)
     sender = CallbackSender(sessions, callback_secrets(settings), __version__, wall_clock, per_crew)

@@ -73,7 +73,6 @@ class Steps:
         return RefuseMessage(self.store, dead_queue, self.clock, self.new_id, self.signals.deliver)
 
     @property
-    @property
     def apply_command(self) -> ApplyCommand:
         """Apply commands to runs."""
         notify = (self.signals.kickoff, self.signals.deliver, self.signals.recover)

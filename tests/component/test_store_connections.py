@@ -26,7 +26,5 @@ def test_a_pool_that_cannot_start_all_its_threads_fails_at_once(monkeypatch: pyt
         start(thread)
 
     monkeypatch.setattr(threading.Thread, "start", limited)
-    usual = threading.stack_size()
     with pytest.raises(RuntimeError, match="can't start new thread"):
-        start_threads(5, "some", 256 * 1024)
-    assert threading.stack_size() == usual
+        start_threads(5, "some")

@@ -461,7 +461,7 @@ NOT_REACHED: dict[str, Sequence[str]] = {
         "amqp.consumer.AmqpConsumer.run", "amqp.consumer.AmqpConsumer.stop", "amqp.publisher.AmqpPublisher.run",
         "amqp.publisher.AmqpPublisher.stop", "config.secret_watch.SecretWatch.run",
         "config.secret_watch.SecretWatch.stop",
-        "callbacks.address_guard.guarded_sockets", "callbacks.resolver.SystemResolver.close",
+        "callbacks.address_guard.guarded_sockets",
         "callbacks.sender.callback_sessions", "callbacks.signing.build_checker", "clock.steady_clock",
         "crew_api.crew_sessions", "kickoff_journal.open_journal", "kickoff_journal.KickoffJournal.entries",
         "kickoff_journal.KickoffJournal.clear", "observability.metrics.Counters.show_crew",

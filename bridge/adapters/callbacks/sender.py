@@ -104,7 +104,7 @@ class CallbackSender:
 async def callback_sessions(
     *,
     allow_private: bool,
-    resolver: AbstractResolver,
+    resolver: AbstractResolver | None = None,
     own_ports: Container[int] = (),
     time_limit: float = TIMEOUT,
     tls: ssl.SSLContext | None = None,
@@ -114,7 +114,8 @@ async def callback_sessions(
     There is one session per scheme, because plain `http` is permitted to fewer addresses.
 
     The sessions do not limit concurrency: that happens before an attempt begins, because waiting for a connection would
-    consume the attempt's time. `own_ports`: see `guarded_sockets`. `time_limit`: seconds for a whole attempt. `tls`:
+    consume the attempt's time. `resolver`: by default aiohttp's, which uses aiodns, so that no thread waits for a name
+    server. `own_ports`: see `guarded_sockets`. `time_limit`: seconds for a whole attempt. `tls`:
     the trusted authorities; the system's by default.
     """
     context = tls or _strict_tls()

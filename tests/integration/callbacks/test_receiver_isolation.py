@@ -3,19 +3,22 @@
 import asyncio
 import socket
 import statistics
+import struct
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
+import aiohttp
 from aiohttp import web
 
-from bridge.adapters.callbacks.resolver import SystemResolver
 from bridge.adapters.callbacks.sender import CallbackSender, callback_sessions
 from bridge.adapters.store import SqlStore, open_store
 from bridge.composition.steps import build_deliverers
 from bridge.core.delivery.model import Channel, Delivery, Destination
+from bridge.core.delivery.outcome import Confirmed
 from tests.component.steps.conftest import Bench
 from tests.fakes import a_delivery, raise_fault
 from tests.patience import PATIENCE
@@ -92,11 +95,8 @@ async def dead_receivers() -> AsyncIterator[DeadReceivers]:
 async def delivering(path: Path) -> AsyncIterator[tuple[SqlStore, Callable[[], None]]]:
     """The running step that delivers callbacks; returns its store and its signal."""
     async with AsyncExitStack() as stack:
-        stack.push_async_callback((names := SystemResolver()).close)
         store = await stack.enter_async_context(open_store(f"sqlite:///{path}", "me", time.time()))
-        sessions = await stack.enter_async_context(
-            callback_sessions(allow_private=True, resolver=names, time_limit=TIME_LIMIT)
-        )
+        sessions = await stack.enter_async_context(callback_sessions(allow_private=True, time_limit=TIME_LIMIT))
         bench = Bench(store, clock=time.time)
         [worker] = build_deliverers(bench.steps, CallbackSender(sessions, [], "0", time.time), None, raise_fault)
         running = asyncio.create_task(worker.run())
@@ -155,3 +155,46 @@ async def test_fifty_dead_receivers_delay_no_other(tmp_path: Path):
         if pair + 1 >= ENOUGH and statistics.median(beside) < 2 * statistics.median(alone):
             return
     raise AssertionError((alone, beside))
+
+
+class NameServer(asyncio.DatagramProtocol):
+    """Answers for names that contain "live" with 127.0.0.1; does not respond to lookups of others."""
+
+    def __init__(self, dead: int) -> None:
+        self.dead = dead
+        self.all_asked = asyncio.Event()
+        self._unanswered = set[bytes]()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.DatagramTransport", transport)
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        name, _, kind = data[12:].partition(b"\0")
+        if b"live" not in name:
+            self._unanswered.add(name)
+            if len(self._unanswered) == self.dead:
+                self.all_asked.set()
+            return
+        found = b"\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4\x7f\0\0\1" if kind.startswith(b"\0\1") else b""  # IPv4 only
+        head = data[:2] + struct.pack(">HHHHH", 0x8180, 1, bool(found), 0, 0)
+        self.transport.sendto(head + name + b"\0" + kind[:4] + found, addr)
+
+
+async def test_names_without_an_answer_do_not_delay_another_name() -> None:
+    """Lookups in the loop's threads would wait for theirs; aiohttp's resolver has no threads."""
+    assert aiohttp.DefaultResolver is aiohttp.AsyncResolver
+    loop, dead = asyncio.get_running_loop(), 100
+    transport, server = await loop.create_datagram_endpoint(lambda: NameServer(dead), local_addr=("127.0.0.1", 0))
+    port = transport.get_extra_info("sockname")[1]
+    names = aiohttp.AsyncResolver(nameservers=[f"127.0.0.1:{port}"], timeout=PATIENCE)
+    async with live_receiver() as live, callback_sessions(allow_private=True, resolver=names) as sessions:
+        sender = CallbackSender(sessions, [], "0", time.time)
+        hanging = [asyncio.create_task(sender.send(to(f"http://dead{one}.example/", one))) for one in range(dead)]
+        await asyncio.wait_for(server.all_asked.wait(), PATIENCE)
+        assert await sender.send(to(live.url.replace("127.0.0.1", "live.example"), dead)) == Confirmed()
+        assert not any(task.done() for task in hanging)
+        for task in hanging:
+            task.cancel()
+        await asyncio.gather(*hanging, return_exceptions=True)
+    await names.close()
+    transport.close()

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from bridge.adapters.callbacks.resolver import SystemResolver
 from bridge.adapters.callbacks.sender import CallbackSender, callback_sessions
 from bridge.adapters.store import SqlStore, open_store
 from bridge.core.delivery.model import Attempt, Channel, Delivery, DeliveryState, Destination
@@ -93,10 +92,9 @@ def time_limit() -> float:
 async def delivery_run(tmp_path: Path, time_limit: float) -> AsyncIterator[DeliveryRun]:
     clock = HandClock()
     async with AsyncExitStack() as stack:
-        stack.push_async_callback((names := SystemResolver()).close)
         store = await stack.enter_async_context(open_store(f"sqlite:///{tmp_path}/s.db", "me", NOW))
         sessions = await stack.enter_async_context(
-            callback_sessions(allow_private=True, resolver=names, own_ports={9}, time_limit=time_limit)
+            callback_sessions(allow_private=True, own_ports={9}, time_limit=time_limit)
         )
         bench = Bench(store, clock=clock, sender=CallbackSender(sessions, [], "0", clock))
         yield DeliveryRun(store, bench.send_callbacks, clock)

@@ -13,7 +13,6 @@ from aiohttp import web
 from standardwebhooks import Webhook
 
 from bridge.adapters.callbacks import sender as callback_sender
-from bridge.adapters.callbacks.resolver import SystemResolver
 from bridge.adapters.callbacks.sender import CallbackSender, callback_sessions
 from bridge.core.delivery.model import Channel, Delivery, Destination, Event
 from bridge.core.delivery.outcome import CallbackReply, Confirmed, Retryable, SendResult, Undeliverable
@@ -74,7 +73,6 @@ Make = Callable[..., Awaitable[CallbackSender]]
 @pytest.fixture
 async def sender() -> AsyncIterator[Make]:
     async with AsyncExitStack() as stack:
-        stack.push_async_callback((names := SystemResolver()).close)
 
         async def make(
             *secrets: str,
@@ -83,9 +81,7 @@ async def sender() -> AsyncIterator[Make]:
             crew_secrets: dict[str, list[str]] | None = None,
             **options: Any,
         ) -> CallbackSender:
-            session = await stack.enter_async_context(
-                callback_sessions(allow_private=allow_private, resolver=names, **options)
-            )
+            session = await stack.enter_async_context(callback_sessions(allow_private=allow_private, **options))
             return CallbackSender(session, secrets, "1.2.3", clock or HandClock(VECTOR_TIME + 0.9), crew_secrets)
 
         yield make
