@@ -7,7 +7,7 @@ import structlog
 from aiohttp import web
 
 from bridge.adapters.http import problems
-from bridge.adapters.http.body import read_uncompressed_body
+from bridge.adapters.http.body import read_body
 from bridge.adapters.http.connection import mark_authenticated
 from bridge.adapters.http.failed_logins import FailedLogins
 from bridge.core.crew import flow_questions
@@ -57,7 +57,7 @@ class FlowQuestionsApi:
         source = self._sources.get(crew)
         if source is None:
             raise problems.from_status(404)
-        body = await read_uncompressed_body(request)
+        body = await read_body(request)
         if not flow_questions.verified(request.headers, body, source.secrets, self._clock()):
             raise self._unauthenticated(request, crew)
         mark_authenticated(request)
