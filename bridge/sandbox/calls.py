@@ -14,10 +14,9 @@ from bridge.sandbox.crew import Crew, KickoffBody, read_body
 from bridge.sandbox.execution import Execution
 from bridge.sandbox.faults import NO_RESPONSE, UNRECORDED, Faults
 from bridge.sandbox.humans import Humans
-from bridge.sandbox.ledger import Entry, Ledger
+from bridge.sandbox.ledger import Entry, Ledger, Traffic
 from bridge.sandbox.responses import Response, json_response
 from bridge.sandbox.rules import Call, Fault
-from bridge.sandbox.traffic import Traffic
 from bridge.sandbox.transmission import send
 
 _NOT_READ = Response(500, b"")

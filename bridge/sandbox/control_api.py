@@ -12,10 +12,9 @@ from bridge.sandbox.crew import Crew
 from bridge.sandbox.faults import Faults
 from bridge.sandbox.humans import Humans
 from bridge.sandbox.inputs import read_inputs
-from bridge.sandbox.ledger import Ledger
+from bridge.sandbox.ledger import Ledger, Traffic
 from bridge.sandbox.responses import detail, json_response
 from bridge.sandbox.rules import read_rules
-from bridge.sandbox.traffic import Traffic
 from bridge.sandbox.transmission import respond
 
 

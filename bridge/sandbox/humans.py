@@ -12,11 +12,10 @@ from bridge.sandbox import flow_question
 from bridge.sandbox.crew import Crew
 from bridge.sandbox.execution import Execution, Kind
 from bridge.sandbox.hooks import Hooks
-from bridge.sandbox.ledger import Ledger
+from bridge.sandbox.ledger import Ledger, Record, Traffic
 from bridge.sandbox.responses import Response, detail, json_response
 from bridge.sandbox.resume import Effect, ResumeBody, parsed, read_resume, resume
 from bridge.sandbox.sender import Sender
-from bridge.sandbox.traffic import Record, Traffic
 from bridge.sandbox.transmission import respond
 from bridge.sandbox.webhooks import Writer
 

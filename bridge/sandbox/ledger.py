@@ -1,4 +1,4 @@
-"""Record every kickoff that reached the sandbox, and count the polls of each execution.
+"""Record every kickoff that reached the sandbox, the polls of each execution, and other traffic.
 
 Tests use the ledger as evidence: a kickoff is recorded before its caller can see a response, so it exposes clients that
 crashed, timed out, or sent twice.
@@ -14,6 +14,7 @@ from bridge.sandbox.exact_json import read_json, to_json
 from bridge.sandbox.execution import Execution
 from bridge.sandbox.journal import Journal
 
+Record = dict[str, Any]
 _EXECUTION_FIELDS = tuple(field.name for field in fields(Execution) if field.name not in ("inputs", "meta"))
 
 
@@ -156,3 +157,27 @@ def _from_line(line: bytes) -> Entry:
         names = ("inputs", "meta", *_EXECUTION_FIELDS)
         execution = Execution(**{name: row[name] for name in names if name in row})
     return Entry(row["number"], row["received_at"], row["answered"], row["inputs"], row["meta"], execution)
+
+
+class Traffic:
+    """Keeps the resumes, stops, and flow answers received, and the webhooks sent, until a restart."""
+
+    def __init__(self) -> None:
+        self.resumes: list[Record] = []
+        self.stops: list[Record] = []
+        self.flow_responses: list[Record] = []
+        self.webhooks: list[Record] = []
+
+    def report(self) -> dict[str, list[Record]]:
+        """Return all lists by name."""
+        return {
+            "resumes": self.resumes,
+            "stops": self.stops,
+            "flow_responses": self.flow_responses,
+            "webhooks": self.webhooks,
+        }
+
+    def clear(self) -> None:
+        """Remove all records."""
+        for records in self.report().values():
+            records.clear()

@@ -14,9 +14,9 @@ import aiohttp
 
 from bridge.sandbox.exact_json import to_json
 from bridge.sandbox.execution import TASKS, Execution
+from bridge.sandbox.ledger import Record
 from bridge.sandbox.settings import SandboxSettings
 from bridge.sandbox.timers import Timers
-from bridge.sandbox.traffic import Record
 from bridge.sandbox.webhooks import Webhook
 
 

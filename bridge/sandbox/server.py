@@ -12,13 +12,12 @@ from bridge.sandbox.control_api import ControlApi
 from bridge.sandbox.crew import Crew
 from bridge.sandbox.faults import Faults
 from bridge.sandbox.humans import Humans
-from bridge.sandbox.ledger import Ledger
+from bridge.sandbox.ledger import Ledger, Traffic
 from bridge.sandbox.planner import Planner
 from bridge.sandbox.responses import detail
 from bridge.sandbox.rules import Call, rules_from
 from bridge.sandbox.sender import Sender
 from bridge.sandbox.settings import SandboxSettings
-from bridge.sandbox.traffic import Traffic
 from bridge.sandbox.transmission import respond
 from bridge.sandbox.webhooks import Writer
 

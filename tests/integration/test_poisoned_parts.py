@@ -494,7 +494,7 @@ NOT_REACHED: dict[str, Sequence[str]] = {
     ),
     "for invalid requests and dead connections: http/test_problems, http/test_auth, http/test_connections": (
         "http.connection.Connection.handle_error", "http.connection.Connection.log_exception",
-        "http.connection.Connection.connection_lost", "http.failed_logins.FailedLogins.record",
+        "http.connection.Connection.connection_lost", "http.auth.FailedLogins.record",
         "http.problems.from_status", "http.problems.too_many_requests", "http.problems.invalid_parameter",
         "http.long_poll.LongPoll.wait_until_final", "http.long_poll.is_set_within", "http.views.attempt",
     ),

@@ -24,7 +24,6 @@ from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.inbound import Accept, AcceptCommand, Refuse
 from bridge.ports.lifecycle import Health
 
-
 log = structlog.get_logger()
 
 

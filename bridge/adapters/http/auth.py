@@ -20,7 +20,6 @@ from bridge.adapters.http import headers as request_headers
 from bridge.adapters.http import problems
 from bridge.adapters.http.body import REASON
 from bridge.adapters.http.connection import mark_authenticated
-from bridge.adapters.http.failed_logins import FailedLogins
 from bridge.adapters.http.memory import CALLER
 from bridge.adapters.http.problems import Handler
 from bridge.core.addresses import is_loopback
@@ -29,6 +28,8 @@ from bridge.core.runs.model import Run
 
 CLIENT_RATE = Rate(per_second=1000.0, burst=2000.0)
 MAX_CONCURRENT_REQUESTS = 1000
+FAILED_LOGIN_RATE = Rate(per_second=1.0, burst=200.0)  # per address; beyond it the response is 429, and not logged
+MAX_ADDRESSES = 10_000
 BUSY_RETRY_SECONDS = 1.0  # Retry-After for a client with too many requests in flight
 
 log = structlog.get_logger()
@@ -40,6 +41,21 @@ class Role(StrEnum):
     SUBMIT = "submit"
     READ = "read"
     OPERATE = "operate"
+
+
+class FailedLogins:
+    """The failed logins (wrong token, password, or signature) at one endpoint; `credential`: what it requires."""
+
+    def __init__(self, credential: str) -> None:
+        self._credential = credential
+        self._failures = Buckets(FAILED_LOGIN_RATE, MAX_ADDRESSES)
+
+    def record(self, request: web.Request) -> str:
+        """Count one failed login and return the caller's address. Raise `Problem` (`429`) above the rate limit."""
+        address = request_headers.caller_address(request)
+        if wait := self._failures.take(address, asyncio.get_running_loop().time()):
+            raise problems.too_many_requests(f"too many requests without a valid {self._credential}", wait)
+        return address
 
 
 @dataclass(frozen=True, slots=True)

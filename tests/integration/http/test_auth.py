@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from structlog.testing import capture_logs
 
-from bridge.adapters.http import failed_logins
+from bridge.adapters.http import auth
 from bridge.adapters.http.auth import Clients
 from bridge.adapters.http.server import Listen
 from bridge.core.http.limits import Rate
@@ -137,7 +137,7 @@ def test_the_repr_of_a_client_contains_no_token() -> None:
 
 async def test_unauthenticated_callers_are_rate_limited_separately(monkeypatch: pytest.MonkeyPatch) -> None:
     """After too many failures an address receives 429 and is no longer logged; its valid tokens still work."""
-    monkeypatch.setattr(failed_logins, "FAILED_LOGIN_RATE", replace(SLOW, burst=20.0))
+    monkeypatch.setattr(auth, "FAILED_LOGIN_RATE", replace(SLOW, burst=20.0))
     async with serving() as bridge:
         with capture_logs() as logs:
             found = [await request(bridge, "GET", "/v1/runs", {"Authorization": f"Bearer no-{n}"}) for n in range(25)]

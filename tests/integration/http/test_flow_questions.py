@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 import structlog
 
-from bridge.adapters.http import failed_logins
+from bridge.adapters.http import auth
 from bridge.adapters.http.auth import Clients
 from bridge.adapters.http.server import HttpServer, build_servers
 from bridge.adapters.http.webhooks.flow import FlowQuestionsApi, FlowSource
@@ -50,7 +50,7 @@ def recorder() -> QuestionRecorder:
 
 @pytest.fixture
 async def server(recorder: QuestionRecorder, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[HttpServer]:
-    monkeypatch.setattr(failed_logins, "FAILED_LOGIN_RATE", Rate(per_second=0.001, burst=BURST))
+    monkeypatch.setattr(auth, "FAILED_LOGIN_RATE", Rate(per_second=0.001, burst=BURST))
     api = FlowQuestionsApi({"triage": FlowSource("https://crew.example", False, [SECRET])}, recorder, lambda: NOW)
     [built] = build_servers(LISTEN, api.routes(), [], Clients())
     await built.start()

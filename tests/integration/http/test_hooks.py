@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 import structlog
 
-from bridge.adapters.http import failed_logins
+from bridge.adapters.http import auth
 from bridge.core.http.limits import Rate
 from bridge.core.inbound import signatures
 from bridge.core.inbound.hook import Hook
@@ -222,7 +222,7 @@ async def test_while_the_store_is_unavailable_the_sender_is_asked_to_retry():
 
 
 async def test_unauthenticated_callers_are_rate_limited_and_the_verified_sender_is_not(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(failed_logins, "FAILED_LOGIN_RATE", Rate(per_second=0.001, burst=9.0))
+    monkeypatch.setattr(auth, "FAILED_LOGIN_RATE", Rate(per_second=0.001, burst=9.0))
     async with serving(hooks=HOOKS) as bridge:
         url = bridge.url("/hooks/github")
         statuses = [(await bridge.http.post(url, data=b"{}")).status for _ in range(10)]

@@ -7,9 +7,9 @@ import structlog
 from aiohttp import web
 
 from bridge.adapters.http import problems
+from bridge.adapters.http.auth import FailedLogins
 from bridge.adapters.http.body import read_body
 from bridge.adapters.http.connection import mark_authenticated
-from bridge.adapters.http.failed_logins import FailedLogins
 from bridge.core.crew import flow_questions
 from bridge.core.crew.api_json import read_webhook
 from bridge.core.redaction import Redactor

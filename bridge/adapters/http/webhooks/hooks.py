@@ -7,9 +7,9 @@ from aiohttp import hdrs, web
 
 from bridge.adapters.http import headers as request_headers
 from bridge.adapters.http import problems, views
+from bridge.adapters.http.auth import FailedLogins
 from bridge.adapters.http.body import read_body, respond
 from bridge.adapters.http.connection import mark_authenticated
-from bridge.adapters.http.failed_logins import FailedLogins
 from bridge.core.errors import NotVerified
 from bridge.core.inbound import hook
 from bridge.core.inbound.hook import Challenge, Hook, Ignored, InboundWebhook, Kickoff
