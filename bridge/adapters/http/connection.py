@@ -163,7 +163,9 @@ class Connection(web.RequestHandler):
         if unread:
             resp.force_close()
         resp.headers[hdrs.SERVER] = "kickoff-bridge"  # do not reveal library versions
-        with memory.response_hold(request, resp, self._responses) as hold:
+        # A malformed request never reaches the application, which knows the trusted proxies.
+        caller = memory.caller_of(request) if self._handling else client_network(request.remote)
+        with memory.response_hold(request, resp, self._responses, caller) as hold:
             self._written += hold.size
             self._start_write_deadline()
             sent = await super().finish_response(request, resp, start_time)

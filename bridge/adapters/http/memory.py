@@ -120,11 +120,11 @@ def hold_response(request: web.Request, response: web.StreamResponse) -> web.Str
     return response
 
 
-def response_hold(request: web.BaseRequest, response: web.StreamResponse, responses: ByteBudget) -> Hold:
+def response_hold(request: web.BaseRequest, response: web.StreamResponse, responses: ByteBudget, caller: str) -> Hold:
     """Return the hold of a response that is about to be sent, creating it if necessary."""
     hold = request.get(_RESPONSE)
     if hold is None:
-        hold = responses.hold(caller_of(request))
+        hold = responses.hold(caller)
         hold.grow(size_of(response))
     return hold
 
