@@ -90,6 +90,7 @@ scale: $(VENV)/dev ## 100,000 runs in one process, few runs next to many, a crew
 bench-polling: $(VENV)/dev ## what polls cost and gain, compared with other policies (many minutes)
 	$(BIN)/python -m bench.polling --picture docs/polling.svg
 	$(BIN)/python -m bench.learned
+	$(BIN)/python -m bench.end_lag
 
 RESOLVE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
     --python-version 3.11
