@@ -11,6 +11,7 @@ from bridge.core.crew.responses import (
     NotFound,
     NotStarted,
     Refused,
+    Running,
     StatusResponse,
     Unknown,
 )
@@ -57,7 +58,7 @@ CASES = [
     Case("closed during the response", {"do": "cut_off"}, InDoubt, NoResponse),
     Case("truncated JSON", {"do": "truncated"}, InDoubt, Unknown),
     Case("200 HTML", {"do": "garbage"}, InDoubt, Unknown),
-    Case("20 MiB", {"do": "huge"}, InDoubt, Unknown),
+    Case("40 MiB", {"do": "huge", "bytes": 40 * 1024 * 1024}, InDoubt, Running),
     Case("one byte a second", {"do": "slow"}, InDoubt, NoResponse),
     Case("never", {"do": "never"}, InDoubt, NoResponse),
     Case("no usable content", {"do": "wrong_id", "id": "../status"}, InDoubt, Unknown),

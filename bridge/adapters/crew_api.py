@@ -16,10 +16,11 @@ from urllib.parse import quote
 
 import aiohttp
 
+from bridge.adapters.byte_budget import MIB, ByteBudget, Hold
 from bridge.adapters.callbacks.address_guard import ForbiddenAddress, guarded_sockets
 from bridge.adapters.http_client import LenientRequest, capture_status, describe_failure
 from bridge.core.crew import responses
-from bridge.core.crew.flow_questions import same_host
+from bridge.core.crew.flow_questions import read_answer_reply, same_host
 from bridge.core.crew.inputs import ListedInputs, read_inputs
 from bridge.core.crew.rate_limiter import RateLimiter
 from bridge.core.crew.reply import TOO_LARGE, Reply
@@ -64,10 +65,13 @@ class Limits:
     inputs: float = 5.0
     connect: float = 10.0
     fast_refusal: float = responses.FAST_REFUSAL
-    response: int = 8 * 1024 * 1024
+    response: int = 32 * MIB
 
 
 LIMITS = Limits()
+BEGINNING = 64 * 1024  # bytes that are kept of a response that is too large
+LARGE = MIB  # bytes from which a response is counted
+LARGE_BYTES = 80 * MIB  # of large responses that are read or stored at once, half of them for one crew
 
 CountResponse = Callable[[str, object], None]
 """Counts a response to a kickoff, a poll, or human input: the operation, and the value that came of it."""
@@ -101,7 +105,7 @@ class HttpCrewApi:
         self._rate_limiter = rate_limiter
         self._clock = clock
         self._queue = asyncio.Lock()
-        self._kickoffs, self._polls, self._external = sessions
+        self._kickoffs, self._polls, self._external, self._large = sessions
         self._limits = limits
 
     def use_token(self, token: str) -> None:
@@ -159,7 +163,7 @@ class HttpCrewApi:
         """
         session = self._kickoffs if same_host(callback_url, self._url) else self._external
         reply = await self._post(session, callback_url, {"feedback": feedback, "source": SOURCE}, {})
-        response = self._redactor.fields(responses.read_flow_answer(reply)) if isinstance(reply, Reply) else reply
+        response = self._redactor.fields(read_answer_reply(reply)) if isinstance(reply, Reply) else reply
         self._count("human_input", response)
         return response
 
@@ -258,32 +262,50 @@ class HttpCrewApi:
             self._rate_limiter.on_response(self._clock())
 
     async def _read(self, response: aiohttp.ClientResponse, started: float) -> Reply:
-        """Read the response; `cut` says why its body is incomplete, which does not affect its status."""
-        body, cut = bytearray(), None
+        """Read the response; `cut` says why its body is incomplete, which does not affect its status.
+
+        A large one first waits for room, and counts until the task has stored what it means.
+        """
+        body, cut, hold = bytearray(), None, None
         try:
             async for chunk in response.content.iter_chunked(65536):
                 body += chunk
                 if len(body) > self._limits.response:
                     response.close()
-                    del body[65536:]
+                    del body[BEGINNING:]
                     cut = TOO_LARGE
                     break
+                if hold is None and len(body) > LARGE:
+                    hold = await self._reserve(response.content_length or self._limits.response)
         except _TRANSIENT_ERRORS as error:
             cut = describe_failure(error)
         elapsed = time.monotonic() - started
         headers = response.headers
         return Reply(response.status, bytes(body), elapsed, headers.get("Retry-After"), headers.get("Date"), cut)
 
+    async def _reserve(self, size: int) -> Hold:
+        """Wait for room for a large response, and hold it until the current task is done."""
+        size = min(size, self._limits.response)
+        await self._large.wait_for_room(self._url, size)
+        hold = self._large.hold(self._url)
+        hold.grow(size)
+        task = asyncio.current_task()
+        assert task is not None
+        task.add_done_callback(lambda _: hold.release())
+        return hold
+
 
 class CrewSessions(NamedTuple):
     """Client sessions for kickoffs (new connections) and polls (reused ones), so that neither waits for the other.
 
-    `external`: for POSTs to hosts other than the crew's own, which must have public addresses.
+    `external`: for POSTs to hosts other than the crew's own, which must have public addresses. `large`: the memory of
+    large responses.
     """
 
     kickoffs: aiohttp.ClientSession
     polls: aiohttp.ClientSession
     external: aiohttp.ClientSession
+    large: ByteBudget
 
 
 @asynccontextmanager
@@ -296,7 +318,7 @@ async def crew_sessions(limits: Limits = LIMITS) -> AsyncIterator[CrewSessions]:
         _session(limits.status, limits.connect, aiohttp.TCPConnector(limit=0), traced=False) as polls,
         _session(limits.kickoff, limits.connect, guarded) as external,
     ):
-        yield CrewSessions(kickoffs, polls, external)
+        yield CrewSessions(kickoffs, polls, external, ByteBudget(LARGE_BYTES, share=0.5))
 
 
 def _session(

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from functools import partial
 
-from bridge.adapters.crew_api import HttpCrewApi, crew_sessions
+from bridge.adapters.crew_api import LIMITS, HttpCrewApi, crew_sessions
 from bridge.composition.policies import build_budgets, crew_policy
 from bridge.composition.runtime import Runtime
 from bridge.config import Settings
@@ -32,8 +33,9 @@ async def add_crews(runtime: Runtime, stack: AsyncExitStack) -> None:
             rate_limiter,
             sessions,
             runtime.clock,
-            redactor=runtime.redactor,
-            count=partial(runtime.counters.count_response, name),
+            replace(LIMITS, response=crew.max_response),
+            runtime.redactor,
+            partial(runtime.counters.count_response, name),
         )
         runtime.renewals.append(partial(_renew_token, api, name))
         policy = crew_policy(settings, name)

@@ -88,6 +88,7 @@ def crew_policy(settings: Settings, name: str) -> CrewPolicy:
         results_exchange=settings.amqp is not None,
         max_event_bytes=settings.callbacks.max_event_bytes,
         api_url=api_url(settings),
+        max_response=crew.max_response,
         poll_per_run=crew.poll.per_run,
         poll_min_interval=crew.poll.min_interval,
         poll_max_interval=crew.poll.max_interval,

@@ -220,6 +220,8 @@ class Crew(Section):
     """Secret, because it may contain a token. Not subject to `callbacks.allow`, which limits URLs from requests."""
     callback_secret: Annotated[tuple[WebhookSecret, ...], AS_LIST] = ()
     """Signs this crew's callbacks instead of `callbacks.secret`."""
+    max_response: Bytes = 32 * MIB
+    """The largest response that is read."""
     poll: Poll = Poll()
 
     @rule("url")

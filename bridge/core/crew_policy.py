@@ -26,6 +26,8 @@ class CrewPolicy:
     max_event_bytes: int = 256 * 1024
     """A larger final event contains a link to the result, below `api_url`, instead of the result."""
     api_url: str = ""
+    max_response: int = 32 * 1024 * 1024
+    """The largest response of the crew API that is read, in bytes."""
     poll_per_run: float = 5.0
     poll_min_interval: float = 1.0
     poll_max_interval: float = 60.0

@@ -27,6 +27,7 @@ class RunTracker:
         self.queue = PollQueue()
         self._being_polled: set[str] = set()
         self._outdated: set[str] = set()
+        self._too_large: set[str] = set()
         self._written = RunCache()
         self._webhook_seen: set[str] = set()
         self._completion_signalled: dict[str, Succeeded | None] = {}
@@ -60,6 +61,12 @@ class RunTracker:
             if outdated:
                 self._outdated.add(tracked.run_id)
 
+    def mark_too_large(self, run_id: str) -> bool:
+        """Record that the status of a run is too large to be read; return whether that is new."""
+        new = run_id not in self._too_large
+        self._too_large.add(run_id)
+        return new
+
     def poll_finished(self, run_id: str) -> None:
         """Mark a run as no longer being polled."""
         self._being_polled.discard(run_id)
@@ -70,7 +77,7 @@ class RunTracker:
         self._written.pop(run_id)
         for by_run in (self._completion_signalled, self._completion_signalled_at, self._tasks):
             by_run.pop(run_id, None)
-        for run_ids in (self._webhook_seen, self._outdated, self._being_polled):
+        for run_ids in (self._webhook_seen, self._outdated, self._too_large, self._being_polled):
             run_ids.discard(run_id)
 
     def forget_everything(self) -> None:
@@ -80,6 +87,7 @@ class RunTracker:
         for kept in (
             self._being_polled,
             self._outdated,
+            self._too_large,
             self._webhook_seen,
             self._completion_signalled,
             self._completion_signalled_at,

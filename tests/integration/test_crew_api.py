@@ -13,7 +13,8 @@ import aiohttp
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from bridge.adapters.crew_api import LIMITS, UNUSABLE_ID, HttpCrewApi, crew_sessions
+from bridge.adapters.byte_budget import MIB
+from bridge.adapters.crew_api import LARGE_BYTES, LIMITS, UNUSABLE_ID, HttpCrewApi, crew_sessions
 from bridge.core.crew.rate_limiter import MAX_BACKOFF, RateLimiter
 from bridge.core.crew.responses import (
     CrewUnavailable,
@@ -26,8 +27,9 @@ from bridge.core.crew.responses import (
     Resumed,
     Running,
     Started,
+    StatusResponse,
     Succeeded,
-    Unknown,
+    TooLarge,
 )
 from bridge.core.redaction import Redactor
 from bridge.observability.metrics import Counters
@@ -259,7 +261,30 @@ async def test_a_body_over_the_limit_is_not_kept(api: Api):
     async with raw_server(http("200 OK", huge)) as server:
         crew = await api(server.url, response=1000)
         assert isinstance(await crew.kickoff(BODY), InDoubt)
-        assert isinstance(await crew.status("k-1"), Unknown)
+        assert await crew.status("k-1") == TooLarge(succeeded=True)
+
+
+async def test_large_responses_wait_until_those_before_them_are_stored(api: Api):
+    """A result of many megabytes takes several times as much memory until it is stored."""
+    large = json.dumps({"state": "SUCCESS", "result": "x" * 8 * MIB}).encode()
+    at_once = LARGE_BYTES // 2 // len(large)  # half of the memory is for other crews
+    async with raw_server(http("200 OK", large)) as server, raw_server(http("200 OK", OK)) as other:
+        crew, another_crew = await api(server.url), await api(other.url)
+        stored, responses = asyncio.Event(), list[StatusResponse]()
+
+        async def poll() -> None:
+            responses.append(await crew.status("k-1"))
+            await stored.wait()
+
+        polls = [asyncio.create_task(poll()) for _ in range(2 * at_once)]
+        while len(responses) < at_once:
+            await another_crew.status("k-1")
+        for _ in range(50):
+            await another_crew.status("k-1")
+        assert len(responses) == at_once
+        stored.set()
+        await asyncio.gather(*polls)
+        assert [type(response) for response in responses] == [Succeeded] * 2 * at_once
 
 
 @pytest.mark.parametrize("status", ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"])

@@ -6,6 +6,7 @@ nesting are bounded here.
 """
 
 import json
+import re
 from typing import Any
 
 from bridge.core.json import MAX_DEPTH, deeper_than, too_dense
@@ -13,6 +14,8 @@ from bridge.core.numbers import json_float, json_int
 
 MAX_CONTAINERS = 200_000  # arrays and objects in a body that contains little else; more would block the event loop
 _ENVELOPE_LEVELS = 3  # an envelope, its events, their data: a member nested too deep is dropped alone
+_BEGINNING_LEVELS = 5  # the same as JSON nests them, and the inputs or the state in the data
+_SPACE = re.compile(r"\s*")
 
 # built once, because building it costs as much as decoding
 _DECODER = json.JSONDecoder(parse_constant=lambda _: None, parse_float=json_float, parse_int=json_int)
@@ -28,6 +31,22 @@ def read_json(body: bytes) -> Any:
         raise ValueError("nested too deep") from None
 
 
+def read_object(body: bytes) -> dict[str, Any] | None:
+    """Parse a JSON object; return None for anything else."""
+    try:
+        value = read_json(body)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def read_beginning(body: bytes) -> dict[str, Any]:
+    """Return the complete members of a JSON object whose end is missing, and those of incomplete objects in it."""
+    text = body.decode("utf-8", "ignore")
+    found = _beginning(text, _after_space(text, 0), _BEGINNING_LEVELS)
+    return found if isinstance(found, dict) else {}
+
+
 def read_webhook(body: bytes, *, enveloped: bool = True) -> tuple[Any, bool]:
     """Parse a webhook into content that can be stored and parsed again; return whether it is complete, as well.
 
@@ -40,6 +59,36 @@ def read_webhook(body: bytes, *, enveloped: bool = True) -> tuple[Any, bool]:
         return None, False
     kept = _pruned(content, _ENVELOPE_LEVELS if enveloped else 1)
     return kept, kept is content
+
+
+def _beginning(text: str, at: int, levels: int) -> dict[str, Any] | list[Any] | None:
+    """Parse the object or array that begins at `at`, up to the first value that is not complete."""
+    opening, name, found = text[at : at + 1], "", list[tuple[str, Any]]()
+    if opening not in ("{", "[") or not levels:
+        return None
+    separator = ","
+    while separator == ",":
+        at = _after_space(text, at + 1)
+        try:
+            if opening == "{":
+                name, at = _DECODER.raw_decode(text, at)
+                at = _after_space(text, _after_space(text, at) + 1)
+            value, end = _DECODER.raw_decode(text, at)
+        except (ValueError, RecursionError):
+            if (inner := _beginning(text, at, levels - 1)) is not None:
+                found.append((str(name), inner))
+            break
+        if end == len(text):
+            break  # a number may continue
+        found.append((str(name), value))
+        at = _after_space(text, end)
+        separator = text[at : at + 1]
+    return dict(found) if opening == "{" else [value for _, value in found]
+
+
+def _after_space(text: str, at: int) -> int:
+    space = _SPACE.match(text, at)
+    return at if space is None else space.end()
 
 
 def _pruned(value: Any, levels: int, max_depth: int = MAX_DEPTH) -> Any:

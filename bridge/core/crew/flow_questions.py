@@ -1,4 +1,4 @@
-"""Read a flow's question from the signed webhook of its deployment (crew API contract, section 6.6)."""
+"""Read a flow's question from the signed webhook of its deployment, and the reply to its answer (contract, 6.6)."""
 
 import hashlib
 import hmac
@@ -10,7 +10,9 @@ from urllib.parse import urlsplit
 
 from bridge.core.addresses import is_loopback
 from bridge.core.crew import responses
+from bridge.core.crew.reply import Reply
 from bridge.core.crew.webhooks import MAX_OUTPUT
+from bridge.core.http.retry_after import parse_retry_after
 from bridge.core.human_input.model import QuestionContent
 from bridge.core.numbers import read_number
 
@@ -90,6 +92,17 @@ def _may_be_called(url: str, crew_url: str, *, insecure: bool) -> bool:
 def _recent(timestamp: str, now: float) -> bool:
     seconds = read_number(timestamp) if timestamp.isascii() and timestamp.isdigit() else None
     return seconds is not None and abs(now - seconds) <= TOLERANCE
+
+
+def read_answer_reply(reply: Reply) -> responses.ResumeResponse:
+    """Classify a response to a flow's callback. Its text is ignored: it may repeat the URL, which is a secret."""
+    reason = f"HTTP {reply.code}"
+    if 200 <= reply.code < 300:
+        return responses.Resumed()
+    after = parse_retry_after(reply.retry_after, reply.date)
+    if reply.code == 429 or (reply.code == 503 and (after is not None or reply.elapsed < responses.FAST_REFUSAL)):
+        return responses.NotStarted(reason, after)
+    return responses.InDoubt(reason) if reply.code >= 500 else responses.Refused(reason)
 
 
 def _keys(secret: str) -> list[bytes]:

@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import Any
 
 from bridge.core.crew import results
-from bridge.core.crew.api_json import read_json
+from bridge.core.crew.api_json import read_beginning, read_object
 from bridge.core.crew.reply import TOO_LARGE, Reply
 from bridge.core.http.retry_after import parse_retry_after
 from bridge.core.numbers import read_number
@@ -149,6 +149,13 @@ class Unknown:
 
 
 @dataclass(frozen=True, slots=True)
+class TooLarge:
+    """The execution exists, but its status exceeds `max_response`; `succeeded`: whether its beginning says so."""
+
+    succeeded: bool
+
+
+@dataclass(frozen=True, slots=True)
 class NoResponse:
     """No statement about the execution: connection error, rate limit, server error. `after`: seconds to wait."""
 
@@ -157,8 +164,9 @@ class NoResponse:
 
 
 StatusResponse = (
-    Pending | Running | WaitingForHuman | Succeeded | Failed | NotFound | Unknown | NoResponse | CrewUnavailable
-)
+    Pending | Running | WaitingForHuman | Succeeded | Failed | NotFound | Unknown | TooLarge | NoResponse
+    | CrewUnavailable
+)  # fmt: skip
 
 _PENDING = frozenset({"pending", "queued", "received", "scheduled", "task_is_pending"})
 _RUNNING = frozenset(
@@ -227,28 +235,17 @@ def read_resume(reply: Reply) -> ResumeResponse:
             return response
 
 
-def read_flow_answer(reply: Reply) -> ResumeResponse:
-    """Classify a response to a flow's callback. Its text is ignored: it may repeat the URL, which is a secret."""
-    reason = f"HTTP {reply.code}"
-    if 200 <= reply.code < 300:
-        return Resumed()
-    after = parse_retry_after(reply.retry_after, reply.date)
-    if reply.code == 429 or (reply.code == 503 and (after is not None or reply.elapsed < FAST_REFUSAL)):
-        return NotStarted(reason, after)
-    return InDoubt(reason) if reply.code >= 500 else Refused(reason)
-
-
 def read_status(reply: Reply) -> StatusResponse:
     """Classify a response to `GET /status/{kickoff_id}` (crew API contract, sections 4.2 to 4.5)."""
     if reply.code == 404:
         return NotFound()
     if not 200 <= reply.code < 300:
         return _no_status(reply)
-    body = _json_object(reply.body)
-    if body is None and reply.cut not in (None, TOO_LARGE):
-        return NoResponse(str(reply.cut))
+    body = read_object(reply.body)
+    if body is None and reply.cut == TOO_LARGE:
+        return _read_too_large(reply.body)
     if body is None:
-        return Unknown(reply.cut or "the response is not a JSON object")
+        return NoResponse(reply.cut) if reply.cut else Unknown("the response is not a JSON object")
     return _read_state(body)
 
 
@@ -284,7 +281,7 @@ def usable_kickoff_id(value: Any) -> bool:
 
 
 def _read_kickoff_id(reply: Reply) -> KickoffResponse:
-    parsed = _json_object(reply.body)
+    parsed = read_object(reply.body)
     if parsed is None:
         return InDoubt(f"accepted; {reply.cut or 'the response is not a JSON object'}")
     kickoff_id = parsed.get("kickoff_id")
@@ -335,6 +332,14 @@ def _read_state(body: Mapping[str, Any]) -> StatusResponse:
     return NotFound() if token in _NOT_FOUND else Unknown(f"state {str(token)[:60]!r}")
 
 
+def _read_too_large(beginning: bytes) -> StatusResponse:
+    """Read the state, which comes first; nothing but a success needs the rest."""
+    response = _read_state(read_beginning(beginning))
+    if isinstance(response, Succeeded | Unknown):
+        return TooLarge(succeeded=isinstance(response, Succeeded))
+    return response
+
+
 def _token(body: Mapping[str, Any]) -> str | None:
     for name in ("state", "status"):
         value = body.get(name)
@@ -377,7 +382,7 @@ def _failure(body: Mapping[str, Any]) -> str:
 
 def _message(body: bytes) -> str:
     """Return the API's message, shortened, from any of its error shapes."""
-    parsed = _json_object(body)
+    parsed = read_object(body)
     if parsed is None:
         return clean_text(body[:MAX_MESSAGE].decode("utf-8", "replace").strip()) or "no text"
     for name in ("detail", "message", "error"):
@@ -385,14 +390,6 @@ def _message(body: bytes) -> str:
         if value:
             return clean_text(value if isinstance(value, str) else json.dumps(value))
     return "no text"
-
-
-def _json_object(body: bytes) -> dict[str, Any] | None:
-    try:
-        value = read_json(body)
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) else None
 
 
 def clean_text(text: str, most: int = MAX_MESSAGE) -> str:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from bridge.core.crew import responses
 from bridge.core.crew_policy import CrewPolicy
 from bridge.core.delivery import events
-from bridge.core.runs import timing
+from bridge.core.runs import state_machine, timing
 from bridge.core.runs.model import Decision, Outcome, Run, RunError, State
 
 MAY_STILL_END = frozenset({State.TIMED_OUT, State.CANCELLED, State.FAILED})
@@ -36,6 +36,8 @@ def on_poll(
             late = Outcome(result, result_json, usage)
         case responses.Failed(message):
             late = Outcome(error=RunError("execution_failed", message))
+        case responses.TooLarge(succeeded=True):
+            late = Outcome(error=state_machine.result_too_large(policy))
         case _:
             due_at = timing.signalled_end_poll_at(signalled_at, now) or timing.next_late_poll_at(run, now)
             return Decision(replace(run, owner=None, due_at=due_at))

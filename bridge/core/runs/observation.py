@@ -63,6 +63,8 @@ def _end(
         return changes.Ended(State.SUCCEEDED, outcome, response.progress)
     if isinstance(response, responses.Failed):
         return changes.Ended(State.FAILED, Outcome(error=RunError("execution_failed", response.message)))
+    if isinstance(response, responses.TooLarge) and response.succeeded:
+        return changes.Ended(State.FAILED, Outcome(error=state_machine.result_too_large(policy)))
     lost, overdue = _lost(tracked, response, policy, polled_at), _overdue(tracked, response, polled_at)
     if tracked.unverified and (lost or overdue):
         return changes.NeverKnown()

@@ -205,6 +205,12 @@ def on_never_known(run: Run, policy: CrewPolicy, now: float) -> Decision:
     return events.with_event(doubted, events.IN_DOUBT, policy, now, sequence=run.attempt)
 
 
+def result_too_large(policy: CrewPolicy) -> RunError:
+    """Return the error of an execution that succeeded, but whose result the bridge does not read."""
+    detail = f"the execution succeeded, but its status exceeds max_response of the crew, {policy.max_response} bytes"
+    return RunError("result_too_large", detail)
+
+
 def finish(run: Run, state: State, outcome: Outcome, policy: CrewPolicy, now: float) -> Decision:
     """End the run with its one final event; an execution that may continue is polled for a late result."""
     may_still_end = state in {State.TIMED_OUT, State.CANCELLED} and run.kickoff_id is not None

@@ -113,7 +113,8 @@ async def _verify(command: Adopt, crew: Crew) -> Adopt:
     try:
         async with asyncio.timeout(POLL_TIMEOUT):
             await crew.api.acquire()
-            response: StatusResponse = await crew.api.status(command.kickoff_id)
+            poll = asyncio.ensure_future(crew.api.status(command.kickoff_id))  # its task bounds its use of memory
+            response: StatusResponse = await poll
     except TimeoutError:
         response = NoResponse("no response in time")
     if isinstance(response, NotFound) and not command.force:

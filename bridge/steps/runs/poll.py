@@ -12,6 +12,7 @@ from bridge.core.crew.responses import (
     NotFound,
     StatusResponse,
     Succeeded,
+    TooLarge,
     reported_run_time,
 )
 from bridge.core.errors import StoreUnavailable
@@ -118,6 +119,11 @@ class Poll:
     async def _poll(self, tracked: TrackedRun, polled_at: float) -> None:
         response = await self._request_status(tracked, polled_at)
         self._crew.pause_if_unavailable(response, polled_at)
+        if isinstance(response, TooLarge) and self._crew.tracker.mark_too_large(tracked.run_id):
+            log.error(
+                "status_too_large", run_id=tracked.run_id, crew=tracked.crew, kickoff_id=tracked.kickoff_id,
+                max_response=self._crew.policy.max_response, ended=response.succeeded,
+            )  # fmt: skip
         completion_signalled = self._crew.tracker.completion_signalled(tracked.run_id)
         observation = observe(tracked, response, self._crew.policy, polled_at)
         still_tracked = await self._store_changes(observation) if observation.changes else observation.tracked
@@ -191,7 +197,7 @@ class Poll:
         self, before: TrackedRun, response: StatusResponse, polled_at: float, *, completion_signalled: bool
     ) -> None:
         """Update the crew's run times with a poll's response; `before`: the run as tracked until this poll."""
-        if isinstance(response, NoResponse | CrewUnavailable | NotFound):
+        if isinstance(response, NoResponse | CrewUnavailable | NotFound | TooLarge):
             return
         ended, reported = isinstance(response, Succeeded | Failed), reported_run_time(response)
         if self._crew.planner.observe_poll(

@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import aio_pika
@@ -150,6 +151,32 @@ async def silent_crew() -> AsyncIterator[tuple[str, asyncio.Event, Counter[str]]
         await runner.cleanup()
 
 
+@asynccontextmanager
+async def results_of(result: str) -> AsyncIterator[str]:
+    """A crew API whose executions succeed at once, with this result."""
+    status = json.dumps({"state": "SUCCESS", "status": None, "result": result}, ensure_ascii=False).encode()
+    started = count(1)
+
+    async def kickoff(_: web.Request) -> web.Response:
+        return web.json_response({"kickoff_id": f"k-{next(started)}"})
+
+    async def report(_: web.Request) -> web.Response:
+        return web.Response(body=status, content_type="application/json")
+
+    async def inputs(_: web.Request) -> web.Response:
+        return web.json_response({"inputs": []})
+
+    app = web.Application()
+    app.add_routes([web.get("/inputs", inputs), web.post("/kickoff", kickoff), web.get("/status/{id}", report)])
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
 def small_objects(number: int = 60_000) -> str:
     """JSON of 16 bytes for each object, which takes twenty times as much once it is parsed."""
     return "[" + ",".join(['{"a":{"b":"x"}}'] * number) + "]"
@@ -176,6 +203,13 @@ async def until(condition: Callable[[], bool]) -> None:
 def stored_runs(daemon: Daemon) -> int:
     with closing(sqlite3.connect(daemon.store, timeout=60)) as connection:
         [(number,)] = connection.execute("SELECT count(*) FROM runs").fetchall()
+    return int(number)
+
+
+def ended_runs(daemon: Daemon, state: str = "%") -> int:
+    with closing(sqlite3.connect(daemon.store, timeout=60)) as connection:
+        query = "SELECT count(*) FROM runs WHERE finished_at IS NOT NULL AND state LIKE ?"
+        [(number,)] = connection.execute(query, (state,)).fetchall()
     return int(number)
 
 
@@ -351,6 +385,21 @@ async def test_messages_of_many_small_objects(tmp_path: Path, amqp: str, full: b
             await until(lambda: read["kickoffs"] >= min(number, 64))
             await daemon.works()
             record(record_property, f"{number} messages of 60,000 small objects", daemon, manifest_limit() // 2)
+
+
+async def test_large_results(tmp_path: Path, full: bool, record_property: Record) -> None:
+    """Their text takes four bytes per character once it is parsed."""
+    number = 32 if full else 12
+    result = "🦉" + "x" * (31 * MIB)
+    async with results_of(result) as url:
+        crew = {"url": url, "kind": "flow", "max_running": number, "poll": {"min_interval": "1s", "max_interval": "1s"}}
+        async with limited(tmp_path, crew=crew) as daemon:
+            body = b'{"crew":"research","inputs":{}}'
+            await asyncio.gather(*(submit(daemon, body) for _ in range(number)))
+            await until(lambda: ended_runs(daemon) == number)
+            await daemon.works()
+            record(record_property, f"{number} results of 31 MiB", daemon)
+            assert ended_runs(daemon, "succeeded") == number
 
 
 def record(record_property: Record, case: str, daemon: Daemon, bound: int | None = None) -> None:

@@ -3,9 +3,39 @@
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from bridge.core.crew.api_json import MAX_CONTAINERS, read_json, read_webhook
+from bridge.core.crew.api_json import MAX_CONTAINERS, read_beginning, read_json, read_webhook
 from bridge.core.json import MAX_DEPTH, deeper_than
+from tests.unit.test_json import JSON
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        (b"", {}),
+        (b"[[", {}),
+        (b'{"state"', {}),
+        (b'{"state": "SUCC', {}),
+        (b' {"state" : "SUCCESS" , "status":null,"n": 12', {"state": "SUCCESS", "status": None}),
+        (b'{"a": {"b": {"c": 1, "d": "x', {"a": {"b": {"c": 1}}}),
+        (b'{"events": [{"id": "e-1"}, {"data": {"parent_event_id": null, "state": {"id": "k-1", "x": [',
+         {"events": [{"id": "e-1"}, {"data": {"parent_event_id": None, "state": {"id": "k-1"}}}]}),
+        (b'{"a": 1, b: 2', {"a": 1}),
+        (b'{"a" 1, "b": 2}', {}),
+        (b'{"a": 1} x', {"a": 1}),
+        (b'{"a": "\xff\xc3', {}),
+        (b'{"a": 1, "b":' + b"[" * 50_000, {"a": 1, "b": [[[[]]]]}),
+    ],
+)  # fmt: skip
+def test_the_complete_members_of_incomplete_json_are_read(written: bytes, read: object):
+    assert read_beginning(written) == read
+
+
+@given(JSON, st.integers(0, 200))
+def test_the_beginning_of_any_json_is_read(value: object, end: int):
+    assert isinstance(read_beginning(json.dumps({"a": value}).encode()[:end]), dict)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.core.crew import responses
+from bridge.core.crew.flow_questions import read_answer_reply
 from bridge.core.crew.reply import TOO_LARGE, Reply
 from bridge.core.crew.responses import (
     CrewUnavailable,
@@ -23,9 +24,9 @@ from bridge.core.crew.responses import (
     Started,
     StopResponse,
     Succeeded,
+    TooLarge,
     Unknown,
     WaitingForHuman,
-    read_flow_answer,
     read_kickoff,
     read_resume,
     read_status,
@@ -516,7 +517,7 @@ def test_responses_to_resume(reply: Reply, response: Any):
     ],
 )
 def test_responses_of_a_flow_callback_are_classified_by_code_alone(reply: Reply, response: Any):
-    assert read_flow_answer(reply) == response
+    assert read_answer_reply(reply) == response
 
 
 WHOLE_ID = b'{"kickoff_id": "k-1"}'
@@ -543,7 +544,12 @@ def test_a_truncated_kickoff_response_is_classified_by_its_code(reply: Reply, ex
     [
         (Reply(200, b'{"state": "SUC', cut="incomplete response"), NoResponse("incomplete response")),
         (Reply(200, b'{"state": "SUCCESS", "result": "r"}', cut="incomplete response"), Succeeded("r")),
-        (Reply(200, b"[[", cut=TOO_LARGE), Unknown(TOO_LARGE)),
+        (Reply(200, b"[[", cut=TOO_LARGE), TooLarge(succeeded=False)),
+        (Reply(200, b'{"result": "xx', cut=TOO_LARGE), TooLarge(succeeded=False)),
+        (Reply(200, b'{"state": "SUCCESS", "result": "xx', cut=TOO_LARGE), TooLarge(succeeded=True)),
+        (Reply(200, b'{"status": "completed", "result": {"output": "xx', cut=TOO_LARGE), TooLarge(succeeded=True)),
+        (Reply(200, b'{"state": "FAILED", "status": "no key", "a": "xx', cut=TOO_LARGE), Failed("no key")),
+        (Reply(200, b'{"state": "RUNNING", "progress": {"n": 1, "x', cut=TOO_LARGE), Running({"n": 1})),
         (Reply(404, b"", cut="timed out"), NotFound()),
     ],
 )

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from bridge.core.crew.responses import Running
+from bridge.core.crew.responses import Running, TooLarge
 from bridge.core.crew_policy import CrewPolicy
 from bridge.core.runs import late_results, timing
 from bridge.core.runs.model import Run, State
@@ -37,6 +37,15 @@ def test_an_ended_run_that_is_due_later_becomes_due_now():
 )
 def test_a_run_with_a_known_end_or_a_pending_poll_stays_unchanged(run: Run):
     assert late_results.on_end_signalled(run, NOW + 1) is None
+
+
+def test_a_late_result_that_is_too_large_is_reported_as_such():
+    policy = CrewPolicy(callback_url="https://shop.example/done")
+    late = late_results.on_poll(cancelled(NOW), TooLarge(succeeded=True), policy, NOW + 1)
+    assert late.run.due_at is None
+    [delivery] = late.deliveries
+    assert delivery.event.type == "run.late_result"
+    assert b"result_too_large" in delivery.event.body
 
 
 def test_a_poll_that_does_not_confirm_the_end_is_repeated_soon():

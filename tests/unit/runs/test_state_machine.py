@@ -25,6 +25,7 @@ from bridge.core.crew.responses import (
     Started,
     StatusResponse,
     Succeeded,
+    TooLarge,
     Unknown,
     WaitingForHuman,
 )
@@ -368,7 +369,8 @@ def test_an_end_seen_after_the_deadline_counts_as_that_end():
 
 
 @pytest.mark.parametrize(
-    "response", [Running(), Running({"completed": 1}), WaitingForHuman(), Unknown("?"), Pending(), NotFound()]
+    "response",
+    [Running(), Running({"completed": 1}), WaitingForHuman(), Unknown("?"), TooLarge(succeeded=False), NotFound()],
 )
 def test_a_poll_sent_after_the_deadline_that_finds_no_end_times_the_run_out(response: StatusResponse):
     tracked = a_tracked_run(started_at=NOW, alive_at=NOW + 599)
@@ -611,7 +613,8 @@ KICKOFFS: st.SearchStrategy[KickoffResponse] = st.sampled_from(
 )
 STATUSES: st.SearchStrategy[StatusResponse] = st.sampled_from(
     [Pending(), Running(), Running({"completed": 1}), Running({"completed": 2}), WaitingForHuman(), NotFound(),
-     NotFound(), Unknown("?"), NoResponse("502"), CrewUnavailable("401"), Succeeded("r", None, None), Failed("boom")]
+     NotFound(), Unknown("?"), TooLarge(succeeded=False), TooLarge(succeeded=True), NoResponse("502"),
+     CrewUnavailable("401"), Succeeded("r", None, None), Failed("boom")]
 )  # fmt: skip
 STEPS = st.one_of(
     st.tuples(st.just("begin"), st.none()),

@@ -16,6 +16,7 @@ from bridge.core.crew.responses import (
     Running,
     StatusResponse,
     Succeeded,
+    TooLarge,
     Unknown,
 )
 from bridge.core.errors import StoreUnavailable
@@ -162,6 +163,32 @@ async def test_consecutive_errors_make_polls_rarer(bench: Bench):
         waits.append(due - bench.clock())
     assert waits == sorted(waits)
     assert waits[-1] > 50
+
+
+async def test_a_status_that_is_too_large_is_logged_once_and_polled_ever_less_often(bench: Bench):
+    run = await with_policy(bench, deadline=3600.0, max_response=1000).started()
+    waits = []
+    with capture_logs() as logs:
+        for _ in range(4):
+            await poll(bench, TooLarge(succeeded=False))
+            due = bench.crew.tracker.queue.next_due()
+            assert due is not None
+            waits.append(due - bench.clock())
+        await poll(bench, TooLarge(succeeded=True))
+    assert waits[:3] == sorted(waits[:3])
+    assert waits[-1] > 50
+    assert [line["event"] for line in logs] == ["status_too_large", "run_ended"]
+    ended = await bench.now(run)
+    assert ended.outcome.error is not None
+    assert (ended.state, ended.outcome.error.code) == (State.FAILED, "result_too_large")
+
+
+async def test_the_deadline_of_a_run_applies_even_if_its_status_is_too_large(bench: Bench):
+    run = await bench.started()
+    await poll(bench, Running())
+    bench.clock.forward(600)
+    await poll(bench, TooLarge(succeeded=False))
+    assert (await bench.now(run)).state is State.TIMED_OUT
 
 
 async def test_a_run_cancelled_during_its_poll_is_not_tracked_further(bench: Bench):
