@@ -61,11 +61,11 @@ def test_ordinary_words_are_not_retired_terms() -> None:
 
 def retired_terms(path: Path) -> list[str]:
     """Each retired term in a file, with its line and its replacement."""
+    text = path.read_text("utf-8")
     return [
-        f"{path.relative_to(ROOT)}:{number}: {match[0]!r} -> {better}"
-        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1)
+        f"{path.relative_to(ROOT)}:{text.count(chr(10), 0, match.start()) + 1}: {match[0]!r} -> {better}"
         for pattern, better in RETIRED.items()
-        for match in re.finditer(pattern, line)
+        for match in re.finditer(pattern, text)
     ]
 
 

@@ -62,17 +62,20 @@ async def test_a_cleared_journal_is_empty_and_usable(tmp_path: Path) -> None:
         assert journal.entries() == [append(2)]
 
 
-async def test_a_dropped_entry_frees_its_space_and_no_other_entry_changes(tmp_path: Path) -> None:
+async def test_a_dropped_entry_frees_its_space_and_no_other_entry_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kickoff_journal, "RESERVED", 16 * SLOT_SIZE)
     url = f"sqlite:///{tmp_path}/bridge.db"
     async with open_journal(url) as journal:
         await journal.append(started(1))
-        for number in range(2, 2 * RESERVED // SLOT_SIZE):
+        for number in range(2, 40):
             await journal.append(started(number))
             await journal.drop(started(number))
         await journal.drop(started(9))  # never appended, or dropped before
         await journal.append(started(3))
 
-    assert (tmp_path / "bridge.db.kickoffs").stat().st_size == RESERVED
+    assert (tmp_path / "bridge.db.kickoffs").stat().st_size == 16 * SLOT_SIZE
     async with open_journal(url) as journal:
         assert journal.entries() == [append(1), append(3)]
 

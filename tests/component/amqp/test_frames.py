@@ -4,7 +4,7 @@ import asyncio
 import struct
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pamqp.header import ContentHeader
 
@@ -85,7 +85,6 @@ def test_an_invalid_routing_key_is_removed():
     assert properties.headers == {UNREADABLE: "routing_key re\\xffsearch"}
 
 
-@settings(max_examples=300)
 @given(st.binary(max_size=60), st.integers(0, 0xFFFF))
 def test_any_bytes_become_readable(properties: bytes, flags: int):
     read(sanitized_header(struct.pack(">HHQH", 60, 0, 1, flags) + properties, []))

@@ -95,50 +95,58 @@ def is_over(_args: tuple[Any, ...], result: Any) -> bool:
     return isinstance(result, Succeeded | Failed)
 
 
-def migrating(death: Death) -> None:
-    upgrade = alembic.command.upgrade
+def migrating(death: Death, owner: Any, name: str) -> None:
+    """Die after this plain function."""
+    function: Callable[..., Any] = getattr(owner, name)
 
     def wrapped(*args: Any, **kwargs: Any) -> None:
-        upgrade(*args, **kwargs)
+        function(*args, **kwargs)
         death.pass_by()
 
-    alembic.command.upgrade = wrapped
+    setattr(owner, name, wrapped)
 
 
-def within_a_claim(death: Death) -> None:
-    """Die before the commit of a claim that has found a run."""
-    begin = state_machine.begin
+def within_a_claim(death: Death, owner: Any, name: str) -> None:
+    """Die instead of this plain function, which is called before the commit of a claim that has found a run."""
+    function: Callable[..., Any] = getattr(owner, name)
 
     def wrapped(*args: Any) -> Any:
         death.pass_by()
-        return begin(*args)
+        return function(*args)
 
-    setattr(state_machine, "begin", wrapped)  # noqa: B010 - mypy forbids the assignment
+    setattr(owner, name, wrapped)
 
 
 FINAL = (State.SUCCEEDED, State.FAILED)
-POINTS: dict[str, Callable[[Death], None]] = {
-    "K01": lambda death: before(death, SqlStore, "accept"),
-    "K02": lambda death: before(death, aiormq.Channel, "basic_ack"),
-    "K03": lambda death: amid(death, aiormq.Channel, "basic_ack", 0.01),
-    "K04": lambda death: after(death, SqlStore, "accept"),
-    "K05": within_a_claim,
-    "K06": lambda death: before(death, HttpCrewApi, "kickoff"),
-    "K07": lambda death: amid(death, HttpCrewApi, "kickoff", 0.1),
-    "K08": lambda death: after(death, HttpCrewApi, "kickoff"),
-    "K09": lambda death: after(death, SqlStore, "apply", leads_to(State.RUNNING)),
-    "K10": lambda death: amid(death, HttpCrewApi, "status", 0.001),
-    "K11": lambda death: after(death, HttpCrewApi, "status", is_over),
-    "K12": lambda death: after(death, SqlStore, "apply", leads_to(*FINAL)),
-    "K13": lambda death: amid(death, AmqpPublisher, "send", 0.001),
-    "K14": lambda death: after(death, AmqpPublisher, "send"),
-    "K15": lambda death: amid(death, CallbackSender, "send", 0.005),
-    "K16": lambda death: after(death, CallbackSender, "send"),
-    "K17": lambda death: after(death, SqlStore, "add_deliveries"),
-    "K18": migrating,
-    "K19": lambda death: before(death, Recover, "handle"),
-    "K20": lambda death: amid(death, Supervisor, "stop", 0.0),
+# How, and the owner and the name of the method.
+POINTS: dict[str, tuple[Any, ...]] = {
+    "K01": (before, SqlStore, "accept"),
+    "K02": (before, aiormq.Channel, "basic_ack"),
+    "K03": (amid, aiormq.Channel, "basic_ack", 0.01),
+    "K04": (after, SqlStore, "accept"),
+    "K05": (within_a_claim, state_machine, "begin"),
+    "K06": (before, HttpCrewApi, "kickoff"),
+    "K07": (amid, HttpCrewApi, "kickoff", 0.1),
+    "K08": (after, HttpCrewApi, "kickoff"),
+    "K09": (after, SqlStore, "apply", leads_to(State.RUNNING)),
+    "K10": (amid, HttpCrewApi, "status", 0.001),
+    "K11": (after, HttpCrewApi, "status", is_over),
+    "K12": (after, SqlStore, "apply", leads_to(*FINAL)),
+    "K13": (amid, AmqpPublisher, "send", 0.001),
+    "K14": (after, AmqpPublisher, "send"),
+    "K15": (amid, CallbackSender, "send", 0.005),
+    "K16": (after, CallbackSender, "send"),
+    "K17": (after, SqlStore, "add_deliveries"),
+    "K18": (migrating, alembic.command, "upgrade"),
+    "K19": (before, Recover, "handle"),
+    "K20": (amid, Supervisor, "stop", 0.0),
 }
+
+
+def arm(point: str, nth: int, mark: Path) -> None:
+    """Die at the nth passing of a point from now on."""
+    kind, owner, name, *details = POINTS[point]
+    kind(Death(point, nth, mark), owner, name, *details)
 
 
 class Orders:
@@ -161,7 +169,7 @@ class Orders:
         order = json.loads(self._order.read_text())
         self._off_by = order.get("clock", self._off_by)
         if "die_at" in order:
-            POINTS[order["die_at"]](Death(order["die_at"], order["nth"], self._mark))
+            arm(order["die_at"], order["nth"], self._mark)
         written = self._obeyed.with_suffix(".new")
         written.write_text(json.dumps({"tasks": len(asyncio.all_tasks())}))
         written.rename(self._obeyed)
@@ -171,6 +179,6 @@ if __name__ == "__main__":
     point, nth, mark, *rest = sys.argv[1:]
     Orders(Path(mark).parent, Path(mark))
     if point != "none":
-        POINTS[point](Death(point, int(nth), Path(mark)))
+        arm(point, int(nth), Path(mark))
     sys.argv = ["kickoff-bridge", *rest]
     main()

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.core.crew import responses
@@ -456,7 +456,6 @@ BODIES = st.binary(max_size=40) | st.builds(
 REPLIES = st.builds(Reply, st.integers(100, 700), BODIES, st.floats(0, 100), st.none() | st.text(max_size=8))
 
 
-@settings(max_examples=80)
 @given(REPLIES)
 def test_any_reply_is_classified_and_only_a_2xx_with_an_id_means_started(reply: Reply):
     kickoff = read_kickoff(reply)

@@ -1,7 +1,7 @@
 """Retries of deliveries: the schedule of each channel, and when the bridge stops retrying."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.core.delivery import retry
@@ -43,7 +43,6 @@ def test_a_reply_queue_is_retried_for_about_a_day():
     assert 20 * 3600 <= waits <= 28 * 3600
 
 
-@settings(max_examples=60)
 @given(st.text(max_size=12), st.integers(1, 10**6), st.sampled_from(list(Channel)), st.none() | st.floats(0, 1e12))
 def test_retries_are_in_the_future_and_deterministic(key: str, count: int, channel: Channel, after: float | None):
     due = retry.next_attempt_at(key, channel, count, NOW, after)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.core.crew.responses import (
@@ -545,7 +545,6 @@ class History:
         return apply_observation(self.run, observation, self.policy) if observation.changes else None
 
 
-@settings(max_examples=100)
 @given(
     st.lists(st.tuples(HAPPENINGS, st.sampled_from([0.0, 1.0, 20.0, 70.0])), max_size=30),
     st.sampled_from([POLICY, HITL, WITH_DEADLINE, replace(HITL, questions_announced=True)]),

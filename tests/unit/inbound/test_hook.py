@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.core.errors import NotVerified, RequestRefused
@@ -60,7 +60,6 @@ class TestTake:
     def test_the_runs_of_a_hook_have_their_own_keys(self):
         assert a_hook().source == "hook/shop"
 
-    @settings(max_examples=40)
     @given(st.binary(max_size=60), st.sampled_from([{}, FORM]))
     def test_any_body_is_accepted_or_refused(self, body: bytes, headers: Any):
         with suppress(RequestRefused):

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.core.errors import RequestRefused
@@ -190,7 +190,6 @@ class TestBounds:
         max_leaves=12,
     )
 
-    @settings(max_examples=40)
     @given(
         _json,
         st.sampled_from(

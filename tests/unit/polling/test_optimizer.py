@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bridge.core.polling.distribution import Estimate, estimate, interpolate
@@ -83,7 +83,6 @@ def test_moving_any_single_poll_does_not_improve_the_plan():
             assert cost(sorted(moved)) > best - 0.02
 
 
-@settings(max_examples=15)
 @example([0.0] * 4, 5.0, 0.0)  # no age to plan for except the first
 @example([0.0, 0.0, 0.0, 1.0, *[155139.0] * 4], 5.0, 0.0)  # fractions that decrease through rounding
 @given(st.lists(st.floats(0.0, 1e6), min_size=1, max_size=30), st.floats(1.0, 20.0), st.floats(0.0, 1e7))

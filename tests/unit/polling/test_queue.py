@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.core.polling import PollQueue
@@ -115,7 +115,6 @@ OPERATIONS = st.lists(
 )
 
 
-@settings(max_examples=80)
 @given(OPERATIONS)
 def test_the_queue_behaves_like_a_sorted_list(operations: list[tuple[str, str, int]]):
     queue, now = PollQueue(), 0

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.core.errors import RequestRefused
@@ -147,7 +147,6 @@ def test_the_fingerprint_ignores_the_key_and_the_order():
 FIELDS = st.sampled_from(["crew", "inputs", "meta", "callback_url", "deadline", "priority", "idempotency_key", "x"])
 
 
-@settings(max_examples=80)
 @given(st.dictionaries(FIELDS, JSON | TEXT, max_size=5))
 def test_any_object_gives_a_request_or_a_refusal_that_names_a_field_of_it(body: dict[str, Any]):
     try:

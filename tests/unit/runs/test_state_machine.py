@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.core.crew.responses import (
@@ -685,7 +685,6 @@ def final_events(reported: Sequence[str]) -> list[str]:
     return [event_id for event_id in reported if event_id.endswith(ends)]
 
 
-@settings(max_examples=100)
 @given(POLICIES, st.lists(st.tuples(STEPS, st.sampled_from([0.0, 1.0, 30.0])), min_size=3, max_size=25))
 def test_the_promises_hold_for_any_history(policy: CrewPolicy, steps: list[tuple[tuple[str, Any], float]]):
     history = History(policy)
@@ -700,7 +699,6 @@ def test_the_promises_hold_for_any_history(policy: CrewPolicy, steps: list[tuple
     assert history.run.final == (history.run.finished_at is not None)
 
 
-@settings(max_examples=100)
 @given(POLICIES, st.lists(STEPS, min_size=4, max_size=25))
 def test_only_proof_or_policy_permits_a_second_post(policy: CrewPolicy, steps: list[tuple[str, Any]]):
     history = History(policy)
