@@ -1,6 +1,6 @@
 # What a developer runs; CI calls the same targets. `make` alone prints this list.
 .DEFAULT_GOAL := help
-.PHONY: help demo run check check-core check-steps fix test nightly faults replicas soak mutants simulate proofs fuzz schemathesis bench bench-polling scale lock image clean
+.PHONY: help demo run check check-static check-core check-steps fix test nightly faults replicas soak mutants simulate proofs fuzz schemathesis bench bench-polling scale lock image clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -19,13 +19,15 @@ demo: $(VENV)/runtime ## sandbox crew, bridge, and receiver in one process: kick
 run: $(VENV)/runtime ## run the daemon with bridge.yaml
 	$(BIN)/kickoff-bridge run
 
-check: $(VENV)/dev ## format, lint, types, import contracts, unit and component tests (a minute, no servers)
+check: $(VENV)/dev ## format, lint, types, import contracts, unit and component tests (seconds, no servers)
+	@$(MAKE) --no-print-directory --jobs 3 --output-sync check-static check-core check-steps
+
+check-static:
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
 	$(BIN)/lint-imports --no-logo --no-cache | tail -n 1
 	$(BIN)/mypy
 	$(BIN)/hadolint Dockerfile
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync check-core check-steps
 
 check-core: # every branch of the core
 	$(BIN)/pytest -q tests/unit --cov=bridge.core --cov-branch --cov-fail-under=100 --cov-report=
@@ -43,6 +45,7 @@ test: check ## everything, with a real RabbitMQ and PostgreSQL (as root, install
 
 nightly: $(VENV)/dev ## every proof at full numbers (hours): repeated proofs, and most targets below
 	sh tests/need-servers.sh
+	FAULTS=full $(BIN)/pytest -q -n $(WORKERS) --dist worksteal tests/unit tests/component
 	FAULTS=full $(BIN)/pytest -q -n $(WORKERS) --dist worksteal -m nightly --ignore tests/system/faults $(SLOW_TESTS)
 	$(MAKE) --keep-going faults replicas soak mutants simulate proofs fuzz schemathesis
 

@@ -1,13 +1,17 @@
-"""Settings for all tests.
+"""Settings for all tests, and the servers.
 
 Hypothesis has no time limit per example, because a busy machine may take any time, and repeats a few examples; with
 `FAULTS=full` it draws many new ones. Tests marked `nightly` run only with `FAULTS=full`, or if `-m` is given.
 """
 
 import os
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
+
+from tests.broker import Broker, running_broker
+from tests.postgres import PostgresServer, running_postgres
 
 FULL = os.environ.get("FAULTS") == "full"
 settings.register_profile("few", deadline=None, max_examples=25, derandomize=True)
@@ -18,3 +22,20 @@ settings.load_profile("many" if FULL else "few")
 def pytest_configure(config: pytest.Config) -> None:
     if not FULL and not config.option.markexpr:
         config.option.markexpr = "not nightly"
+
+
+@pytest.fixture(scope="session")
+def shared_broker() -> Iterator[Broker]:
+    """The one RabbitMQ of this process; tests use names or virtual hosts of their own."""
+    try:
+        with running_broker() as broker:
+            yield broker
+    except FileNotFoundError as error:
+        pytest.fail(str(error), pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def shared_postgres() -> Iterator[PostgresServer]:
+    """The one PostgreSQL of this process; tests use databases of their own."""
+    with running_postgres() as server:
+        yield server

@@ -17,7 +17,7 @@ from bridge.adapters.store import SqlStore, migrate_store, open_store
 from bridge.adapters.store.connections import Connections, Work
 from bridge.adapters.store.database import database, open_connections, open_database
 from tests.fakes import NOW
-from tests.postgres import PostgresServer, running_postgres
+from tests.postgres import PostgresServer
 
 CREWS = ("research",)
 """The crews of a process, unless the test sets others."""
@@ -168,12 +168,11 @@ def _steps(node: dict[str, Any]) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
-    """A server with an empty, migrated database that serves as a template."""
-    with running_postgres() as server:
-        server.execute("CREATE DATABASE migrated")
-        asyncio.run(migrate_store(server.url("migrated")))
-        yield server
+def postgres(shared_postgres: PostgresServer) -> PostgresServer:
+    """The server, with an empty, migrated database that serves as a template."""
+    shared_postgres.execute("CREATE DATABASE migrated")
+    asyncio.run(migrate_store(shared_postgres.url("migrated")))
+    return shared_postgres
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """Fixtures with a real RabbitMQ: one node for all tests, with names of its own for each test."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from itertools import count
 
 import pytest
@@ -9,18 +9,9 @@ import pytest
 from bridge.adapters.amqp.connection import LinkOptions
 from bridge.adapters.amqp.topology import Topology
 from tests.amqp_client import Client, FakeInbound, client_of
-from tests.broker import Broker, running_broker
+from tests.broker import Broker
 
 _numbers = count(1)
-
-
-@pytest.fixture(scope="session")
-def shared_broker() -> Iterator[Broker]:
-    try:
-        with running_broker() as broker:
-            yield broker
-    except FileNotFoundError as error:
-        pytest.fail(str(error), pytrace=False)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Fixtures with a RabbitMQ that tests may kill and freeze, and a virtual host for each test."""
+"""A virtual host of RabbitMQ for each test."""
 
 import asyncio
 from collections.abc import Iterator
@@ -6,23 +6,30 @@ from itertools import count
 
 import pytest
 
-from tests.broker import Broker, running_broker
+from tests.broker import Broker
+from tests.postgres import PostgresServer
 from tests.system.acceptance.harness import bind_results
 
 VHOSTS = 8  # created at a time
 
 
-@pytest.fixture(scope="session")
-def node() -> Iterator[Broker]:
-    """A RabbitMQ that only these tests use, stop, and start."""
-    with running_broker() as node:
-        yield node
+@pytest.fixture
+def node(shared_broker: Broker) -> Iterator[Broker]:
+    """The RabbitMQ, which a test may stop; it need not start it again."""
+    yield shared_broker
+    shared_broker.start_again()
+
+
+@pytest.fixture
+def postgres(shared_postgres: PostgresServer) -> PostgresServer:
+    """The PostgreSQL; a test that stops it starts it again."""
+    return shared_postgres
 
 
 @pytest.fixture(scope="session")
-def vhosts(node: Broker) -> Iterator[str]:
+def vhosts(shared_broker: Broker) -> Iterator[str]:
     """New virtual hosts."""
-    return new_vhosts(node)
+    return new_vhosts(shared_broker)
 
 
 def new_vhosts(node: Broker) -> Iterator[str]:
@@ -35,7 +42,6 @@ def new_vhosts(node: Broker) -> Iterator[str]:
 @pytest.fixture
 async def amqp(node: Broker, vhosts: Iterator[str]) -> str:
     """The URL of a virtual host of its own for the test, with a queue that keeps every event."""
-    await asyncio.to_thread(node.start_again)
     name = await asyncio.to_thread(next, vhosts)
     url = node.url_for("guest", "guest", name)
     await bind_results(url)

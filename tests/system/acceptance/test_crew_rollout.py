@@ -1,6 +1,6 @@
 """Two real bridges on one PostgreSQL, of which only one has a crew, as during the rollout of a new crew."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -8,17 +8,11 @@ import aiohttp
 import pytest
 
 from bridge.sandbox import SandboxSettings, parse_run_time, running
-from tests.postgres import PostgresServer, running_postgres
+from tests.postgres import PostgresServer
 from tests.system.acceptance.harness import Daemon, eventually, ledger
+from tests.system.acceptance.replicas import new_database
 
 pytestmark = pytest.mark.timeout(600)
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[PostgresServer]:
-    with running_postgres() as server:
-        server.execute("CREATE DATABASE crews")
-        yield server
 
 
 @pytest.fixture
@@ -33,7 +27,8 @@ async def test_a_bridge_does_not_claim_runs_of_a_crew_that_only_another_one_has(
     tmp_path: Path, crew_url: str, postgres: PostgresServer
 ) -> None:
     """It claimed them when the other one died and kept them, and nothing reported it."""
-    store = {"url": postgres.url("crews")}
+    database = new_database(postgres)
+    store = {"url": postgres.url(database)}
     crew = {"url": crew_url, "token": "sandbox-token", "poll": {"min_interval": "300ms", "max_interval": "300ms"}}
     old = Daemon(tmp_path / "old", crew_url, store=store)
     new = Daemon(tmp_path / "new", crew_url, store=store, crews={"research": crew, "writers": crew})
@@ -66,7 +61,7 @@ async def test_a_bridge_does_not_claim_runs_of_a_crew_that_only_another_one_has(
         _, ready = await old.get("/readyz")
         assert (ready["status"], ready["parts"]["crews"]["ok"]) == ("degraded", False)
         assert "writers" in ready["parts"]["crews"]["detail"]
-        assert postgres.execute("SELECT owner FROM runs", database="crews") == [(None,)]
+        assert postgres.execute("SELECT owner FROM runs", database=database) == [(None,)]
         await new.start()
         await eventually(has_succeeded, "the run is tracked to its end")
         _, ready = await old.get("/readyz")

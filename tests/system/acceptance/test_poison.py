@@ -1,7 +1,6 @@
 """A stored item that triggers a bug: the process continues and reports it, and nothing is paid for twice."""
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import aiohttp
 import pytest
 
 from bridge.adapters.amqp.values import ExactMessage
-from tests.postgres import PostgresServer, running_postgres
+from tests.postgres import PostgresServer
 from tests.system.acceptance.harness import DEAD, Daemon, channel, eventually, ledger
 from tests.system.acceptance.replicas import new_database
 
@@ -69,12 +68,6 @@ class Buggy(Daemon):
             return waiting is not None and waiting["reason"] == "retry"
 
         await eventually(deferred, "the run says why it waits")
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[PostgresServer]:
-    with running_postgres() as server:
-        yield server
 
 
 @pytest.mark.timeout(1200)

@@ -1,24 +1,18 @@
 """Several real bridges on one PostgreSQL and one crew: fair shares of running runs, and common limits."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.postgres import PostgresServer, running_postgres
+from tests.postgres import PostgresServer
 from tests.system.acceptance.harness import eventually, ledger, publish
 from tests.system.acceptance.replicas import Replicas, replicas_of
 from tests.system.acceptance.test_promises import requests
 
 Note = Callable[[str, object], None]
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[PostgresServer]:
-    with running_postgres() as server:
-        yield server
 
 
 async def test_a_new_bridge_takes_its_share_of_running_runs(

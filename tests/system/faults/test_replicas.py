@@ -8,7 +8,7 @@ import contextlib
 import random
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ import aiohttp
 import psycopg
 import pytest
 
-from tests.postgres import PostgresServer, running_postgres
+from tests.postgres import PostgresServer
 from tests.system.acceptance.harness import Daemon, eventually, publish
 from tests.system.acceptance.replicas import Replicas, replicas_of
 from tests.system.faults.harness import requests
@@ -27,12 +27,6 @@ pytestmark = pytest.mark.timeout(3600)
 OWNERSHIP = 9.0  # seconds without a heartbeat after which a process expires
 TAKEN_OVER_WITHIN = 8  # heartbeats of a live process, one every 2 s on an idle machine
 FAST = {"max_running": 400, "requests_per_second": 2000, "poll": {"min_interval": "300ms", "max_interval": "300ms"}}
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[PostgresServer]:
-    with running_postgres() as server:
-        yield server
 
 
 @pytest.fixture

@@ -1,10 +1,8 @@
 """Fixtures of interop tests: one broker, and one pass through the bridge for each event mode."""
 
-from collections.abc import Iterator
-
 import pytest
 
-from tests.broker import Broker, running_broker
+from tests.broker import Broker
 from tests.system.interop import javascript
 from tests.system.interop.environment import Results, collected
 
@@ -22,24 +20,15 @@ def with_javascript(no_javascript: str | None) -> None:
 
 
 @pytest.fixture(scope="session")
-def broker() -> Iterator[Broker]:
-    try:
-        with running_broker() as broker:
-            yield broker
-    except FileNotFoundError as error:
-        pytest.fail(str(error), pytrace=False)
-
-
-@pytest.fixture(scope="session")
-def structured(broker: Broker, tmp_path_factory: pytest.TempPathFactory, no_javascript: str | None) -> Results:
+def structured(shared_broker: Broker, tmp_path_factory: pytest.TempPathFactory, no_javascript: str | None) -> Results:
     folder = tmp_path_factory.mktemp("structured")
-    return collected(folder, broker.url, "structured", with_javascript=no_javascript is None)
+    return collected(folder, shared_broker.url, "structured", with_javascript=no_javascript is None)
 
 
 @pytest.fixture(scope="session")
-def binary(broker: Broker, tmp_path_factory: pytest.TempPathFactory, no_javascript: str | None) -> Results:
+def binary(shared_broker: Broker, tmp_path_factory: pytest.TempPathFactory, no_javascript: str | None) -> Results:
     folder = tmp_path_factory.mktemp("binary")
-    return collected(folder, broker.url, "binary", with_javascript=no_javascript is None)
+    return collected(folder, shared_broker.url, "binary", with_javascript=no_javascript is None)
 
 
 @pytest.fixture(params=["structured", "binary"])
