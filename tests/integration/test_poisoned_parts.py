@@ -500,7 +500,9 @@ NOT_REACHED: dict[str, Sequence[str]] = {
     ),
     "for requests that fail: component/test_http_client": ("http_client.describe_failure",),
     "called only by steps: component/steps/test_poison": (
-        *(f"crew_api.HttpCrewApi.{name}" for name in ("resume", "answer_flow", "stop", "probe", "inputs")),
+        *(f"crew_api.HttpCrewApi.{name}" for name in (
+            "acquire", "resume", "answer_flow", "stop", "probe", "inputs",
+        )),
         "kickoff_journal.KickoffJournal.append", "kickoff_journal.KickoffJournal.drop",
         *(f"store.SqlStore.{name}" for name in ("find_key", "is_served")),
         "store.SqlQueries.load_events",
