@@ -6,7 +6,7 @@ from typing import Literal
 import structlog
 
 from bridge.core.crew_policy import CrewPolicy
-from bridge.core.runs import quarantine, state_machine
+from bridge.core.runs import quarantine, webhooks
 from bridge.core.runs.model import Decision, Run, State
 from bridge.ports.lifecycle import Clock
 from bridge.ports.runs import Conflict, RunStore
@@ -40,7 +40,7 @@ async def adopt(
     Return None if the run does not need the evidence, or if the execution belongs to another run.
     """
     match await retry_on_conflict(
-        store, run, lambda latest: state_machine.on_evidence(latest, kickoff_id, policy, clock(), attempt=attempt)
+        store, run, lambda latest: webhooks.on_evidence(latest, attempt, kickoff_id, policy, clock())
     ):
         case Run() as adopted:
             log_adoption(adopted)

@@ -173,20 +173,21 @@ class HandleWebhooks:
             log.error("execution_superseded", run_id=run_id, crew=run.crew, kickoff_id=webhook.kickoff_id)
         elif run.state is State.STARTING or self._store.owned_elsewhere(run):
             return  # the entry waits for the response to the POST, or for the process that owns the run
+        elif (found := webhook.kickoff_id) and (run.kickoff_id is None or webhooks.disproves(run, found)):
+            await self._adopt(run, entry, webhook, found)
+            return
         elif run.state in TRACKED_STATES:
             await self._apply_to_tracked(run, entry, webhook)
             return
         elif webhooks.reports_late_end(run, webhook):
             await self._poll_ended(run)
-        elif webhook.kickoff_id is not None:
-            await self._adopt(run, entry, webhook, webhook.kickoff_id)
         await self._inbox.remove(entry.entry_id)
 
     async def _apply_to_tracked(self, run: Run, entry: InboxEntry, webhook: CrewWebhook) -> None:
         """Store a question or record activity; then update the tracker, if this process tracks the run.
 
-        A result counts if the API forgets the execution, so its entry waits for the process that will track the run,
-        and is retained for the next one.
+        An end waits for the process that will track the run. If it has a result, it is retained for the next one as
+        well, because that counts if the API forgets the execution.
         """
         if webhook.question is not None:
             await self._ask(run, webhook.question)
@@ -195,12 +196,12 @@ class HandleWebhooks:
         tracked = run.run_id in self._crews[run.crew].tracker
         if tracked:
             self._update_tracker(run, webhook)
-        if webhook.webhook_result is None:
-            await self._inbox.remove(entry.entry_id)
-        elif tracked:
+        if webhook.ended and not tracked:
+            await self._postpone(entry)
+        elif webhook.webhook_result is not None:
             await self._inbox.retain(entry.entry_id)
         else:
-            await self._postpone(entry)
+            await self._inbox.remove(entry.entry_id)
 
     def _update_tracker(self, run: Run, webhook: CrewWebhook) -> None:
         crew = self._crews[run.crew]
@@ -222,15 +223,18 @@ class HandleWebhooks:
         self._notify_recover()
 
     async def _adopt(self, run: Run, entry: InboxEntry, webhook: CrewWebhook, kickoff_id: str) -> None:
+        """Give a run its execution; then apply the rest of the webhook to it."""
         crew = self._crews[run.crew]
         if run.final and webhook.ended:
             crew.tracker.signal_late_end(run.run_id, self._clock())
         adopted = await adopt(run, entry.attempt, kickoff_id, crew.policy, self._store, self._clock)
-        if adopted is None:
-            return
-        if webhook.question is not None and not adopted.final:
-            await self._ask(adopted, webhook.question)
-        self._notify_recover()
+        if adopted is not None:
+            crew.tracker.forget(run.run_id)  # it may have been tracked with another execution
+            self._notify_recover()
+        if adopted is not None and not adopted.final:
+            await self._apply_to_tracked(adopted, entry, webhook)
+        else:
+            await self._inbox.remove(entry.entry_id)
 
     async def _ask(self, run: Run, content: QuestionContent) -> None:
         """Store a run's question, and make the process that tracks the run poll it."""

@@ -12,7 +12,7 @@ from bridge.core.crew import webhook_tokens
 from bridge.core.crew.responses import InDoubt, NoResponse, NotFound, Running, Started, Succeeded
 from bridge.core.crew.webhooks import Kind
 from bridge.core.runs import tracking
-from bridge.core.runs.commands import Cancel
+from bridge.core.runs.commands import Adopt, Cancel
 from bridge.core.runs.model import Run, State
 from tests import crew_events
 from tests.component.steps.conftest import KEY, Bench, with_policy
@@ -137,6 +137,36 @@ async def test_the_state_id_that_a_request_sets_is_not_adopted(bench: Bench):
     start["data"]["inputs"]["id"] = own
     await send(bench, run, Kind.STREAM, {"events": [start]})
     assert (await bench.now(run)).kickoff_id == "execution-9"
+
+
+@pytest.mark.parametrize("kind", [Kind.STREAM, Kind.CREW, Kind.TASK])
+async def test_a_wrong_id_from_an_operator_is_corrected_by_a_webhook(bench: Bench, kind: Kind):
+    bench.api.kickoff_responses = [InDoubt("reset")]
+    run = await bench.started()
+    bench.api.status_responses = [NotFound()]
+    await bench.apply_command(run.run_id, Adopt("wrong", force=True), "client/ops")
+    await bench.round(bench.recover)
+    stream = {"events": crew_events.crew_with_memory("right")[:1]}
+    await send(bench, run, kind, stream if kind is Kind.STREAM else {"kickoff_id": "right", "name": "collect"})
+    corrected = await bench.now(run)
+    assert (corrected.state, corrected.kickoff_id, corrected.unverified) == (State.RUNNING, "right", False)
+    bench.api.polls.clear()
+    bench.api.status_responses = [Succeeded("Found.")]
+    await bench.round(bench.recover)
+    bench.clock.forward(6)
+    await bench.round(bench.poll)
+    assert ((await bench.now(run)).outcome.result, bench.api.polls) == ("Found.", ["right"])
+
+
+async def test_an_end_that_names_the_execution_of_a_run_in_doubt_also_causes_polls(bench: Bench):
+    bench.api.kickoff_responses, bench.api.default_status = [InDoubt("reset")], Running()
+    run = await bench.started()
+    await send(bench, run, Kind.CREW, {"kickoff_id": "execution-9"})
+    await bench.round(bench.recover)
+    bench.clock.forward(1)
+    await bench.round(bench.inbox)
+    assert await polls_after(bench, bench.clock()) == pytest.approx([0.0, 0.3, 1.0, 2.0, 4.0], abs=0.11)
+    assert await bench.round(bench.inbox) == []
 
 
 async def test_a_webhook_with_the_execution_of_another_run_is_ignored(bench: Bench):

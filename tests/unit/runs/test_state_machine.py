@@ -370,7 +370,7 @@ def test_an_end_seen_after_the_deadline_counts_as_that_end():
 
 @pytest.mark.parametrize(
     "response",
-    [Running(), Running({"completed": 1}), WaitingForHuman(), Unknown("?"), TooLarge(succeeded=False), NotFound()],
+    [Running(), WaitingForHuman(), Unknown("?"), TooLarge(succeeded=False), Pending(), NotFound()],
 )
 def test_a_poll_sent_after_the_deadline_that_finds_no_end_times_the_run_out(response: StatusResponse):
     tracked = a_tracked_run(started_at=NOW, alive_at=NOW + 599)

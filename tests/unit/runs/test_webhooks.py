@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 
 from bridge.core.crew.webhooks import CrewWebhook
+from bridge.core.crew_policy import CrewPolicy
 from bridge.core.human_input.model import HumanInput, Question, QuestionContent, QuestionStage
 from bridge.core.runs.model import Run, State
-from bridge.core.runs.webhooks import is_relevant, is_superseded, reports_late_end
+from bridge.core.runs.webhooks import is_relevant, is_superseded, on_evidence, reports_late_end
 from tests.fakes import NOW, a_run
 
 EVIDENCE = CrewWebhook("k-1")
@@ -44,7 +45,9 @@ def asking(state: State, stage: QuestionStage) -> Run:
         (run(State.ACCEPTED), EVIDENCE, True),
         (run(State.CANCELLED, "k-1"), END, True),
         (run(State.CANCELLED, "k-1"), EVIDENCE, False),
-        (run(State.CANCELLED, "k-1"), CrewWebhook("k-2", ended=True), False),
+        (run(State.CANCELLED, "k-1"), CrewWebhook("k-2", ended=True), True),
+        (replace(run(State.RUNNING, "wrong"), unverified=True), EVIDENCE, True),
+        (replace(run(State.RUNNING, "k-1"), unverified=True), EVIDENCE, False),
         (run(State.CANCELLED), EVIDENCE, True),
         (run(State.CANCELLED), NOTHING, False),
     ],
@@ -62,8 +65,19 @@ def test_a_second_execution_of_a_run_always_counts():
     assert not is_superseded(run(State.IN_DOUBT, attempt=2), 1, "k-1")
 
 
+def test_evidence_corrects_an_execution_that_the_api_has_never_known():
+    wrong = replace(run(State.RUNNING, "wrong"), unverified=True)
+    corrected = on_evidence(wrong, 1, "k-1", CrewPolicy(), NOW)
+    assert corrected is not None
+    assert (corrected.run.kickoff_id, corrected.run.unverified, corrected.run.owner) == ("k-1", False, None)
+    assert not is_superseded(replace(wrong, attempt=2), 1, "k-1")
+    assert on_evidence(replace(wrong, unverified=False), 1, "k-1", CrewPolicy(), NOW) is None
+
+
 def test_only_the_end_of_an_ended_runs_own_execution_counts():
+    """After a pause, the end of a flow may have another id."""
     assert reports_late_end(run(State.TIMED_OUT, "k-1"), END)
+    assert reports_late_end(run(State.TIMED_OUT, "k-1"), CrewWebhook("k-2", ended=True))
     assert reports_late_end(run(State.TIMED_OUT, "k-1"), CrewWebhook(ended=True))
     assert not reports_late_end(run(State.TIMED_OUT, "k-1"), EVIDENCE)
     assert not reports_late_end(run(State.RUNNING, "k-1"), END)
