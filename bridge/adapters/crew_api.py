@@ -18,7 +18,7 @@ import aiohttp
 
 from bridge.adapters.byte_budget import MIB, ByteBudget, Hold
 from bridge.adapters.callbacks.address_guard import ForbiddenAddress, guarded_sockets
-from bridge.adapters.http_client import LenientRequest, capture_status, describe_failure
+from bridge.adapters.http_client import LenientRequest, capture_status, describe_failure, exact_url
 from bridge.core.crew import responses
 from bridge.core.crew.flow_questions import read_answer_reply, same_host
 from bridge.core.crew.inputs import ListedInputs, read_inputs
@@ -205,7 +205,7 @@ class HttpCrewApi:
         with capture_status() as captured:
             try:
                 request = self._polls.request(
-                    method, self._url + path, headers=self._headers, allow_redirects=False, timeout=timeout
+                    method, exact_url(self._url + path), headers=self._headers, allow_redirects=False, timeout=timeout
                 )
                 async with request as response:
                     return await self._read(response, started)
@@ -221,7 +221,7 @@ class HttpCrewApi:
         with capture_status() as captured:
             try:
                 request = session.post(
-                    url,
+                    exact_url(url),
                     data=compact(body),
                     headers=headers | {"Content-Type": "application/json"},
                     allow_redirects=False,

@@ -1,4 +1,6 @@
-"""HTTP client requests that tolerate protocol violations: the status is known once the status line has arrived.
+"""HTTP client requests with URLs as given, which tolerate protocol violations by servers.
+
+The status is known once the status line has arrived.
 
 A reader of response heads precedes aiohttp's parser. It passes on the head as repaired by `core.http.response_head`,
 and the body separately, so that an error in the body does not lose the head.
@@ -9,9 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp.connector import Connection
+from yarl import URL
 
 from bridge.core.http import response_head
 
@@ -45,6 +49,18 @@ class LenientRequest(aiohttp.ClientRequest):
         if conn.transport is not None and conn.protocol is not None:
             conn.transport.set_protocol(_HeadReader(conn.protocol, _captured.get() or CapturedStatus()))
         return await super().send(conn)
+
+
+def exact_url(url: str) -> URL:
+    """Return an absolute URL whose path and query are sent byte for byte; only a fragment is not sent.
+
+    The library would decode, encode, or shorten them otherwise (`%2F`, `[]`, `/x/../y`, a final `?`), and some servers
+    sign or compare what they have received.
+    """
+    parts = urlsplit(url)
+    target = url.partition("#")[0].partition("://")[2][len(parts.netloc) :]
+    path = target if target.startswith("/") else f"/{target}"
+    return URL.build(scheme=parts.scheme, authority=parts.netloc, path=path, encoded=True)
 
 
 def describe_failure(error: Exception) -> str:

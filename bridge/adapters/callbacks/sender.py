@@ -11,7 +11,7 @@ from aiohttp.abc import AbstractResolver
 
 from bridge.adapters.callbacks.address_guard import ForbiddenAddress, guarded_sockets
 from bridge.adapters.callbacks.signing import build_signer
-from bridge.adapters.http_client import LenientRequest, capture_status, describe_failure
+from bridge.adapters.http_client import LenientRequest, capture_status, describe_failure, exact_url
 from bridge.core.callback_url import is_plain_host
 from bridge.core.delivery.model import Delivery
 from bridge.core.delivery.outcome import MAX_EXCERPT, CallbackReply, Confirmed, Retryable, SendResult, Undeliverable
@@ -72,7 +72,7 @@ class CallbackSender:
             if not is_plain_host(parts.hostname or "") or parts.scheme not in self._sessions:
                 return Undeliverable(_FORBIDDEN)
             async with self._sessions[parts.scheme].post(
-                url, data=delivery.event.body, headers=headers, allow_redirects=False
+                exact_url(url), data=delivery.event.body, headers=headers, allow_redirects=False
             ) as response:
                 after = parse_retry_after(response.headers.get("Retry-After"), response.headers.get("Date"))
                 return _outcome(CallbackReply(response.status, await _body(response)), after)

@@ -103,6 +103,44 @@ async def test_the_official_vector_has_the_official_signature(sender: Make, rece
     assert headers["user-agent"] == "kickoff-bridge/1.2.3"
 
 
+AWKWARD_TARGETS = [
+    "/", "/a?", "/a?=", "/a?x=%2F", "/a%2Fb", "/a%2fb", "/x/../y", "/./a/.", "//a//b", "/%7Euser", "/a?arr[]=1&arr[]=2",
+    "/a;b=c", "/a?b=c&b=d&&", "/a?q=a+b", "/a?q=%C3%A9", "/a|b", "/{id}", "/a?u=http://x/y?z=1", "/a'b", "/a%zz?%",
+    "/a?token=YWJj+/==", "/a?json={\"k\":[1]}", "/%E2%98%83/%00", "/a?x=%20", "/a?^`<>\\",
+]  # fmt: skip
+
+
+@asynccontextmanager
+async def recording_targets() -> AsyncIterator[tuple[str, list[str]]]:
+    """A server without a library: the origin, and the target of every request as received."""
+    targets: list[str] = []
+
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        targets.append(head.split(b" ")[1].decode("ascii"))
+        writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(respond, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", targets
+
+
+async def test_a_callback_url_is_sent_byte_for_byte(sender: Make):
+    async with recording_targets() as (origin, targets):
+        posting = await sender()
+        for target in AWKWARD_TARGETS:
+            assert await posting.send(delivery(origin + target)) == Confirmed()
+        assert targets == AWKWARD_TARGETS
+
+
+@pytest.mark.parametrize(("given", "target"), [("", "/"), ("?a=1", "/?a=1"), ("#f", "/"), ("/a?b#c?d", "/a?b")])
+async def test_a_missing_path_is_a_slash_and_a_fragment_is_not_sent(sender: Make, given: str, target: str):
+    async with recording_targets() as (origin, targets):
+        assert await (await sender()).send(delivery(origin + given)) == Confirmed()
+        assert targets == [target]
+
+
 async def test_during_a_rotation_both_secrets_sign_newest_first(
     sender: Make, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ):
