@@ -21,7 +21,7 @@ from bridge.adapters.crew_api import HttpCrewApi, crew_sessions
 from bridge.adapters.store import migrate_store, probe_store
 from bridge.adapters.threads import start_threads
 from bridge.composition.build import open_bridge
-from bridge.composition.policies import build_topology
+from bridge.composition.policies import build_topology, proxy_rule
 from bridge.config import Amqp as AmqpSettings
 from bridge.config import Renewable, Settings
 from bridge.core.crew.rate_limiter import RateLimiter
@@ -102,6 +102,8 @@ async def try_connections(settings: Settings) -> dict[str, Health]:
         health["broker"] = await probe_broker(settings.amqp.url.get_secret_value())
     async with crew_sessions() as sessions:
         for name, crew in settings.crews.items():
-            api = HttpCrewApi(crew.url, crew.token.get_secret_value(), RateLimiter(), sessions, steady_clock())
+            proxy = proxy_rule(settings.proxy)
+            token = crew.token.get_secret_value()
+            api = HttpCrewApi(crew.url, token, RateLimiter(), sessions, steady_clock(), proxy=proxy)
             health[f"crew {name}"] = await api.probe()
     return health

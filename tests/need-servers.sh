@@ -1,5 +1,5 @@
 #!/bin/sh
-# Ensure that RabbitMQ and PostgreSQL are installed; the tests start private servers with their programs.
+# Ensure that RabbitMQ, PostgreSQL, and tinyproxy are installed; the tests start private servers with their programs.
 set -eu
 PATH="$PATH:/usr/sbin:/usr/local/sbin:/usr/lib/rabbitmq/bin:/opt/homebrew/bin"
 for folder in /usr/lib/postgresql/*/bin; do PATH="$PATH:$folder"; done
@@ -20,6 +20,7 @@ install() {
 missing=""
 command -v rabbitmq-server >/dev/null || missing="rabbitmq-server"
 command -v initdb >/dev/null || missing="$missing postgresql"
+command -v tinyproxy >/dev/null || missing="$missing tinyproxy"
 if [ -z "$missing" ]; then exit 0; fi
 
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
@@ -33,5 +34,5 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     again install $missing
     exit 0
 fi
-echo "the tests need $missing: install (Debian: apt-get install $missing, macOS: brew install rabbitmq postgresql)" >&2
+echo "the tests need $missing: install (Debian: apt-get install $missing, macOS: brew install rabbitmq postgresql tinyproxy)" >&2
 exit 69

@@ -18,7 +18,14 @@ import aiohttp
 
 from bridge.adapters.byte_budget import MIB, ByteBudget, Hold
 from bridge.adapters.callbacks.address_guard import ForbiddenAddress, guarded_sockets
-from bridge.adapters.http_client import LenientRequest, capture_status, describe_failure, exact_url
+from bridge.adapters.http_client import (
+    DIRECT,
+    LenientRequest,
+    ProxyRule,
+    capture_status,
+    describe_failure,
+    exact_url,
+)
 from bridge.core.crew import responses
 from bridge.core.crew.flow_questions import read_answer_reply, same_host
 from bridge.core.crew.inputs import ListedInputs, read_inputs
@@ -97,9 +104,11 @@ class HttpCrewApi:
         limits: Limits = LIMITS,
         redactor: Redactor | None = None,
         count: CountResponse = lambda _operation, _response: None,
+        proxy: ProxyRule = DIRECT,
     ) -> None:
         self._count = count
         self._url = url.rstrip("/")
+        self._proxy = proxy
         self._redactor = redactor or Redactor()
         self.use_token(token)
         self._rate_limiter = rate_limiter
@@ -159,9 +168,10 @@ class HttpCrewApi:
     async def answer_flow(self, callback_url: str, feedback: str) -> ResumeResponse:
         """POST human input to a flow's callback URL, without the crew's token: the URL itself grants the permission.
 
-        A private address is permitted only on the crew's own host.
+        A private address is permitted only on the crew's own host; behind a proxy, the proxy has to check this.
         """
-        session = self._kickoffs if same_host(callback_url, self._url) else self._external
+        unguarded = same_host(callback_url, self._url) or self._proxy.proxy_for(callback_url) is not None
+        session = self._kickoffs if unguarded else self._external
         reply = await self._post(session, callback_url, {"feedback": feedback, "source": SOURCE}, {})
         response = self._redactor.fields(read_answer_reply(reply)) if isinstance(reply, Reply) else reply
         self._count("human_input", response)
@@ -205,7 +215,12 @@ class HttpCrewApi:
         with capture_status() as captured:
             try:
                 request = self._polls.request(
-                    method, exact_url(self._url + path), headers=self._headers, allow_redirects=False, timeout=timeout
+                    method,
+                    exact_url(self._url + path),
+                    headers=self._headers,
+                    allow_redirects=False,
+                    timeout=timeout,
+                    proxy=self._proxy.proxy_for(self._url),
                 )
                 async with request as response:
                     return await self._read(response, started)
@@ -226,6 +241,7 @@ class HttpCrewApi:
                     headers=headers | {"Content-Type": "application/json"},
                     allow_redirects=False,
                     trace_request_ctx=transmission,
+                    proxy=self._proxy.proxy_for(url),
                 )
                 async with request as response:
                     reply = await self._read(response, started)

@@ -10,8 +10,9 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from aiohttp.connector import Connection
@@ -63,23 +64,43 @@ def exact_url(url: str) -> URL:
     return URL.build(scheme=parts.scheme, authority=parts.netloc, path=path, encoded=True)
 
 
+@dataclass(frozen=True, slots=True)
+class ProxyRule:
+    """Through which HTTP proxy to call others.
+
+    `url`: of the proxy, possibly with user and password, or `env`: as the environment says; None: call directly.
+    """
+
+    url: str | None = field(default=None, repr=False)
+
+    def proxy_for(self, url: str) -> str | None:
+        """Return the URL of the proxy for calls to `url`; None: no proxy."""
+        if self.url != "env":
+            return self.url
+        parts = urlsplit(url)
+        return None if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme)
+
+
+DIRECT = ProxyRule()
+
+_FAILURES = (
+    (TimeoutError, "timed out"),
+    (aiohttp.ClientSSLError, "TLS handshake failed"),
+    (aiohttp.ClientProxyConnectionError, "proxy not reachable"),
+    (aiohttp.ClientConnectorDNSError, "host name not found"),
+    (aiohttp.ClientConnectorError, "connection failed"),
+    (aiohttp.ClientPayloadError, "incomplete response"),
+    (aiohttp.ClientConnectionError, "connection closed"),
+    (OSError, "connection closed"),
+)
+"""The reasons of failures; the first class that matches counts."""
+
+
 def describe_failure(error: Exception) -> str:
     """Return why a request has no usable response, without the addresses and headers that an error may contain."""
-    match error:
-        case TimeoutError():
-            return "timed out"
-        case aiohttp.ClientSSLError():
-            return "TLS handshake failed"
-        case aiohttp.ClientConnectorDNSError():
-            return "host name not found"
-        case aiohttp.ClientConnectorError():
-            return "connection failed"
-        case aiohttp.ClientPayloadError():
-            return "incomplete response"
-        case aiohttp.ClientConnectionError() | OSError():
-            return "connection closed"
-        case _:
-            return "malformed response"
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return f"refused by the proxy: HTTP {error.status}"
+    return next((reason for kind, reason in _FAILURES if isinstance(error, kind)), "malformed response")
 
 
 class _HeadReader(asyncio.Protocol):

@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 
 from bridge.adapters.crew_api import LIMITS, HttpCrewApi, crew_sessions
-from bridge.composition.policies import build_budgets, crew_policy
+from bridge.composition.policies import build_budgets, crew_policy, proxy_rule
 from bridge.composition.runtime import Runtime
 from bridge.config import Settings
 from bridge.core.crew.fair_share import FairShare
@@ -36,6 +36,7 @@ async def add_crews(runtime: Runtime, stack: AsyncExitStack) -> None:
             replace(LIMITS, response=crew.max_response),
             runtime.redactor,
             partial(runtime.counters.count_response, name),
+            proxy_rule(settings.proxy),
         )
         runtime.renewals.append(partial(_renew_token, api, name))
         policy = crew_policy(settings, name)

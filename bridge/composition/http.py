@@ -33,6 +33,7 @@ from bridge.composition.policies import (
     crew_callback_secrets,
     flow_sources,
     listen_on,
+    proxy_rule,
 )
 from bridge.composition.runtime import Runtime
 from bridge.observability.metrics import CountedSender
@@ -47,8 +48,8 @@ async def build_callback_sender(runtime: Runtime, stack: AsyncExitStack) -> Send
     sessions = await stack.enter_async_context(
         callback_sessions(allow_private=settings.callbacks.allow_private, own_ports=runtime.own_ports)
     )
-    per_crew = crew_callback_secrets(settings)
-    sender = CallbackSender(sessions, callback_secrets(settings), __version__, wall_clock, per_crew)
+    proxy, per_crew = proxy_rule(settings.callbacks.proxy), crew_callback_secrets(settings)
+    sender = CallbackSender(sessions, callback_secrets(settings), __version__, wall_clock, per_crew, proxy)
     runtime.renewals.append(
         lambda renewed: sender.use_secrets(callback_secrets(renewed), crew_callback_secrets(renewed))
     )

@@ -4,12 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from pydantic import SecretStr
+
 from bridge.adapters.amqp.connection import LinkOptions
 from bridge.adapters.amqp.topology import Topology
 from bridge.adapters.callbacks.signing import build_checker
 from bridge.adapters.http.auth import Client, Role, client_source, digest
 from bridge.adapters.http.server import Listen
 from bridge.adapters.http.webhooks.flow import FlowSource
+from bridge.adapters.http_client import DIRECT, ProxyRule
 from bridge.config import Amqp as AmqpSettings
 from bridge.config import Budget as BudgetSettings
 from bridge.config import Crew as CrewSettings
@@ -164,6 +167,11 @@ def build_clients(settings: Settings) -> list[Client]:
 def client_rate(settings: Settings) -> Rate:
     """Return the rate limit of each client."""
     return Rate(settings.http.requests_per_second, max(1.0, 2 * settings.http.requests_per_second))
+
+
+def proxy_rule(proxy: SecretStr | None) -> ProxyRule:
+    """Return through which proxy to call others."""
+    return DIRECT if proxy is None else ProxyRule(proxy.get_secret_value())
 
 
 def base_path(settings: Settings) -> str:

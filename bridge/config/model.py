@@ -31,6 +31,7 @@ from bridge.config.types import (
     Pattern,
     Port,
     ProxyNetwork,
+    ProxyUrl,
     Rate,
     Root,
     Seconds,
@@ -236,6 +237,8 @@ class Callbacks(Section):
     secret: Annotated[tuple[WebhookSecret, ...], AS_LIST] = ()
     allow: Annotated[tuple[Pattern, ...] | None, AS_LIST] = None
     allow_private: bool = False
+    proxy: ProxyUrl | None = None
+    """Behind a proxy, the bridge cannot check to which address a callback URL leads; the proxy must."""
     max_event_bytes: Bytes = 256 * KIB
     """If an event would be larger, its result is linked instead; applies to all destinations."""
 
@@ -254,6 +257,8 @@ class Settings(BaseSettings, Root):
 
     insecure: bool = False
     public_url: BaseUrl | None = None
+    proxy: ProxyUrl | None = None
+    """The HTTP proxy for calls to crews; `env`: as `HTTPS_PROXY`, `HTTP_PROXY`, and `NO_PROXY` say."""
     http: Http = Http()
     amqp: Amqp | None = None
     store: Store = Store()

@@ -9,6 +9,7 @@ from bridge.config.model import Settings
 from bridge.config.types import Section
 
 SECRETS = (
+    ("proxy",),
     ("http", "clients", "*", "token"),
     ("amqp", "url"),
     ("store", "url"),
@@ -19,6 +20,7 @@ SECRETS = (
     ("hooks", "*", "verify", "password"),
     ("hooks", "*", "verify", "token"),
     ("callbacks", "secret"),
+    ("callbacks", "proxy"),
 )
 """The settings that can also be given as `…_file`."""
 

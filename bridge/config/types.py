@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from bridge.config.placeholders import PUBLIC, SANDBOX_TOKEN, is_placeholder
-from bridge.config.urls import check_base_url, check_host, check_http_url, check_pattern
+from bridge.config.urls import check_base_url, check_host, check_http_url, check_pattern, check_proxy_url
 from bridge.core.addresses import is_loopback
 from bridge.core.inbound.mapping import compile_expression
 from bridge.core.inbound.signatures import PRIVATE, ed25519_seed
@@ -170,6 +170,13 @@ def check_secret_http_url(url: SecretStr) -> SecretStr:
     return url
 
 
+def check_proxy(url: SecretStr) -> SecretStr:
+    """Return the URL of an HTTP proxy, which may contain a password, or `env`. Raise `ValueError`."""
+    if url.get_secret_value() != "env":
+        check_proxy_url(url.get_secret_value())
+    return url
+
+
 Count = Annotated[int, BeforeValidator(refuse_bool), Field(ge=1)]
 Rate = Annotated[float, BeforeValidator(refuse_bool), Field(gt=0, allow_inf_nan=False)]
 Port = Annotated[int, BeforeValidator(refuse_bool), Field(ge=0, le=65535)]
@@ -185,6 +192,7 @@ Text = Annotated[str, Field(min_length=1)]
 Token = Annotated[SecretStr, AfterValidator(check_token)]
 Secret = Annotated[SecretStr, AfterValidator(check_secret_text)]
 WebhookSecret = Annotated[SecretStr, AfterValidator(check_webhook_secret)]
+ProxyUrl = Annotated[SecretStr, AfterValidator(check_proxy)]
 SecretHttpUrl = Annotated[SecretStr, AfterValidator(check_secret_http_url)]
 AS_LIST = BeforeValidator(as_list)
 LOWER = BeforeValidator(lower)

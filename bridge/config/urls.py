@@ -41,6 +41,17 @@ def check_http_url(url: str) -> str:
     return url
 
 
+def check_proxy_url(url: str) -> str:
+    """Return the URL of an HTTP proxy, with or without user and password. Raise `ValueError` if it is not one."""
+    parts = _split(url)
+    if parts.scheme.startswith("socks"):
+        raise ValueError("must be an HTTP proxy; SOCKS is not supported")
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or "?" in url or "#" in url:
+        raise ValueError("must be `env` or the URL of an HTTP proxy such as http://proxy.example.com:3128")
+    check_host(parts.hostname)
+    return url
+
+
 def check_base_url(url: str) -> str:
     """Return an http or https URL to which paths can be appended, without its trailing slash. Raise `ValueError`."""
     if "?" in url or "#" in url:

@@ -11,7 +11,14 @@ from aiohttp.abc import AbstractResolver
 
 from bridge.adapters.callbacks.address_guard import ForbiddenAddress, guarded_sockets
 from bridge.adapters.callbacks.signing import build_signer
-from bridge.adapters.http_client import LenientRequest, capture_status, describe_failure, exact_url
+from bridge.adapters.http_client import (
+    DIRECT,
+    LenientRequest,
+    ProxyRule,
+    capture_status,
+    describe_failure,
+    exact_url,
+)
 from bridge.core.callback_url import is_plain_host
 from bridge.core.delivery.model import Delivery
 from bridge.core.delivery.outcome import MAX_EXCERPT, CallbackReply, Confirmed, Retryable, SendResult, Undeliverable
@@ -21,17 +28,19 @@ from bridge.ports.lifecycle import Clock
 TIMEOUT = 15.0  # seconds; Standard Webhooks recommends 15 to 30
 RESPONSE_TIMEOUT = 2.0  # seconds for the body, which does not affect the outcome
 MAX_READ = 16 * 1024  # bytes
+PROXIED = "proxied"
 _FORBIDDEN = "address not permitted"
 
 Sessions = Mapping[str, aiohttp.ClientSession]
-"""URL scheme → client session."""
+"""URL scheme → client session; `PROXIED` → the one for calls through a proxy."""
 
 
 class CallbackSender:
     """Posts events to callback URLs; implements `ports.Sender`.
 
     `secrets`: signing secrets (`whsec_…`, `whsk_…`), newest first. Each adds a signature, so that receivers can rotate
-    secrets. Without secrets the POST is unsigned. Crews in `crew_secrets` use their own secrets instead.
+    secrets. Without secrets the POST is unsigned. Crews in `crew_secrets` use their own secrets instead. Behind a
+    `proxy`, the addresses of receivers cannot be checked here.
     """
 
     ready = True
@@ -43,8 +52,10 @@ class CallbackSender:
         version: str,
         clock: Clock,
         crew_secrets: Mapping[str, Sequence[str]] | None = None,
+        proxy: ProxyRule = DIRECT,
     ) -> None:
         self._sessions = sessions
+        self._proxy = proxy
         self.use_secrets(secrets, crew_secrets or {})
         self._user_agent = f"kickoff-bridge/{version}"
         self._clock = clock
@@ -71,8 +82,10 @@ class CallbackSender:
             parts = urlsplit(url)
             if not is_plain_host(parts.hostname or "") or parts.scheme not in self._sessions:
                 return Undeliverable(_FORBIDDEN)
-            async with self._sessions[parts.scheme].post(
-                exact_url(url), data=delivery.event.body, headers=headers, allow_redirects=False
+            proxy = self._proxy.proxy_for(url)
+            session = self._sessions[PROXIED if proxy else parts.scheme]
+            async with session.post(
+                exact_url(url), data=delivery.event.body, headers=headers, allow_redirects=False, proxy=proxy
             ) as response:
                 after = parse_retry_after(response.headers.get("Retry-After"), response.headers.get("Date"))
                 return _outcome(CallbackReply(response.status, await _body(response)), after)
@@ -81,7 +94,7 @@ class CallbackSender:
         except aiohttp.ClientConnectorError as error:
             if isinstance(error.os_error, ForbiddenAddress):
                 return Undeliverable(_FORBIDDEN)
-            return Retryable("connection failed")
+            return Retryable(describe_failure(error))
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             return Retryable(describe_failure(error))
 
@@ -109,9 +122,10 @@ async def callback_sessions(
     time_limit: float = TIMEOUT,
     tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Sessions]:
-    """Open the client sessions for callback URLs: no proxy, no cookies, no connection reuse, every address checked.
+    """Open the client sessions for callback URLs: no cookies, no connection reuse, every address checked.
 
-    There is one session per scheme, because plain `http` is permitted to fewer addresses.
+    There is one session per scheme, because plain `http` is permitted to fewer addresses, and one for calls through a
+    proxy: it connects to the proxy only, which has to check the addresses.
 
     The sessions do not limit concurrency: that happens before an attempt begins, because waiting for a connection would
     consume the attempt's time. `resolver`: by default aiohttp's, which uses aiodns, so that no thread waits for a name
@@ -127,6 +141,8 @@ async def callback_sessions(
                 limit=0, force_close=True, resolver=resolver, socket_factory=guard, ssl=context
             )
             sessions[scheme] = await stack.enter_async_context(_client(connector, time_limit))
+        proxied = aiohttp.TCPConnector(limit=0, force_close=True, resolver=resolver, ssl=context)
+        sessions[PROXIED] = await stack.enter_async_context(_client(proxied, time_limit))
         yield sessions
 
 

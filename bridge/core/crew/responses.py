@@ -298,21 +298,18 @@ def _no_status(reply: Reply) -> StatusResponse:
 
 
 def _is_unavailable(code: int, text: str) -> bool:
-    """Return whether the response means a wrong token, a lapsed plan, or the plan's quota, whose code is not known.
+    """Return whether the response means a wrong token, a lapsed plan, a spent quota, or a proxy without password (407).
 
     With codes about the request itself, only explicit phrases count: their texts quote inputs, which may say "quota".
     """
     if code in _MAY_HAVE_STARTED:
         return False
     lowered = text.lower()
+    quota_spent = any(phrase in lowered for phrase in _QUOTA)
     if code in _DEFINITE_REFUSALS:
-        return code != 422 and any(phrase in lowered for phrase in _QUOTA)
-    mentions_limit = "quota" in lowered or (
-        "limit reached" in lowered and "rate" not in lowered
-    )  # a rate limit is transient
-    return (
-        code in {401, 402, 403} or (400 <= code < 500 and mentions_limit) or any(phrase in lowered for phrase in _QUOTA)
-    )
+        return code != 422 and quota_spent
+    at_limit = "quota" in lowered or ("limit reached" in lowered and "rate" not in lowered)  # a rate limit is transient
+    return code in {401, 402, 403, 407} or (400 <= code < 500 and at_limit) or quota_spent
 
 
 def _read_state(body: Mapping[str, Any]) -> StatusResponse:

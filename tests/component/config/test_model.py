@@ -135,6 +135,9 @@ RULES = [
     # combinations
     (with_settings(http={"host": "0.0.0.0"}), "http.clients: must name at least one client"),
     (with_settings(http={"port": 80, "ops_port": 80}), "http.ops_port: must differ from http.port"),
+    (with_settings(proxy="socks5://proxy:1080"), "proxy: must be an HTTP proxy"),
+    (with_settings(proxy="proxy:3128"), "proxy: must be `env` or the URL of an HTTP proxy"),
+    (with_settings(callbacks={"proxy": "http://proxy/path"}), "callbacks.proxy: must be `env` or the URL"),
     (with_settings(http={"trusted_proxies": ["10.0.0.0/8", "proxy"]}), "http.trusted_proxies.1: must be a network"),
     (with_settings(http={"trusted_proxies": ["0.0.0.0/0"]}), "http.trusted_proxies.0: must not be every address"),
     (

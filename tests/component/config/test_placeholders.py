@@ -49,6 +49,8 @@ def with_secret(path: tuple[str, ...], secret: str) -> dict[str, Any]:
         verify = {"scheme": "bearer"}
     tree: dict[str, Any] = {"crews": {"a": crew}, "hooks": {"b": {"crew": "a", "verify": verify, "inputs": {}}}}
     match path:
+        case (name,):
+            tree[name] = secret
         case ("http", *_):
             tree["http"] = {"clients": [{"name": "c", "token": secret}]}
         case ("amqp" | "store" | "callbacks" as section, name):
@@ -65,13 +67,13 @@ def with_secret(path: tuple[str, ...], secret: str) -> dict[str, Any]:
 def cases() -> Iterator[tuple[tuple[str, ...], str]]:
     for path in SECRETS:
         for secret in sorted(placeholders()):
-            scheme = "amqp" if path[0] == "amqp" else "postgresql"
-            if path[-1] != "url":
+            scheme = {"amqp": "amqp", "store": "postgresql"}.get(path[0], "http")
+            if path[-1] not in ("url", "proxy"):
                 yield path, secret
-            elif "://" in secret:
+            elif "://" not in secret:
+                yield path, f"{scheme}://bridge:{secret}@db.example.com{'' if scheme == 'http' else '/bridge'}"
+            elif scheme != "http":
                 yield path, secret.replace("postgresql", scheme)
-            else:
-                yield path, f"{scheme}://bridge:{secret}@db.example.com/bridge"
 
 
 @pytest.fixture

@@ -184,7 +184,7 @@ async def test_a_receiver_without_tls_receives_nothing_in_the_clear():
 
 
 async def test_an_unknown_name_is_retried():
-    assert await send(f"https://{HOST}/", names=Broken()) == Retryable("connection failed")
+    assert await send(f"https://{HOST}/", names=Broken()) == Retryable("host name not found")
 
 
 async def test_a_silent_resolver_costs_one_attempt():
