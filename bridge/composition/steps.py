@@ -62,30 +62,25 @@ class Steps:
     # ---- what listeners call
 
     def accept(self, check_inputs: CheckInputs) -> AcceptRequest:
-        """Store requests."""
         return AcceptRequest(
             self.store, self.crews, self.rules.callbacks, self.clock, self.new_id, check_inputs, self.signals.kickoff,
             self.redactor,
         )  # fmt: skip
 
     def refuse(self, dead_queue: str) -> RefuseMessage:
-        """Store refused messages for the dead queue."""
         return RefuseMessage(self.store, dead_queue, self.clock, self.new_id, self.signals.deliver)
 
     @property
     def apply_command(self) -> ApplyCommand:
-        """Apply commands to runs."""
         notify = (self.signals.kickoff, self.signals.deliver, self.signals.recover)
         return ApplyCommand(self.crews, self.store, self.clock, *notify, self.rules.orphaned)
 
     @property
     def accept_command(self) -> AcceptCommand:
-        """Apply commands, or store them until they can be applied."""
         return AcceptCommand(self.apply_command, self.store.commands, self.clock)
 
     @property
     def receive_webhooks(self) -> ReceiveWebhooks:
-        """Store the webhooks of crews."""
         store = self.store
         return ReceiveWebhooks(
             store.key,
@@ -101,7 +96,6 @@ class Steps:
     # ---- what workers run, for one crew
 
     def kickoff(self, crew: Crew) -> Kickoff:
-        """Start executions."""
         notify = (partial(self.signals.kickoff, crew.name), partial(self.signals.poll, crew.name))
         max_bytes = self.max_kickoff_bytes // len(self.crews)
         return Kickoff(
@@ -109,20 +103,16 @@ class Steps:
         )
 
     def poll(self, crew: Crew) -> Poll:
-        """Poll tracked runs."""
         notify = (partial(self.signals.kickoff, crew.name), self.signals.deliver, self.signals.recover)
         return Poll(crew, self.store, self.clock, *notify)
 
     def human_input(self, crew: Crew) -> SubmitHumanInput:
-        """Submit answers."""
         return SubmitHumanInput(crew, self.store, self.clock, self.signals.deliver)
 
     def late_results(self, crew: Crew) -> PollLateResults:
-        """Poll executions that outlived their runs."""
         return PollLateResults(crew, self.store, self.clock, self.signals.deliver)
 
     def probe(self, crew: Crew) -> ProbeCrew:
-        """Probe a paused crew."""
         notify = (partial(self.signals.kickoff, crew.name), partial(self.signals.poll, crew.name))
         return ProbeCrew(crew, self.clock, *notify)
 
@@ -130,42 +120,34 @@ class Steps:
 
     @property
     def recover(self) -> Recover:
-        """Take over runs without an owner."""
         return Recover(self.crews, self.store, self.clock, self.signals.poll)
 
     @property
     def in_doubt(self) -> ResolveInDoubt:
-        """Resolve doubts by the policy of their crew."""
         return ResolveInDoubt(self.crews, self.store, self.clock, self.signals.deliver)
 
     @property
     def deferred_commands(self) -> ApplyDeferredCommands:
-        """Apply the stored commands."""
         return ApplyDeferredCommands(self.apply_command, self.store.commands, self.clock)
 
     @property
     def handle_webhooks(self) -> HandleWebhooks:
-        """Handle the stored webhooks of crews."""
         store, notify = self.store, (self.signals.poll, self.signals.recover, self.signals.deliver)
         return HandleWebhooks(self.crews, store, store.inbox, self.clock, *notify)
 
     @property
     def housekeeping(self) -> Housekeeping:
-        """Keep ownership and retention up to date."""
         return Housekeeping(self.crews, self.store.cluster, self.clock, self.rules.retention, self.signals.recover)
 
     @property
     def rebalance(self) -> Rebalance:
-        """Keep to the fair share of a shared store."""
         return Rebalance(self.crews, self.store.cluster, self.clock, self.signals.recover)
 
     @property
     def run_times(self) -> SyncRunTimes:
-        """Synchronize run times with the store."""
         return SyncRunTimes(self.crews, self.store.run_times, self.clock, shared=self.store.shared)
 
     def deliver_callbacks(self, sender: Sender) -> DeliverEvents:
-        """Send callbacks."""
         store = self.store
         return DeliverEvents(
             "deliver-callbacks", lambda limit, now: store.claim_callbacks(limit, CALLBACK_LIMITS, now), sender, store,
@@ -173,7 +155,6 @@ class Steps:
         )  # fmt: skip
 
     def deliver_broker(self, sender: Sender) -> DeliverEvents:
-        """Publish deliveries."""
         claim = partial(self.store.claim_deliveries, BROKER_CHANNELS)
         return DeliverEvents("deliver-broker", claim, sender, self.store, self.clock, self.signals.deliver)
 

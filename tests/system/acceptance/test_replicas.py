@@ -12,6 +12,7 @@ from tests.system.acceptance.harness import eventually, ledger, publish
 from tests.system.acceptance.replicas import Replicas, replicas_of
 from tests.system.acceptance.test_promises import requests
 
+pytestmark = pytest.mark.nightly  # component/steps/test_replicas and the simulation prove the same below the daemon
 Note = Callable[[str, object], None]
 
 
@@ -32,7 +33,6 @@ async def test_a_new_bridge_takes_its_share_of_running_runs(
     assert len(posts) == 300
 
 
-@pytest.mark.nightly
 async def test_max_running_applies_to_all_bridges_together(tmp_path: Path, amqp: str, postgres: PostgresServer) -> None:
     limits: dict[str, Any] = {
         "max_running": 8,

@@ -239,6 +239,7 @@ def dead_letters(number: int, size: int) -> list[str]:
     return [events, deliveries]
 
 
+@pytest.mark.nightly
 async def test_parallel_lists_of_large_results(tmp_path: Path, full: bool, record_property: Record) -> None:
     async with limited(tmp_path) as daemon:
         daemon.sql(runs_with_results(200, 250 * 1024))
@@ -272,6 +273,7 @@ async def test_lists_that_are_never_read(tmp_path: Path, full: bool, record_prop
             connection.close()
 
 
+@pytest.mark.nightly
 async def test_unsigned_bodies_without_their_last_byte(tmp_path: Path, full: bool, record_property: Record) -> None:
     async with limited(tmp_path) as daemon:
         head = b"POST /hooks/shop HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1048576\r\n\r\n"
@@ -288,6 +290,7 @@ async def test_unsigned_bodies_without_their_last_byte(tmp_path: Path, full: boo
             writer.transport.abort()
 
 
+@pytest.mark.nightly
 async def test_dead_letters_are_listed_without_their_bodies(
     tmp_path: Path, full: bool, record_property: Record
 ) -> None:
@@ -348,6 +351,7 @@ async def test_large_submits_most_of_which_wait(tmp_path: Path, full: bool, reco
         record(record_property, f"{number} submits of 1 MiB, 3 in 4 wait", daemon, manifest_limit() // 2)
 
 
+@pytest.mark.nightly
 async def test_hooks_of_many_small_objects(tmp_path: Path, full: bool, record_property: Record) -> None:
     body = b'{"topic":"otters","unused":' + small_objects().encode() + b"}"
     signature = hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
@@ -368,6 +372,7 @@ async def test_hooks_of_many_small_objects(tmp_path: Path, full: bool, record_pr
         record(record_property, f"{number} hooks of 60,000 small objects", daemon, manifest_limit() // 2)
 
 
+@pytest.mark.nightly
 async def test_messages_of_many_small_objects(tmp_path: Path, amqp: str, full: bool, record_property: Record) -> None:
     number = 100 if full else 40
     body = b'{"inputs":{"topic":' + small_objects().encode() + b"}}"
