@@ -445,7 +445,7 @@ GROUPS = {
     "http": ("http.",),
     "store": ("store.",),
     "clients": ("callbacks.", "crew_api.", "http_client.", "observability."),
-    "others": ("byte_budget.", "clock.", "config.", "kickoff_journal.", "threads."),
+    "others": ("byte_budget.", "clock.", "cloudevents.", "config.", "kickoff_journal.", "threads."),
 }
 
 NOT_REACHED: dict[str, Sequence[str]] = {
