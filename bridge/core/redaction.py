@@ -69,6 +69,8 @@ class Redactor:
     def _field(self, value: Any) -> Any:
         if is_dataclass(value) and not isinstance(value, type):
             return self.fields(value)
+        if isinstance(value, tuple):
+            return tuple(map(self._field, value))
         if isinstance(value, bytes):
             return self.text(value.decode("utf-8", "surrogateescape"), cut=True).encode("utf-8", "surrogateescape")
         return self.text(value, cut=True) if isinstance(value, str) else self.value(value)

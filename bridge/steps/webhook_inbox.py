@@ -13,6 +13,7 @@ import structlog
 from bridge.core.crew import webhook_tokens
 from bridge.core.crew import webhooks as crew_webhooks
 from bridge.core.crew.flow_questions import FlowQuestion
+from bridge.core.crew.tasks import read_task
 from bridge.core.crew.webhooks import CrewWebhook, Kind
 from bridge.core.human_input import rules
 from bridge.core.human_input.model import QuestionContent
@@ -193,6 +194,8 @@ class HandleWebhooks:
             await self._ask(run, webhook.question)
         elif webhook.resumed or entry.kind in {Kind.TASK, Kind.CREW}:
             await self._write(run, rules.on_activity)
+        if entry.kind is Kind.TASK:
+            await self._store_task(run, entry)
         tracked = run.run_id in self._crews[run.crew].tracker
         if tracked:
             self._update_tracker(run, webhook)
@@ -235,6 +238,14 @@ class HandleWebhooks:
             await self._apply_to_tracked(adopted, entry, webhook)
         else:
             await self._inbox.remove(entry.entry_id)
+
+    async def _store_task(self, run: Run, entry: InboxEntry) -> None:
+        """Store the finished task that a webhook reports; no poll is needed for it."""
+        content = entry.content if isinstance(entry.content, dict) else {}
+        task = read_task(content, entry.received_at)
+        written = await retry_on_conflict(self._store, run, lambda latest: webhooks.on_task(latest, task))
+        if isinstance(written, Run) and run.run_id in self._crews[run.crew].tracker:
+            self._crews[run.crew].tracker.cache_written(written)
 
     async def _ask(self, run: Run, content: QuestionContent) -> None:
         """Store a run's question, and make the process that tracks the run poll it."""

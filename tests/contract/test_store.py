@@ -20,7 +20,7 @@ from bridge.core.human_input import rules
 from bridge.core.human_input.model import HumanInput, Question, QuestionContent, QuestionStage
 from bridge.core.runs import state_machine
 from bridge.core.runs.kickoff_memory import estimate_bytes
-from bridge.core.runs.model import Decision, Deferral, Envelope, Outcome, Run, State
+from bridge.core.runs.model import Decision, Deferral, Envelope, Outcome, Run, State, Task
 from bridge.ports.inbound import Accepted
 from bridge.ports.queries import RunFilter
 from bridge.ports.runs import Conflict
@@ -177,7 +177,8 @@ class TestRoundTrips:
         """A crew may return any JSON; a store that fails on it would stop the bridge."""
         run = await started(store)
         outcome = Outcome("🦉 \x00", value, value)
-        run = replace(run, progress=value, outcome=outcome, polls=3, started_at=NOW + 0.123456)
+        tasks = (Task("Wärme 🦉", None, value, NOW + 0.5), Task(None, "A", "text"))
+        run = replace(run, progress=value, tasks=tasks, outcome=outcome, polls=3, started_at=NOW + 0.123456)
         assert await store.apply(Decision(run)) == replace(run, version=run.version + 1)
         assert await store.load(run.run_id) == replace(run, version=run.version + 1)
 

@@ -8,8 +8,10 @@ import pytest
 
 from bridge.core.crew import webhook_tokens
 from bridge.core.crew.responses import Failed, Running
+from bridge.core.crew.tasks import ReportedTasks
 from bridge.core.delivery.outcome import CallbackReply, Confirmed, Retryable
 from bridge.core.redaction import MASK, Redactor
+from bridge.core.runs.model import Task
 
 SECRET = 'crew "token"/5e1f?0a77é'
 PLAIN = "plain-token-0123456789"
@@ -78,6 +80,9 @@ def test_a_secret_cut_off_at_the_end_of_a_text_is_found(redactor: Redactor) -> N
 
 def test_responses_are_redacted_in_every_field(redactor: Redactor) -> None:
     assert redactor.fields(Running({"log": PLAIN})) == Running({"log": MASK})
+    cut = ReportedTasks((Task(PLAIN, None, {"key": PLAIN}), Task(None, None, f"cut off: {PLAIN[:-1]}")))
+    masked = ReportedTasks((Task(MASK, None, {"key": MASK}), Task(None, None, f"cut off: {MASK}")))
+    assert redactor.fields(Running(None, cut)) == Running(None, masked)
     response = redactor.fields(Retryable(f"HTTP 500 {PLAIN}", 5.0, CallbackReply(500, b"\xff" + PLAIN.encode())))
     assert response == Retryable(f"HTTP 500 {MASK}", 5.0)
     assert response.reply == CallbackReply(500, b"\xff***")

@@ -46,7 +46,7 @@ async def is_served(store: Queries, run: Run) -> bool:
 
 
 def run_summary(run: Run, *, served: bool) -> dict[str, Any]:
-    """Return one run as in lists: an event's data, and what the run waits for."""
+    """Return one run as in lists: an event's data without the tasks, and what the run waits for."""
     waiting = why_waiting(run, served=served)
     shown = waiting and {
         "reason": waiting.reason.value,
@@ -54,7 +54,9 @@ def run_summary(run: Run, *, served: bool) -> dict[str, Any]:
         "since": events.timestamp(waiting.since),
         "until": events.timestamp(waiting.until),
     }
-    return {**events.run_document(run), "waiting": shown}
+    document = events.run_document(run)
+    del document["tasks"]
+    return {**document, "waiting": shown}
 
 
 async def load_run_detail(store: Queries, run: Run) -> dict[str, Any]:
@@ -63,8 +65,9 @@ async def load_run_detail(store: Queries, run: Run) -> dict[str, Any]:
 
 
 def run_detail(run: Run, deliveries: Iterable[Delivery], *, served: bool) -> dict[str, Any]:
-    """Return one run with its deliveries."""
-    return {**run_summary(run, served=served), "deliveries": [delivery(item) for item in deliveries]}
+    """Return one run with its tasks and deliveries."""
+    shown = {**events.run_document(run), **run_summary(run, served=served)}
+    return {**shown, "deliveries": [delivery(item) for item in deliveries]}
 
 
 def delivery(one: Delivery) -> dict[str, Any]:

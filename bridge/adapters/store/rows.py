@@ -13,7 +13,7 @@ from bridge.core.delivery.model import Attempt, Channel, Delivery, DeliveryState
 from bridge.core.delivery.receivers import receiver_name
 from bridge.core.human_input.model import NO_HUMAN_INPUT, HumanInput, Question, QuestionContent, QuestionStage
 from bridge.core.json import EncodedObject, compact
-from bridge.core.runs.model import Deferral, Envelope, KickoffRequest, Outcome, Run, RunError, State
+from bridge.core.runs.model import Deferral, Envelope, KickoffRequest, Outcome, Run, RunError, State, Task
 
 Values = dict[str, Any]
 
@@ -33,6 +33,7 @@ MUTABLE_COLUMNS = (
     "finished_at",
     "polls",
     "progress",
+    "tasks",
     "human_input",
     "deferral",
     "result",
@@ -84,6 +85,7 @@ def mutable_values(run: Run) -> Values:
         "finished_at": run.finished_at,
         "polls": run.polls,
         "progress": _dump(run.progress),
+        "tasks": _dump([asdict(task) for task in run.tasks]) if run.tasks else None,
         "human_input": None if run.human_input == NO_HUMAN_INPUT else _dump(asdict(run.human_input)),
         "deferral": None if run.deferral is None else _dump(asdict(run.deferral)),
         "result": None if outcome.result is None else outcome.result.encode(),
@@ -118,6 +120,7 @@ def run_from_row(row: Row[Any]) -> Run:
         finished_at=row.finished_at,
         polls=row.polls,
         progress=_load(row.progress),
+        tasks=tuple(Task(**task) for task in _load(row.tasks) or ()),
         outcome=_outcome_from_row(row),
         human_input=_human_input_from_row(_load(row.human_input)),
         deferral=None if row.deferral is None else Deferral(**_load(row.deferral)),

@@ -66,6 +66,7 @@ runs = Table(
     Column("finished_at", Float),
     Column("polls", Integer, nullable=False),
     Column("progress", LargeBinary),
+    Column("tasks", LargeBinary),
     Column("human_input", LargeBinary),
     Column("deferral", LargeBinary),
     Column("result", LargeBinary),

@@ -15,9 +15,11 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
+from bridge.core.crew import progress as crew_progress
 from bridge.core.crew import results
 from bridge.core.crew.api_json import read_beginning, read_object
 from bridge.core.crew.reply import TOO_LARGE, Reply
+from bridge.core.crew.tasks import NO_TASKS, ReportedTasks, read_tasks
 from bridge.core.http.retry_after import parse_retry_after
 from bridge.core.numbers import read_number
 from bridge.core.redaction import MASK
@@ -103,9 +105,10 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """The execution is in progress; `progress` as the API reports it."""
+    """The execution is in progress; `progress` in the form of the live API."""
 
     progress: Any = None
+    tasks: ReportedTasks = NO_TASKS
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +124,7 @@ class Succeeded:
     result_json: Any = None
     usage: Any = None
     progress: Any = None
+    tasks: ReportedTasks = NO_TASKS
     dropped: tuple[str, ...] = field(default=(), compare=False)
 
     @property
@@ -171,29 +175,16 @@ StatusResponse = (
 _PENDING = frozenset({"pending", "queued", "received", "scheduled", "task_is_pending"})
 _RUNNING = frozenset(
     {
-        "started",
-        "starting",
-        "running",
-        "in_progress",
-        "processing",
-        "retry",
-        "retrying",
-        "resumed",
-        "progress",
+        "started", "starting", "running", "in_progress", "processing", "retry", "retrying", "resumed", "progress",
         "task_is_running",
-    },
-)
+    }
+)  # fmt: skip
 _WAITING = frozenset(
     {
-        "paused",
-        "pending_human_input",
-        "awaiting_input",
-        "awaiting_human_input",
-        "awaiting_human_feedback",
-        "waiting_for_human",
-        "human_input_required",
-    },
-)
+        "paused", "pending_human_input", "awaiting_input", "awaiting_human_input", "awaiting_human_feedback",
+        "waiting_for_human", "human_input_required",
+    }
+)  # fmt: skip
 _SUCCEEDED = frozenset({"success", "succeeded", "completed", "complete", "finished", "done"})
 _FAILED = frozenset({"failed", "failure", "error", "errored", "timeout", "timed_out"})
 _STOPPED = frozenset({"revoked", "cancelled", "canceled", "stopped", "aborted"})
@@ -315,7 +306,9 @@ def _is_unavailable(code: int, text: str) -> bool:
 def _read_state(body: Mapping[str, Any]) -> StatusResponse:
     token = _token(body)
     if token in _SUCCEEDED:
-        return replace(_succeeded(body, wrapped=not _has_state(body)), progress=_progress(body))
+        succeeded = _succeeded(body, wrapped=not _has_state(body))
+        done = len(succeeded.tasks.tasks) if succeeded.tasks.all_finished else 0
+        return replace(succeeded, progress=crew_progress.read_final_progress(body, done))
     if token in _FAILED:
         return Failed(_failure(body))
     if token in _STOPPED:
@@ -323,7 +316,7 @@ def _read_state(body: Mapping[str, Any]) -> StatusResponse:
     if token in _WAITING or _flow_waits(body):
         return WaitingForHuman()
     if token in _RUNNING:
-        return Running(_progress(body))
+        return Running(crew_progress.read_progress(body), read_tasks(body, wrapped=not _has_state(body)))
     if token in _PENDING:
         return Pending()
     return NotFound() if token in _NOT_FOUND else Unknown(f"state {str(token)[:60]!r}")
@@ -351,17 +344,13 @@ def _flow_waits(body: Mapping[str, Any]) -> bool:
     return isinstance(flow_id, str) and flow_id != "" and body.get("result") is None
 
 
-def _progress(body: Mapping[str, Any]) -> Any:
-    progress = body.get("progress")
-    return results.portable(progress) if isinstance(progress, dict) else None
-
-
 def _succeeded(body: Mapping[str, Any], *, wrapped: bool) -> Succeeded:
     found = results.read_result(body, wrapped=wrapped)
     reported = next((body[name] for name in ("usage_metrics", "token_usage") if body.get(name) is not None), None)
     usage = results.portable(reported)
     dropped = found.dropped if usage is not None or reported is None else (*found.dropped, "usage")
-    return Succeeded(found.text, found.parsed, usage, dropped=dropped)
+    tasks = read_tasks(body, wrapped=wrapped)
+    return Succeeded(found.text, found.parsed, usage, tasks=tasks, dropped=dropped)
 
 
 def _has_state(body: Mapping[str, Any]) -> bool:

@@ -68,6 +68,25 @@ def clean(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
+def task_lists(body: Mapping[str, Any], *, wrapped: bool) -> Iterator[list[Any]]:
+    """Yield the lists of tasks in a status or a crew webhook, likeliest first."""
+    for listed in _per_task(body, wrapped=wrapped):
+        if isinstance(listed, list) and listed:
+            yield listed
+
+
+def task_result(task: Any) -> Any:
+    """Return the result of one task; None if it has none."""
+    names = (*_NAMES, *_PARSED) if isinstance(task, dict) else ()
+    return next((task[name] for name in names if task.get(name) is not None), None)
+
+
+def _per_task(body: Mapping[str, Any], *, wrapped: bool) -> Iterator[Any]:
+    result = body.get("result")
+    inner = result if wrapped and isinstance(result, dict) else {}
+    yield from (where.get(name) for where in (inner, body) for name in _PER_TASK)
+
+
 def _candidates(body: Mapping[str, Any], *, wrapped: bool) -> Iterator[tuple[str, Any]]:
     """Yield where the result may be, likeliest first; null does not count, nor does empty text beside another value."""
     result = body.get("result")
@@ -77,8 +96,8 @@ def _candidates(body: Mapping[str, Any], *, wrapped: bool) -> Iterator[tuple[str
     holds_tasks_at_most = inner is result and inner.keys() <= _WRAPPER and not any(_values_in(inner))
     places = [("result", None if holds_tasks_at_most else result), ("result_json", body.get("result_json"))]
     places += [(name, body.get(name)) for name in _NAMES]
-    places += [(name, _last_task_result(where.get(name))) for where in (inner, body) for name in _PER_TASK]
-    places += [("last_executed_task", _last_task_result([body.get("last_executed_task")])), ("result", result)]
+    places += [("tasks", _last_task_result(listed)) for listed in _per_task(body, wrapped=wrapped)]
+    places += [("last_executed_task", task_result(body.get("last_executed_task"))), ("result", result)]
     yield from (place for place in places if place[1] is not None)
 
 
@@ -96,7 +115,4 @@ def _values_in(value: Mapping[str, Any]) -> Iterator[bool]:
 
 
 def _last_task_result(tasks: Any) -> Any:
-    task = tasks[-1] if isinstance(tasks, list) and tasks else None
-    if not isinstance(task, dict):
-        return None
-    return next((task[name] for name in (*_NAMES, *_PARSED) if task.get(name) is not None), None)
+    return task_result(tasks[-1]) if isinstance(tasks, list) and tasks else None

@@ -13,7 +13,7 @@ from bridge.core import json as strict_json
 from bridge.core.crew_policy import CrewPolicy
 from bridge.core.delivery.model import Channel, Delivery, Destination, Event, Receiver
 from bridge.core.human_input.model import Question, QuestionStage
-from bridge.core.runs.model import CREW_NAME, Decision, Run, RunError
+from bridge.core.runs.model import CREW_NAME, Decision, Run, RunError, Task
 
 CONTENT_TYPE = "application/cloudevents+json"
 IN_DOUBT = "run.in_doubt"
@@ -49,6 +49,7 @@ def run_document(run: Run) -> dict[str, Any]:
         "idempotency_key": run.request.idempotency_key,
         "usage": outcome.usage,
         "progress": run.progress,
+        "tasks": [_task(task) for task in run.tasks],
         "accepted_at": timestamp(run.accepted_at),
         "started_at": timestamp(run.started_at),
         "finished_at": timestamp(run.finished_at),
@@ -126,12 +127,16 @@ def _run_event(run: Run, type_: str, policy: CrewPolicy, now: float, sequence: i
 
 
 def _body(event_id: str, run: Run, type_: str, policy: CrewPolicy, now: float) -> bytes:
-    """Return the event's bytes; a result that would exceed `max_event_bytes` is replaced by a link.
+    """Return the event's bytes; if they exceed `max_event_bytes`, the outputs of tasks are omitted, then the result.
 
-    A late result is always embedded: it is stored nowhere else, because an ended run does not change.
+    A link replaces the result. A late result is always embedded: it is stored nowhere else, because an ended run does
+    not change.
     """
     source, data = f"/crews/{run.crew}", run_document(run)
     body = _cloud_event(event_id, source, type_, run.run_id, now, data)
+    if len(body) > policy.max_event_bytes and run.tasks:
+        data["tasks"] = [task | {"output": None} for task in data["tasks"]]
+        body = _cloud_event(event_id, source, type_, run.run_id, now, data)
     has_result = any(data[name] is not None for name in _RESULT)
     if len(body) <= policy.max_event_bytes or not has_result or type_ == LATE_RESULT:
         return body
@@ -195,6 +200,15 @@ def _question(question: Question) -> dict[str, Any]:
         "asked_at": timestamp(question.asked_at),
         "stage": question.stage.value,
         "problem": question.problem,
+    }
+
+
+def _task(task: Task) -> dict[str, Any]:
+    return {
+        "name": task.name,
+        "agent": task.agent,
+        "output": task.output,
+        "finished_at": timestamp(task.finished_at),
     }
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from bridge.core.runs.model import Run
 
 MAX_RUNS = 10_000  # about a KiB each
-MAX_VARIABLE_CHARS = 1000  # of `repr(meta, progress, question)`; a run with more is not cached
+MAX_VARIABLE_CHARS = 1000  # of `repr(meta, progress, question, tasks)`; a run with more is not cached
 
 
 class RunCache:
@@ -19,7 +19,7 @@ class RunCache:
 
     def put(self, run: Run) -> None:
         """Store a run as it was just written."""
-        variable = (run.request.meta, run.progress, run.human_input.question)
+        variable = (run.request.meta, run.progress, run.human_input.question, run.tasks)
         if any(variable) and len(str(variable)) > MAX_VARIABLE_CHARS:
             self._runs.pop(run.run_id, None)
             return

@@ -3,16 +3,18 @@
 from dataclasses import dataclass
 from typing import Any
 
+from bridge.core.crew.tasks import NO_TASKS, ReportedTasks
 from bridge.core.runs.model import Outcome, State
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The execution succeeded or failed. `progress` is the last reported progress, if any."""
+    """The execution succeeded or failed. `progress` is the last reported progress, if any; `tasks`, those reported."""
 
     state: State
     outcome: Outcome
     progress: Any = None
+    tasks: ReportedTasks = NO_TASKS
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +51,10 @@ class PollingResumed:
 
 @dataclass(frozen=True, slots=True)
 class Progressed:
-    """The execution reported new progress."""
+    """The execution reported new progress, and perhaps finished tasks."""
 
     progress: Any
+    tasks: ReportedTasks = NO_TASKS
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from bridge.core.crew import responses
+from bridge.core.crew import responses, tasks
 from bridge.core.crew_policy import CrewPolicy
 from bridge.core.delivery import events
 from bridge.core.runs import state_machine, timing
@@ -32,14 +32,16 @@ def on_poll(
 ) -> Decision:
     """Emit `run.late_result` once if the execution of an ended run has ended; otherwise schedule the next poll."""
     match response:
-        case responses.Succeeded(result, result_json, usage, _):
-            late = Outcome(result, result_json, usage)
+        case responses.Succeeded(result, result_json, usage, _, reported):
+            late = replace(
+                run, outcome=Outcome(result, result_json, usage), tasks=tasks.with_reported(run.tasks, reported)
+            )
         case responses.Failed(message):
-            late = Outcome(error=RunError("execution_failed", message))
+            late = replace(run, outcome=Outcome(error=RunError("execution_failed", message)))
         case responses.TooLarge(succeeded=True):
-            late = Outcome(error=state_machine.result_too_large(policy))
+            late = replace(run, outcome=Outcome(error=state_machine.result_too_large(policy)))
         case _:
             due_at = timing.signalled_end_poll_at(signalled_at, now) or timing.next_late_poll_at(run, now)
             return Decision(replace(run, owner=None, due_at=due_at))
-    emitted = events.with_event(replace(run, outcome=late), events.LATE_RESULT, policy, now)
+    emitted = events.with_event(late, events.LATE_RESULT, policy, now)
     return replace(emitted, run=replace(run, owner=None, due_at=None))

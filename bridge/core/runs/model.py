@@ -86,6 +86,16 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
+class Task:
+    """A finished task. `output`: text, or any JSON; `finished_at`: when its webhook arrived, None without one."""
+
+    name: str | None
+    agent: str | None
+    output: Any
+    finished_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Deferral:
     """A postponed run: why (`detail`), since when, until when, and after how many failures in a row."""
 
@@ -127,6 +137,7 @@ class Run:
     finished_at: float | None = None
     polls: int = 0
     progress: Any = None
+    tasks: tuple[Task, ...] = ()
     outcome: Outcome = Outcome()
     human_input: HumanInput = NO_HUMAN_INPUT
     deferral: Deferral | None = None

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, assert_never
 
-from bridge.core.crew import responses
+from bridge.core.crew import responses, tasks
 from bridge.core.crew_policy import CrewPolicy
 from bridge.core.human_input import rules
 from bridge.core.runs import changes, state_machine, tracking
@@ -60,7 +60,7 @@ def _end(
     """Return the change that ends the tracking of the run, if any."""
     if isinstance(response, responses.Succeeded):
         outcome = Outcome(response.result, response.result_json, response.usage)
-        return changes.Ended(State.SUCCEEDED, outcome, response.progress)
+        return changes.Ended(State.SUCCEEDED, outcome, response.progress, response.tasks)
     if isinstance(response, responses.Failed):
         return changes.Ended(State.FAILED, Outcome(error=RunError("execution_failed", response.message)))
     if isinstance(response, responses.TooLarge) and response.succeeded:
@@ -87,7 +87,7 @@ def _changes(
     if before.deferred:
         yield changes.PollingResumed()
     if isinstance(response, responses.Running) and tracked.progress != before.progress:
-        yield changes.Progressed(response.progress)
+        yield changes.Progressed(response.progress, response.tasks)
     if (question_change := rules.question_change(tracked, response, policy, polled_at)) is not None:
         yield question_change
 
@@ -106,8 +106,9 @@ def _overdue(tracked: TrackedRun, response: responses.StatusResponse, polled_at:
 
 def _apply_change(run: Run, change: changes.Change, policy: CrewPolicy, now: float) -> Decision:
     match change:
-        case changes.Ended(state, outcome, progress):
-            return state_machine.finish(replace(run, progress=progress or run.progress), state, outcome, policy, now)
+        case changes.Ended(state, outcome, progress, reported):
+            last = replace(run, progress=progress or run.progress, tasks=tasks.with_reported(run.tasks, reported))
+            return state_machine.finish(last, state, outcome, policy, now)
         case changes.NeverKnown():
             return state_machine.on_never_known(run, policy, now)
         case changes.Lost():
@@ -116,8 +117,9 @@ def _apply_change(run: Run, change: changes.Change, policy: CrewPolicy, now: flo
         case changes.DeadlineExceeded(deadline):
             error = RunError("deadline_exceeded", f"not ended {deadline:g} s after it was first seen started")
             return state_machine.finish(run, State.TIMED_OUT, Outcome(error=error), policy, now)
-        case changes.Progressed(progress):
-            return _on_progress(run, progress, policy, now)
+        case changes.Progressed(progress, reported):
+            with_tasks = replace(run, tasks=tasks.with_reported(run.tasks, reported))
+            return _on_progress(with_tasks, progress, policy, now)
         case changes.FirstSeen() | changes.Verified() | changes.PollingResumed():
             return Decision(run)  # `apply` has written it to the row
         case (

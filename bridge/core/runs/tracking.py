@@ -4,9 +4,9 @@ from dataclasses import replace
 from typing import Any
 
 from bridge.core.crew import responses
+from bridge.core.crew.progress import MAX_STEP, count
 from bridge.core.crew_policy import CrewPolicy
 from bridge.core.human_input.model import QuestionStage
-from bridge.core.numbers import read_number
 from bridge.core.runs.model import Progress, Run, State, TrackedRun
 from bridge.core.runs.state_machine import is_poll_deferred
 
@@ -98,11 +98,9 @@ def progress_key(progress: Any) -> Progress | None:
     """Return the part of a progress that is compared to detect a change; None if the API reports none."""
     if not isinstance(progress, dict):
         return None
-    current, count = progress.get("current"), progress.get("completed")
-    completed = None if isinstance(count, str) else read_number(count)
-    completed = completed if isinstance(completed, int) and completed >= 0 else None
-    current = current if isinstance(current, str) else None
-    return None if completed is None and current is None else (completed, progress.get("total"), current)
+    current, completed = progress.get("current"), count(progress.get("completed"))
+    current = current[:MAX_STEP] if isinstance(current, str) else None
+    return None if completed is None and current is None else (completed, count(progress.get("total")), current)
 
 
 def tasks_done(progress: Progress | None) -> int | None:

@@ -1,11 +1,14 @@
 """What a crew webhook means for the run that its token identifies."""
 
+from dataclasses import replace
+
+from bridge.core.crew.tasks import with_task
 from bridge.core.crew.webhooks import CrewWebhook
 from bridge.core.crew_policy import CrewPolicy
 from bridge.core.human_input import rules
 from bridge.core.human_input.model import QuestionStage
 from bridge.core.runs import state_machine
-from bridge.core.runs.model import TRACKED_STATES, Decision, Run, State
+from bridge.core.runs.model import TRACKED_STATES, Decision, Run, State, Task
 
 
 def is_relevant(run: Run, attempt: int, webhook: CrewWebhook) -> bool:
@@ -43,6 +46,12 @@ def on_evidence(run: Run, attempt: int, kickoff_id: str, policy: CrewPolicy, now
     if disproves(run, kickoff_id):
         return rules.on_corrected(run, kickoff_id, verified=True, now=now)
     return state_machine.on_evidence(run, kickoff_id, policy, now, attempt=attempt)
+
+
+def on_task(run: Run, task: Task) -> Decision | None:
+    """Store a finished task; return None if it is known, or if the run has ended."""
+    tasks = with_task(run.tasks, task)
+    return None if run.final or tasks == run.tasks else Decision(replace(run, tasks=tasks))
 
 
 def _has_unconfirmed_question(run: Run) -> bool:

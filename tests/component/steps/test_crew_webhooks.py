@@ -1,5 +1,6 @@
 """The crew API's webhooks: they cause polls and find lost executions, and nothing depends on them."""
 
+import json
 import random
 from collections.abc import Callable
 from typing import Any
@@ -10,10 +11,11 @@ from structlog.testing import capture_logs
 from bridge.adapters.store.queries import inbox
 from bridge.core.crew import webhook_tokens
 from bridge.core.crew.responses import InDoubt, NoResponse, NotFound, Running, Started, Succeeded
+from bridge.core.crew.tasks import ReportedTasks
 from bridge.core.crew.webhooks import Kind
 from bridge.core.runs import tracking
 from bridge.core.runs.commands import Adopt, Cancel
-from bridge.core.runs.model import Run, State
+from bridge.core.runs.model import Run, State, Task
 from tests import crew_events
 from tests.component.steps.conftest import KEY, Bench, with_policy
 
@@ -476,3 +478,74 @@ async def test_every_end_of_an_execution_is_subscribed_to(bench: Bench):
     assert {"crew_kickoff_completed", "crew_kickoff_failed", "flow_finished", "flow_failed"} <= set(
         bench.api.bodies[0]["webhooks"]["events"]
     )
+
+
+# Tasks ------------------------------------------------------------------------------------------------------------
+
+COLLECT = {"kickoff_id": "execution-1", "name": "collect", "agent": "Researcher", "output": "1. ..."}
+VERDICT = {"kickoff_id": "execution-1", "name": "verdict", "agent": "Judge", "output": {"score": 81}}
+
+
+async def final_event(bench: Bench, run: Run) -> Any:
+    deliveries = await bench.store.queries.deliveries_for_run(run.run_id)
+    [event] = await bench.store.queries.load_events([deliveries[-1].event.event_id])
+    return json.loads(event.body)["data"]
+
+
+async def test_the_tasks_of_webhooks_are_stored_and_published(bench: Bench):
+    """Only the webhooks report the outputs of all tasks; they were discarded."""
+    run = await bench.started()
+    await send(bench, run, Kind.TASK, COLLECT)
+    bench.clock.forward(2)
+    for _ in range(2):  # a webhook can arrive twice
+        await send(bench, run, Kind.TASK, VERDICT)
+    assert bench.api.polls == []
+    await bench.abandon()
+    assert [task.name for task in (await bench.now(run)).tasks] == ["collect", "verdict"]
+    await bench.round(bench.recover)
+    bench.api.status_responses = [Succeeded("Done.")]
+    bench.clock.forward(60)
+    await bench.round(bench.poll)
+    assert (await final_event(bench, run))["tasks"] == [
+        {"name": "collect", "agent": "Researcher", "output": "1. ...", "finished_at": "2027-01-15T08:00:00.000Z"},
+        {"name": "verdict", "agent": "Judge", "output": {"score": 81}, "finished_at": "2027-01-15T08:00:02.000Z"},
+    ]
+
+
+async def test_a_task_that_finishes_during_the_post_is_stored_after_it(bench: Bench):
+    async def finish(body: Any) -> None:
+        await send(bench, run, Kind.TASK, COLLECT)
+
+    bench.api.meanwhile = finish
+    run = await bench.accepted()
+    await bench.round(bench.kickoff)
+    await bench.round(bench.inbox)
+    assert [task.name for task in (await bench.now(run)).tasks] == ["collect"]
+
+
+async def test_a_task_of_a_run_in_doubt_is_stored_with_its_execution(bench: Bench):
+    bench.api.kickoff_responses = [InDoubt("reset")]
+    run = await bench.started()
+    await send(bench, run, Kind.TASK, COLLECT)
+    found = await bench.now(run)
+    assert (found.kickoff_id, [task.name for task in found.tasks]) == ("execution-1", ["collect"])
+
+
+@pytest.mark.parametrize("body", [None, [], "text", {"kickoff_id": "execution-1", "output": None}])
+async def test_a_task_without_content_does_no_harm(bench: Bench, body: Any):
+    run = await bench.started()
+    await send(bench, run, Kind.TASK, body)
+    assert [task.output for task in (await bench.now(run)).tasks] in ([], [None])
+
+
+async def test_a_poll_adds_the_tasks_that_the_status_reports(bench: Bench):
+    run = await bench.started()
+    await send(bench, run, Kind.TASK, COLLECT)
+    last = ReportedTasks((Task("verdict", "Judge", "go"),))
+    bench.api.status_responses = [Running({"completed": 2}, last), Succeeded("go", tasks=last)]
+    bench.clock.forward(6)
+    await bench.round(bench.poll)
+    assert [task.name for task in (await bench.now(run)).tasks] == ["collect", "verdict"]
+    bench.clock.forward(60)
+    await bench.round(bench.poll)
+    assert [task["name"] for task in (await final_event(bench, run))["tasks"]] == ["collect", "verdict"]

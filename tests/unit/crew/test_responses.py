@@ -1,6 +1,7 @@
 """Responses of the crew API: every status code, every dialect, and no exception for any content."""
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -360,7 +361,9 @@ def test_a_flow_without_a_result_that_names_itself_waits_for_a_human(body: Any, 
     ],
 )
 def test_the_text_of_the_result_is_found_in_every_dialect(body: dict[str, Any], result: str | None):
-    assert read_status(said({"state": "SUCCESS", **body})) == Succeeded(result, None, None)
+    response = read_status(said({"state": "SUCCESS", **body}))
+    assert isinstance(response, Succeeded)
+    assert (response.result, response.result_json, response.usage) == (result, None, None)
 
 
 def test_text_and_parsed_result_are_separate():
@@ -376,8 +379,13 @@ def test_the_documented_dialect_is_understood():
         status="completed", result={"output": "Done.", "tasks": [{"task_id": "map_task"}]}, execution_time=9
     )
     failed = status_of(status="error", error="Task execution failed: no model", execution_time=3)
-    assert running == Running({"completed_tasks": 1, "total_tasks": 2})
-    assert done == Succeeded("Done.", None, None)
+    assert running == Running({"unit": "task", "completed": 1, "total": 2, "current": "map_task"})
+    assert isinstance(done, Succeeded)
+    assert (done.result, done.progress, responses.reported_run_time(done)) == (
+        "Done.",
+        {"unit": "task", "completed": 1, "total": 1, "current": None, "duration_seconds": 9},
+        9.0,
+    )
     assert failed == Failed("Task execution failed: no model")
 
 
@@ -408,9 +416,8 @@ def test_the_reason_of_a_failure_is_shortened():
 
 def encodable(response: Any) -> bool:
     """Whether every text of the response can be encoded as UTF-8, and every number as JSON."""
-    fields = [getattr(response, name) for name in response.__dataclass_fields__]
     try:
-        json.dumps(fields, ensure_ascii=False, allow_nan=False).encode()
+        json.dumps(asdict(response), ensure_ascii=False, allow_nan=False).encode()
     except ValueError:
         return False
     return True
@@ -425,6 +432,8 @@ def encodable(response: Any) -> bool:
         rb'{"state": "SUCCESS", "result": "ok", "result_json": {"n": 1e999}}',
         rb'{"state": "FAILED", "error": "\udc00"}',
         rb'{"state": "RUNNING", "progress": {"current": "\ud83e"}}',
+        rb'{"status": "running", "current_task": "\ud83e"}',
+        rb'{"state": "RUNNING", "last_executed_task": {"name": "\ud83e", "output": ["\ud83e", 1e999]}}',
     ],
 )
 def test_every_part_of_a_status_can_be_stored_and_published(body: bytes):

@@ -11,7 +11,7 @@ from bridge.core.delivery import events
 from bridge.core.delivery.events import run_document
 from bridge.core.delivery.model import Channel, Destination
 from bridge.core.human_input.model import HumanInput, Question, QuestionContent, QuestionStage
-from bridge.core.runs.model import Envelope, Outcome, Run, RunError, State
+from bridge.core.runs.model import Envelope, Outcome, Run, RunError, State, Task
 from tests.fakes import NOW, a_run, run_id
 
 EVERYWHERE = CrewPolicy(results_exchange=True, callback_url="https://crew.example/all")
@@ -52,6 +52,7 @@ def test_the_event_is_a_cloudevent_in_the_documented_format():
             "idempotency_key": "order-17",
             "usage": {"total_tokens": 9},
             "progress": None,
+            "tasks": [],
             "accepted_at": "2027-01-15T08:00:00.000Z",
             "started_at": "2027-01-15T08:00:01.500Z",
             "finished_at": "2027-01-15T08:01:01.000Z",
@@ -65,6 +66,25 @@ def linking(run: Run, limit: int, type_: str = "run.succeeded") -> tuple[Any, in
     policy = replace(EXCHANGE, max_event_bytes=limit, api_url="https://bridge.example.com")
     body = events.with_event(run, type_, policy, NOW + 62).deliveries[0].event.body
     return json.loads(body), len(body)
+
+
+def test_outputs_of_tasks_are_omitted_before_a_result_is_linked():
+    run = replace(
+        ended(), outcome=Outcome("ä" * 500), tasks=(Task("collect", "A", "ö" * 500, NOW), Task(None, None, 1))
+    )
+    whole, size = linking(run, 10_000)
+    assert whole["data"]["tasks"] == [
+        {"name": "collect", "agent": "A", "output": "ö" * 500, "finished_at": "2027-01-15T08:00:00.000Z"},
+        {"name": None, "agent": None, "output": 1, "finished_at": None},
+    ]
+    without, smaller = linking(run, size - 1)
+    assert (without["data"]["result"], [task["output"] for task in without["data"]["tasks"]]) == (
+        "ä" * 500,
+        [None, None],
+    )
+    linked, _ = linking(run, smaller - 1)
+    assert (linked["data"]["result"], "dataref" in linked) == (None, True)
+    assert [task["name"] for task in linked["data"]["tasks"]] == ["collect", None]
 
 
 def test_a_large_result_is_linked():

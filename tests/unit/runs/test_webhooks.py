@@ -7,8 +7,8 @@ import pytest
 from bridge.core.crew.webhooks import CrewWebhook
 from bridge.core.crew_policy import CrewPolicy
 from bridge.core.human_input.model import HumanInput, Question, QuestionContent, QuestionStage
-from bridge.core.runs.model import Run, State
-from bridge.core.runs.webhooks import is_relevant, is_superseded, on_evidence, reports_late_end
+from bridge.core.runs.model import Run, State, Task
+from bridge.core.runs.webhooks import is_relevant, is_superseded, on_evidence, on_task, reports_late_end
 from tests.fakes import NOW, a_run
 
 EVIDENCE = CrewWebhook("k-1")
@@ -81,3 +81,12 @@ def test_only_the_end_of_an_ended_runs_own_execution_counts():
     assert reports_late_end(run(State.TIMED_OUT, "k-1"), CrewWebhook(ended=True))
     assert not reports_late_end(run(State.TIMED_OUT, "k-1"), EVIDENCE)
     assert not reports_late_end(run(State.RUNNING, "k-1"), END)
+
+
+def test_a_finished_task_is_stored_once_while_the_run_has_not_ended():
+    run, task = replace(a_run(), state=State.RUNNING, kickoff_id="k-1"), Task("collect", None, "1. ...", NOW)
+    decision = on_task(run, task)
+    assert decision is not None
+    assert decision.run == replace(run, tasks=(task,))
+    assert on_task(decision.run, task) is None
+    assert on_task(replace(run, state=State.SUCCEEDED, finished_at=NOW), task) is None

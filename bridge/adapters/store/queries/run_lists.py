@@ -35,14 +35,14 @@ _RESULT_BYTES = _size_of(runs.c.result, runs.c.result_json)
 _SHORTENED = {
     name: case((_RESULT_BYTES <= MAX_LISTED_RESULT, runs.c[name])).label(name) for name in ("result", "result_json")
 }
-_WITHOUT_INPUTS = {"inputs": literal(b"{}").label("inputs")}
-_LISTED = [(_SHORTENED | _WITHOUT_INPUTS).get(column.name, column) for column in runs.c]
+_NULL = null()
+_OMITTED: dict[str, ColumnElement[Any]] = {"inputs": literal(b"{}").label("inputs"), "tasks": _NULL.label("tasks")}
+_LISTED = [(_SHORTENED | _OMITTED).get(column.name, column) for column in runs.c]
 _LISTED_BYTES = case((_RESULT_BYTES <= MAX_LISTED_RESULT, _RESULT_BYTES), else_=0) + _size_of(
     *(runs.c[name] for name in ("meta", "progress", "human_input", "deferral", "usage", "error_message"))
 )
-_NULL = null()
 WITHOUT_RESULT = [
-    _NULL.label(column.name) if column.name in {"progress", "usage", "result", "result_json"} else column
+    _NULL.label(column.name) if column.name in {"progress", "tasks", "usage", "result", "result_json"} else column
     for column in runs.c
 ]
 """The columns of a run without those that its execution reports, which may be large."""

@@ -1,5 +1,6 @@
 """Polling of executions: only changes are written, and no run ends without a poll."""
 
+import json
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from bridge.core.crew.rate_limiter import RateLimiter
+from bridge.core.crew.reply import Reply
 from bridge.core.crew.responses import (
     Failed,
     NoResponse,
@@ -18,6 +20,7 @@ from bridge.core.crew.responses import (
     Succeeded,
     TooLarge,
     Unknown,
+    read_status,
 )
 from bridge.core.errors import StoreUnavailable
 from bridge.core.runs.commands import Cancel
@@ -374,3 +377,14 @@ async def test_no_result_is_dropped_without_a_log_line(bench: Bench, response: S
     assert [line["event"] for line in logs if line["event"] != "run_times_changed"] == logged
     ended = await bench.now(run)
     assert (ended.outcome.result, ended.outcome.result_json) == (response.result, response.result_json)
+
+
+@pytest.mark.parametrize("completed", [3, "3", 1e300, -1, True])
+async def test_no_progress_ends_a_run(bench: Bench, completed: Any):
+    """All tasks can be done while the execution still works."""
+    run = await bench.started()
+    body = {"status": "running", "progress": {"completed_tasks": completed, "total_tasks": 3}}
+    bench.api.status_responses = [read_status(Reply(200, json.dumps(body).encode()))]
+    bench.clock.forward(6)
+    await bench.round(bench.poll)
+    assert (await bench.now(run)).state is State.RUNNING

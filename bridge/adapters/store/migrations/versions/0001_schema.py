@@ -57,6 +57,7 @@ def _create_runs() -> None:
         sa.Column("finished_at", sa.Float()),
         sa.Column("polls", sa.Integer(), nullable=False),
         sa.Column("progress", sa.LargeBinary()),
+        sa.Column("tasks", sa.LargeBinary()),
         sa.Column("human_input", sa.LargeBinary()),
         sa.Column("deferral", sa.LargeBinary()),
         sa.Column("result", sa.LargeBinary()),
