@@ -27,7 +27,7 @@ from bridge.core.delivery.model import Attempt, Delivery
 from bridge.core.errors import RequestRefused, StoreUnavailable
 from bridge.core.inbound.hook import Hook
 from bridge.core.runs.commands import RunCommand
-from bridge.core.runs.model import Envelope, KickoffRequest, Outcome, Run, State
+from bridge.core.runs.model import Envelope, KickoffRequest, Outcome, RequestWarning, Run, State
 from bridge.core.runs.request import fingerprint
 from bridge.ports.crew_api import CrewInfo
 from bridge.ports.inbound import Accepted
@@ -149,6 +149,7 @@ class FakeAccept:
     def __init__(self, store: FakeStore) -> None:
         self.store = store
         self.fail: Exception | None = None
+        self.warnings: tuple[RequestWarning, ...] = ()
         self.seen: list[tuple[KickoffRequest, Envelope]] = []
         self.began = asyncio.Event()
         self.go_on = asyncio.Event()
@@ -166,7 +167,7 @@ class FakeAccept:
                     raise RequestRefused("idempotency_conflict", "other content", "idempotency_key")
                 return Accepted(run, replayed=True)
         run = self.store.add(request.crew, request=request, envelope=envelope, fingerprint=fingerprint(request))
-        return Accepted(run, replayed=False)
+        return Accepted(run, replayed=False, warnings=self.warnings)
 
 
 @dataclass

@@ -34,6 +34,9 @@ def send(
     callback_url: Annotated[str | None, typer.Option(help="URL that receives the run's events.")] = None,
     deadline: Annotated[str | None, typer.Option(help="Maximum duration, such as 30s, 5m, or 1h.")] = None,
     priority: Annotated[int | None, typer.Option(help="From 0 to 255; higher starts first.")] = None,
+    restore_from: Annotated[
+        str | None, typer.Option(help="Run id of an earlier run of the flow, from whose state to continue.")
+    ] = None,
     wait: Annotated[bool, typer.Option(help="Wait until the run ends or is in doubt.")] = True,
     as_json: AsJson = False,
     url: Url = None,
@@ -52,6 +55,7 @@ def send(
         "deadline": deadline,
         "priority": priority,
         "idempotency_key": key,
+        "restore_from": None if restore_from is None else {"run_id": restore_from},
     }
     body = {name: value for name, value in request.items() if value is not None}
     run = call_bridge(url, token, config, partial(_send, body, wait))

@@ -7,7 +7,7 @@ from typing import Any
 from bridge.core.crew.flow_questions import FlowQuestion
 from bridge.core.crew.webhooks import Kind
 from bridge.core.runs.commands import RunCommand
-from bridge.core.runs.model import Envelope, KickoffRequest, Run
+from bridge.core.runs.model import Envelope, KickoffRequest, RequestWarning, Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +16,7 @@ class Accepted:
 
     run: Run
     replayed: bool
+    warnings: tuple[RequestWarning, ...] = ()
 
 
 Accept = Callable[[KickoffRequest, Envelope], Awaitable[Accepted]]

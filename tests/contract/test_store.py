@@ -20,7 +20,7 @@ from bridge.core.human_input import rules
 from bridge.core.human_input.model import HumanInput, Question, QuestionContent, QuestionStage
 from bridge.core.runs import state_machine
 from bridge.core.runs.kickoff_memory import estimate_bytes
-from bridge.core.runs.model import Decision, Deferral, Envelope, Outcome, Run, State, Task
+from bridge.core.runs.model import Decision, Deferral, Envelope, Outcome, RestoreFrom, Run, State, Task
 from bridge.ports.inbound import Accepted
 from bridge.ports.queries import RunFilter
 from bridge.ports.runs import Conflict
@@ -181,6 +181,13 @@ class TestRoundTrips:
         run = replace(run, progress=value, tasks=tasks, outcome=outcome, polls=3, started_at=NOW + 0.123456)
         assert await store.apply(Decision(run)) == replace(run, version=run.version + 1)
         assert await store.load(run.run_id) == replace(run, version=run.version + 1)
+
+    async def test_what_to_restore_is_read_back_unchanged(self, store: SqlStore):
+        named = RestoreFrom(kickoff_id="k-0", state_id="k-0")
+        await accepted(store, restore_from=named)
+        run = await store.load(run_id(1))
+        assert run is not None
+        assert run.request.restore_from == named
 
     async def test_human_input_is_read_back_unchanged(self, store: SqlStore):
         run = await started(store)

@@ -1,7 +1,7 @@
 """Rules of `POST /v1/runs` that Schemathesis cannot know: requests that fit the document and are refused nevertheless.
 
 A key belongs to one content: with other content, or beside another key in the header, it is refused (`422`).
-A callback URL has to be an allowed one (`422`).
+A callback URL has to be an allowed one (`422`), and only a run that has succeeded can be continued (`422`).
 """
 
 from itertools import count
@@ -28,5 +28,6 @@ def before_call(_: schemathesis.HookContext, case: "schemathesis.Case[Any]", kwa
         case.headers["Idempotency-Key"] = key
     if case.body.get("idempotency_key") is not None:
         case.body["idempotency_key"] = key
+    case.body.pop("restore_from", None)
     if case.body.get("callback_url") is not None:
         case.body["callback_url"] = "https://receiver.invalid/events"

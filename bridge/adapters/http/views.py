@@ -1,7 +1,8 @@
 """JSON representations of runs and deliveries, and the visibility check."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -9,7 +10,7 @@ from bridge.adapters.http.auth import Client
 from bridge.core.delivery import events
 from bridge.core.delivery.model import Attempt, Channel, Delivery, DeliveryState, Destination
 from bridge.core.errors import RequestRefused
-from bridge.core.runs.model import Run, State
+from bridge.core.runs.model import RequestWarning, Run, State
 from bridge.core.runs.waiting import why_waiting
 from bridge.ports.queries import Queries
 
@@ -29,9 +30,10 @@ def location(base_path: str, run: Run) -> str:
     return f"{base_path}/v1/runs/{run.run_id}"
 
 
-def accepted(run: Run) -> dict[str, Any]:
+def accepted(run: Run, warnings: Sequence[RequestWarning] = ()) -> dict[str, Any]:
     """Return the response to a new run; replays return the same, whatever the run's state is by then."""
-    return {
+    shown = {"warnings": [asdict(warning) for warning in warnings]} if warnings else {}
+    return shown | {
         "run_id": run.run_id,
         "state": State.ACCEPTED.value,
         "crew": run.crew,

@@ -13,7 +13,7 @@ from bridge.core.delivery.model import Attempt, Channel, Delivery, DeliveryState
 from bridge.core.delivery.receivers import receiver_name
 from bridge.core.human_input.model import NO_HUMAN_INPUT, HumanInput, Question, QuestionContent, QuestionStage
 from bridge.core.json import EncodedObject, compact
-from bridge.core.runs.model import Deferral, Envelope, KickoffRequest, Outcome, Run, RunError, State, Task
+from bridge.core.runs.model import Deferral, Envelope, KickoffRequest, Outcome, RestoreFrom, Run, RunError, State, Task
 
 Values = dict[str, Any]
 
@@ -64,6 +64,7 @@ def new_run(run: Run) -> Values:
         "signature_digest": envelope.signature_digest,
         "inputs": _dump(request.inputs),
         "meta": _dump(request.meta),
+        "restore_from": None if request.restore_from is None else _dump(asdict(request.restore_from)),
         "accepted_at": run.accepted_at,
     }
 
@@ -229,6 +230,7 @@ def _request_from_row(row: Row[Any]) -> KickoffRequest:
         deadline=row.deadline,
         priority=row.priority,
         idempotency_key=row.idempotency_key,
+        restore_from=None if row.restore_from is None else RestoreFrom(**_load(row.restore_from)),
     )
 
 

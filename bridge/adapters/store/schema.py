@@ -54,6 +54,7 @@ runs = Table(
     Column("signature_digest", String(64)),
     Column("inputs", LargeBinary, nullable=False),
     Column("meta", LargeBinary, nullable=False),
+    Column("restore_from", LargeBinary),
     Column("accepted_at", Float, nullable=False),
     # the execution
     Column("attempt", Integer, nullable=False),

@@ -41,7 +41,9 @@ def kickoff_body(run: Run, policy: CrewPolicy, webhooks: Webhooks | None = None)
     """
     inputs = run.request.inputs if policy.is_flow else _as_text(run.request.inputs)
     meta = {**run.request.meta, "bridge_run_id": run.run_id, "bridge_attempt": run.attempt}
-    return {"inputs": inputs, "meta": meta} | (webhooks.members(run) if webhooks else {})
+    restored = run.request.restore_from
+    restore = {} if restored is None else {"restoreFromStateId": restored.state_id}
+    return {"inputs": inputs, "meta": meta} | restore | (webhooks.members(run) if webhooks else {})
 
 
 def resume_body(run: Run, webhooks: Webhooks | None = None) -> dict[str, Any]:

@@ -37,24 +37,28 @@ def with_event(run: Run, type_: str, policy: CrewPolicy, now: float, sequence: i
 def run_document(run: Run) -> dict[str, Any]:
     """Return the public view of a run: the `data` of its events, and part of `GET /v1/runs/{run_id}`."""
     outcome = run.outcome
-    return {
-        "run_id": run.run_id,
-        "crew": run.crew,
-        "kickoff_id": run.kickoff_id,
-        "state": run.state.value,
-        "result": outcome.result,
-        "result_json": outcome.result_json,
-        "error": _error(outcome.error),
-        "meta": run.request.meta,
-        "idempotency_key": run.request.idempotency_key,
-        "usage": outcome.usage,
-        "progress": run.progress,
-        "tasks": [_task(task) for task in run.tasks],
-        "accepted_at": timestamp(run.accepted_at),
-        "started_at": timestamp(run.started_at),
-        "finished_at": timestamp(run.finished_at),
-        "polls": run.polls,
-    } | _open_question(run)
+    return (
+        {
+            "run_id": run.run_id,
+            "crew": run.crew,
+            "kickoff_id": run.kickoff_id,
+            "state": run.state.value,
+            "result": outcome.result,
+            "result_json": outcome.result_json,
+            "error": _error(outcome.error),
+            "meta": run.request.meta,
+            "idempotency_key": run.request.idempotency_key,
+            "usage": outcome.usage,
+            "progress": run.progress,
+            "tasks": [_task(task) for task in run.tasks],
+            "accepted_at": timestamp(run.accepted_at),
+            "started_at": timestamp(run.started_at),
+            "finished_at": timestamp(run.finished_at),
+            "polls": run.polls,
+        }
+        | _restore_from(run)
+        | _open_question(run)
+    )
 
 
 def result_document(run: Run) -> dict[str, Any]:
@@ -180,6 +184,13 @@ def _destinations(run: Run, type_: str, policy: CrewPolicy) -> list[Destination]
 
 def _delivery(event: Event, index: int, destination: Destination, now: float) -> Delivery:
     return Delivery(f"{event.event_id}-{index}", event, destination, due_at=now)
+
+
+def _restore_from(run: Run) -> dict[str, Any]:
+    """Return the member `restore_from` as requested, if it was; whether the state was restored is unknown."""
+    asked = run.request.restore_from
+    named = {} if asked is None else {"run_id": asked.run_id, "kickoff_id": asked.kickoff_id}
+    return {"restore_from": {name: value for name, value in named.items() if value}} if named else {}
 
 
 def _open_question(run: Run) -> dict[str, Any]:

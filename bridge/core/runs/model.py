@@ -36,6 +36,26 @@ TRACKED_STATES = frozenset({State.RUNNING, State.WAITING_FOR_HUMAN})
 
 
 @dataclass(frozen=True, slots=True)
+class RestoreFrom:
+    """The earlier run of a flow to continue from, by its id or its kickoff id; `state_id`: the id of its saved state.
+
+    The state's id is None until the request is accepted.
+    """
+
+    run_id: str | None = None
+    kickoff_id: str | None = None
+    state_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestWarning:
+    """Why an accepted request may not do what its sender expects: a stable code and a message."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class KickoffRequest:
     """What a producer asks for: run this crew with these inputs and send the outcome to this destination.
 
@@ -49,11 +69,14 @@ class KickoffRequest:
     deadline: float | None = None
     priority: int = 0
     idempotency_key: str | None = None
+    restore_from: RestoreFrom | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
     """How a request arrived. `source` is the authenticated sender; it scopes idempotency keys.
+
+    `sees_all`: the sender may see the runs of other senders.
 
     `redelivered`: the broker may have delivered this message before. `signature_digest`: a hash of what the sender
     signed; the same digest from the same source identifies the same request, regardless of who sends it again.
@@ -65,6 +88,7 @@ class Envelope:
     traceparent: str | None = None
     redelivered: bool = False
     signature_digest: str | None = None
+    sees_all: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,12 @@ from typing import Any
 from bridge.core.errors import RequestRefused
 from bridge.core.json import canonical, check_members, text_member
 from bridge.core.numbers import read_number
+from bridge.core.runs import restore
 from bridge.core.runs.model import KickoffRequest
 
-FIELDS = frozenset({"crew", "inputs", "meta", "callback_url", "deadline", "priority", "idempotency_key"})
+FIELDS = frozenset(
+    {"crew", "inputs", "meta", "callback_url", "deadline", "priority", "idempotency_key", "restore_from"}
+)
 MAX_KEY = 255  # bytes; an AMQP short string holds no more, and the key travels as correlation id
 MAX_PRIORITY = 255  # an octet on the wire
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -36,11 +39,13 @@ def parse(body: Mapping[str, Any], crew: str | None = None, idempotency_key: str
         deadline=_deadline(body.get("deadline")),
         priority=_priority(body.get("priority")),
         idempotency_key=check_key(idempotency_key if body_key is None else body_key),
+        restore_from=restore.parse(body.get("restore_from")),
     )
 
 
 def fingerprint(request: KickoffRequest) -> str:
     """Return the SHA-256 of the content without the key: equal for equal requests."""
+    restore_from = request.restore_from
     content = {
         "crew": request.crew,
         "inputs": request.inputs,
@@ -48,6 +53,7 @@ def fingerprint(request: KickoffRequest) -> str:
         "callback_url": request.callback_url,
         "deadline": request.deadline,
         "priority": request.priority,
+        "restore_from": restore_from and [restore_from.run_id, restore_from.kickoff_id],
     }
     return hashlib.sha256(canonical(content)).hexdigest()
 

@@ -1,19 +1,24 @@
 """Store each kickoff request once, and refused messages for the dead queue."""
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+
+import structlog
 
 from bridge.core import callback_url
 from bridge.core.delivery import events
 from bridge.core.delivery.model import Channel, Delivery, Destination, Event
 from bridge.core.errors import RequestRefused
 from bridge.core.redaction import Redactor
-from bridge.core.runs import state_machine
+from bridge.core.runs import restore, state_machine
 from bridge.core.runs.model import Envelope, KickoffRequest, Run
 from bridge.ports.deliveries import DeliveryStore
 from bridge.ports.inbound import Accepted, RefusedMessage
 from bridge.ports.lifecycle import Clock, NewId, Notify
 from bridge.ports.runs import RunStore
+from bridge.steps._crew import Crew
+
+log = structlog.get_logger()
 
 CheckInputs = Callable[[KickoffRequest], Awaitable[None]]
 """Raises `RequestRefused` for a request that lacks an input of its crew."""
@@ -25,7 +30,7 @@ class AcceptRequest:
     def __init__(
         self,
         store: RunStore,
-        crews: Collection[str],
+        crews: Mapping[str, Crew],
         callbacks: callback_url.CallbackRules,
         clock: Clock,
         new_id: NewId,
@@ -53,20 +58,39 @@ class AcceptRequest:
             raise RequestRefused("unknown_crew", f"no crew named {request.crew} is configured; check the name", "crew")
         run = state_machine.accept(request, envelope, self._new_id(), self._clock())
         try:
-            await self._check(request)
+            run = replace(run, request=await self._checked(request, envelope))
         except RequestRefused:
             if (earlier := await self._find_earlier(run)) is None:
                 raise
-            return Accepted(earlier, replayed=True)
+            return self._with_warnings(Accepted(earlier, replayed=True), request)
         accepted = await self._store.accept(run)
         self._notify_crew(request.crew)
-        return accepted
+        return self._with_warnings(accepted, request)
 
-    async def _check(self, request: KickoffRequest) -> None:
+    async def _checked(self, request: KickoffRequest, envelope: Envelope) -> KickoffRequest:
+        """Return the request with the id of the state to restore, if any; raise `RequestRefused`."""
         if request.callback_url is not None:
             callback_url.check(request.callback_url, self._callbacks)
         if request.crew in self._crews:  # otherwise another process serves it, as during the rollout of a new crew
+            if self._crews[request.crew].policy.is_flow:
+                restore.check_flow_inputs(request.inputs)
+            elif request.restore_from is not None:
+                raise RequestRefused("invalid_request", "only a flow can continue from an earlier run", "restore_from")
             await self._check_inputs(request)
+        if (named := request.restore_from) is None:
+            return request
+        if named.run_id is not None:
+            return restore.with_state_id(request, await self._store.load(named.run_id), envelope)
+        earlier = await self._store.find_execution(request.crew, named.kickoff_id or "")
+        return restore.with_state_id(request, earlier, envelope)
+
+    def _with_warnings(self, accepted: Accepted, request: KickoffRequest) -> Accepted:
+        """Add the warnings about the request; a replay has the same ones, but logs them no more."""
+        is_flow = request.crew in self._crews and self._crews[request.crew].policy.is_flow
+        warnings = restore.warnings(request, is_flow=is_flow)
+        if warnings and not accepted.replayed:
+            log.warning("inputs_id_sent", run_id=accepted.run.run_id, crew=request.crew)
+        return replace(accepted, warnings=warnings)
 
     async def _find_earlier(self, run: Run) -> Run | None:
         """Return the run of the same request from when it was permitted, because rules and inputs change."""

@@ -10,7 +10,7 @@ import pytest
 
 from bridge.adapters.http.long_poll import LongPollOptions
 from bridge.core.errors import RequestRefused
-from bridge.core.runs.model import State
+from bridge.core.runs.model import RequestWarning, RestoreFrom, State
 from tests.http_client import BODY, STORE_AWAY, Bridge, bearer, problem, run_id, serving
 from tests.patience import PATIENCE
 
@@ -50,6 +50,21 @@ async def test_the_sender_is_the_client(bridge: Bridge) -> None:
     request, envelope = bridge.accept.seen[0]
     assert request.inputs == {"topic": "otters"}
     assert (envelope.source, envelope.traceparent) == ("client/submitter", TRACE)
+
+
+async def test_warnings_about_an_accepted_request_are_returned(bridge: Bridge) -> None:
+    bridge.accept.warnings = (RequestWarning("inputs_id", "the record of an earlier execution is overwritten"),)
+    response = await (await bridge.submit()).json()
+    assert response["warnings"] == [
+        {"code": "inputs_id", "message": "the record of an earlier execution is overwritten"}
+    ]
+
+
+@pytest.mark.parametrize(("name", "sees_all"), [("submitter", False), ("operator", True)])
+async def test_the_sender_continues_only_runs_that_it_may_see(bridge: Bridge, name: str, sees_all: bool) -> None:
+    await bridge.submit({"crew": "research", "restore_from": {"kickoff_id": "k-1"}}, name)
+    request, envelope = bridge.accept.seen[0]
+    assert (request.restore_from, envelope.sees_all) == (RestoreFrom(kickoff_id="k-1"), sees_all)
 
 
 async def test_a_malformed_trace_is_dropped(bridge: Bridge) -> None:

@@ -10,6 +10,7 @@ from bridge.core.crew import webhooks as crew_webhooks
 from bridge.core.crew.payloads import Webhooks, kickoff_body, resume_body
 from bridge.core.crew_policy import CrewPolicy
 from bridge.core.human_input.model import HumanInput, Question, QuestionContent, QuestionStage
+from bridge.core.runs.model import RestoreFrom
 from tests.fakes import NOW, a_run, run_id
 
 CREW = CrewPolicy()
@@ -52,6 +53,12 @@ def test_only_inputs_and_meta_are_sent():
     body = kickoff_body(a_run(inputs={"topic": "peat"}), CREW)
     assert set(body) == {"inputs", "meta"}
     assert body["inputs"] == {"topic": "peat"}
+
+
+def test_only_the_state_of_the_run_that_is_asked_for_is_restored():
+    run = a_run(inputs={"topic": "peat"}, restore_from=RestoreFrom(run_id="r-1", state_id="k-0"))
+    assert kickoff_body(run, CREW)["restoreFromStateId"] == "k-0"
+    assert kickoff_body(run, CREW)["inputs"] == {"topic": "peat"}, "the input `id` is never added"
 
 
 def test_each_webhook_url_names_its_kind_and_attempt():

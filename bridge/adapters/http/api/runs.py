@@ -63,7 +63,7 @@ class RunsApi:
         if accepted.replayed:
             headers["Idempotency-Replayed"] = "true"
         memory.release(request)  # a long poll must not hold the body's memory
-        return await self._respond(request, client, accepted.run, headers)
+        return await self._respond(request, client, accepted, headers)
 
     async def _accept_request(self, request: web.Request, client: Client) -> Accepted:
         """Accept the request; drop the run's inputs, which may be large and are not needed for the response."""
@@ -71,13 +71,15 @@ class RunsApi:
         if not client.may_use(asked.crew):
             raise problems.from_status(403, "this client may not use this crew")
         trace_context = request_headers.traceparent(request.headers) or parse_traceparent(event and event.traceparent)
-        envelope = Envelope(client.source, traceparent=trace_context)
+        envelope = Envelope(client.source, traceparent=trace_context, sees_all=client.sees_all)
         accepted = await self._accept(asked, envelope)
         return replace(accepted, run=replace(accepted.run, request=replace(accepted.run.request, inputs={})))
 
-    async def _respond(self, request: web.Request, client: Client, run: Run, headers: dict[str, str]) -> web.Response:
+    async def _respond(
+        self, request: web.Request, client: Client, accepted: Accepted, headers: dict[str, str]
+    ) -> web.Response:
         """Return `200` with the final run if the client wants to wait and the run ends in time, otherwise `202`."""
-        seconds = request_headers.preferred_wait(request.headers)
+        run, seconds = accepted.run, request_headers.preferred_wait(request.headers)
         fairly = not self._clients.anonymous
         if seconds and (
             seen := await self._long_poll.wait_until_final(run, seconds, request, client.name, fairly=fairly)
@@ -86,7 +88,7 @@ class RunsApi:
             run = seen
             if run.final and (shown := await self._detail(run)):
                 return respond(shown, headers=headers)
-        return respond(views.accepted(run), 202, headers)
+        return respond(views.accepted(run, accepted.warnings), 202, headers)
 
     async def _detail(self, run: Run) -> dict[str, Any] | None:
         """Return the run in full; None if storage is unavailable, which must not turn the response into an error."""

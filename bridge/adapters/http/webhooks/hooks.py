@@ -81,7 +81,7 @@ class HooksApi:
         headers: dict[str, str] = {hdrs.LOCATION: views.location(self._base_path, accepted.run)}
         if accepted.replayed:
             headers["Idempotency-Replayed"] = "true"
-        return respond(views.accepted(accepted.run), 202, headers)
+        return respond(views.accepted(accepted.run, accepted.warnings), 202, headers)
 
 
 async def _inbound_webhook(request: web.Request) -> InboundWebhook:

@@ -1,13 +1,17 @@
 """Requests are stored once; refused messages go to the dead-letter queue through the store."""
 
 import json
+from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from bridge.core.callback_url import CallbackRules
+from bridge.core.crew.responses import Failed, StatusResponse, Succeeded
+from bridge.core.delivery.events import run_document
 from bridge.core.delivery.model import Channel
 from bridge.core.errors import RequestRefused
-from bridge.core.runs.model import Envelope, State
+from bridge.core.runs.model import Envelope, RestoreFrom, Run, State
 from bridge.ports.inbound import RefusedMessage
 from tests.component.steps.conftest import Bench
 from tests.fakes import a_request, run_id
@@ -86,3 +90,67 @@ async def test_the_sender_is_notified_through_its_reply_queue(bench: Bench):
     data = {"code": "invalid_json", "message": "not JSON", "crew": "triage", "idempotency_key": "k-1"}
     assert (notice["type"], notice["data"]) == ("request.rejected", data)
     assert found["reply.shop"].correlation_id == "c-1"
+
+
+# Continuing a flow --------------------------------------------------------------------------------------------------
+
+OWN = "0a3f7f0e-55c1-4f4e-9a0d-6a8c1f2b3c4d"
+QUEUE = Envelope("queue")
+
+
+async def ended_flow(bench: Bench, status: StatusResponse | None = None, **request: Any) -> Run:
+    bench.be_a_flow()
+    run = await bench.started(**request)
+    bench.api.status_responses = [status or Succeeded("done")]
+    bench.clock.forward(60)
+    await bench.round(bench.poll)
+    return await bench.now(run)
+
+
+@pytest.mark.parametrize("name", ["run_id", "kickoff_id"])
+@pytest.mark.parametrize("inputs", [{"topic": "peat"}, {"topic": "peat", "id": OWN}])
+async def test_a_flow_continues_from_the_state_of_an_earlier_run(bench: Bench, name: str, inputs: dict[str, str]):
+    earlier = await ended_flow(bench, inputs=inputs)
+    named = RestoreFrom(**{name: earlier.run_id if name == "run_id" else earlier.kickoff_id})
+    run = (await bench.accept(a_request(inputs={"topic": "bog"}, restore_from=named), QUEUE)).run
+    await bench.round(bench.kickoff)
+    assert bench.api.bodies[-1]["restoreFromStateId"] == inputs.get("id", earlier.kickoff_id)
+    assert bench.api.bodies[-1]["inputs"] == {"topic": "bog"}
+    assert run_document(await bench.now(run))["restore_from"] == {name: getattr(earlier, name)}
+
+
+async def test_a_run_that_did_not_succeed_is_not_continued(bench: Bench):
+    """Its flow may have saved nothing, and would run from defaults without a sign of it."""
+    earlier = await ended_flow(bench, Failed("no"))
+    with pytest.raises(RequestRefused, match="failed, not succeeded"):
+        await bench.accept(a_request(restore_from=RestoreFrom(earlier.run_id)), QUEUE)
+
+
+async def test_the_run_of_another_sender_is_not_continued(bench: Bench):
+    earlier = await ended_flow(bench)
+    asked = a_request(restore_from=RestoreFrom(earlier.run_id))
+    with pytest.raises(RequestRefused, match="no run of this flow"):
+        await bench.accept(asked, Envelope("client/other"))
+    await bench.accept(asked, Envelope("client/operator", sees_all=True))
+
+
+async def test_a_crew_continues_from_no_run(bench: Bench):
+    with pytest.raises(RequestRefused, match="only a flow"):
+        await bench.accept(a_request(restore_from=RestoreFrom("r-1")), QUEUE)
+
+
+async def test_an_input_id_of_a_flow_is_checked_and_causes_a_warning(bench: Bench):
+    bench.be_a_flow()
+    with pytest.raises(RequestRefused, match="UUID"):
+        await bench.accept(a_request(inputs={"id": "test 1"}), QUEUE)
+    asked = a_request(inputs={"id": OWN}, idempotency_key="k")
+    with capture_logs() as logs:
+        first, again = [await bench.accept(asked, QUEUE) for _ in range(2)]
+    assert [warning.code for warning in first.warnings] == ["inputs_id"]
+    assert (again.replayed, again.warnings) == (True, first.warnings)
+    assert [entry["run_id"] for entry in logs if entry["event"] == "inputs_id_sent"] == [first.run.run_id]
+
+
+async def test_the_input_id_of_a_crew_is_an_ordinary_input(bench: Bench):
+    accepted = await bench.accept(a_request(inputs={"id": "order 1"}), QUEUE)
+    assert accepted.warnings == ()

@@ -46,6 +46,7 @@ def _create_runs() -> None:
         sa.Column("signature_digest", sa.String(64)),
         sa.Column("inputs", sa.LargeBinary(), nullable=False),
         sa.Column("meta", sa.LargeBinary(), nullable=False),
+        sa.Column("restore_from", sa.LargeBinary()),
         sa.Column("accepted_at", sa.Float(), nullable=False),
         sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("sent_at", sa.Float()),
