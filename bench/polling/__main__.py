@@ -11,7 +11,7 @@ from statistics import fmean
 
 from bench.polling.picture import Curve, draw_fronts
 from bench.polling.policies import HISTORY, RUNS, backoff, best, by_hazard, cost_as_learned, fixed, run_time_stats
-from bench.polling.world import CREWS, LONGEST, Cost, Follower, draw, even_lag, even_shares, gain
+from bench.polling.world import CREWS, DIALECTS, LONGEST, Cost, Follower, draw, even_lag, even_shares, gain
 from bridge.core.crew_policy import CrewPolicy
 
 POLLS = 5.0
@@ -93,22 +93,21 @@ def _spread(costs: Sequence[Cost], run_times: list[float]) -> str:
 
 
 def _tasks(histories: int) -> None:
-    """Three tasks of independent length in sequence: the gain from knowing how many are finished."""
-    print("\nthree lognormal tasks of 20 s: mean lag and polls, without and with task counts")
-    for reported in (False, True):
-        tracked_runs = [run for seed in range(histories) for run in _three_tasks(seed, reported=reported)]
+    """Three tasks of independent length in sequence: the gain from knowing how many are finished, by dialect."""
+    print("\nthree lognormal tasks of 20 s: mean lag and polls, by the form of the status")
+    for dialect in DIALECTS:
+        tracked_runs = [run for seed in range(histories) for run in _three_tasks(seed, dialect)]
         print(
-            f"reported {reported!s:5}  {fmean(run.lag for run in tracked_runs):.2f} s  "
+            f"{dialect:26}  {fmean(run.lag for run in tracked_runs):.2f} s  "
             f"{fmean(run.polls for run in tracked_runs):.2f}"
         )
 
 
-def _three_tasks(seed: int, *, reported: bool) -> list[Cost]:
-    rng, follower, found = Random(seed), Follower(), []
+def _three_tasks(seed: int, dialect: str) -> list[Cost]:
+    rng, follower, found = Random(seed), Follower(dialect=dialect), []
     for number in range(HISTORY + 200):
         first, second, third = (20.0 * rng.lognormvariate(0.0, 0.8) for _ in range(3))
-        done = (first, first + second) if reported else ()
-        run = follower.track(first + second + third, done, 3 if reported else 0)
+        run = follower.track(first + second + third, (first, first + second), 3)
         if number >= HISTORY:
             found.append(Cost(run.polls, run.lag))
     return found

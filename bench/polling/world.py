@@ -3,6 +3,7 @@
 Standard library only, so that the unit tests can check a part of what docs/polling.md claims.
 """
 
+import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ from itertools import count
 from random import Random
 from statistics import NormalDist
 
-from bridge.core.crew.responses import Running, StatusResponse
+from bridge.core.crew.reply import Reply
+from bridge.core.crew.responses import StatusResponse, read_status
 from bridge.core.crew_policy import CrewPolicy
 from bridge.core.polling import PollPlanner
 from bridge.core.runs.model import TrackedRun
@@ -40,6 +42,16 @@ CREWS: dict[str, Quantile] = {
 
 POLICY = CrewPolicy(deadline=2 * LONGEST)
 
+DIALECTS: dict[str, Callable[[int, int], dict[str, object]]] = {
+    "live": lambda done, tasks: {"state": "RUNNING", "progress": {"unit": "task", "completed": done, "total": tasks}},
+    "published": lambda done, tasks: {
+        "status": "running", "current_task": "a task", "progress": {"completed_tasks": done, "total_tasks": tasks},
+    },
+    "live, crewai up to 1.15.21": lambda *_: {"state": "RUNNING", "progress": None},
+    "status only": lambda *_: {"status": "RUNNING"},
+}  # fmt: skip
+"""The status of an execution in progress, from the number of finished tasks and of all."""
+
 
 def draw(crew: str, rng: Random) -> float:
     """One run time of a crew in seconds."""
@@ -62,18 +74,19 @@ class Followed:
 class Follower:
     """Tracks runs one after the other, and learns from its polls, as the bridge does.
 
-    `changes`: the number of reported changes of the crew.
+    `dialect`: the form of the status. `changes`: the number of reported changes of the crew.
     """
 
-    def __init__(self, policy: CrewPolicy = POLICY) -> None:
+    def __init__(self, policy: CrewPolicy = POLICY, dialect: str = "live") -> None:
         self.policy = policy
+        self._status = DIALECTS[dialect]
         self.planner = PollPlanner(policy)
         self.changes = 0
         self._now = 0.0
         self._ids = count()
 
     def track(self, run_time: float, done_at: tuple[float, ...] = (), tasks: int = 0) -> Followed:
-        """One run; `done_at`: the ages at which its tasks end, if the API reports them."""
+        """One run; `done_at`: the ages at which its tasks end, if the dialect reports them."""
         began, tracked = self._now, self._begin()
         while True:
             polled_at = self._next_poll(tracked)
@@ -81,7 +94,7 @@ class Follower:
             self.changes += self.planner.observe_poll(tracked, polled_at, ended=ended)
             if ended:
                 return Followed(tracked.polls + 1, polled_at - began - run_time)
-            response = _answer(polled_at - began, tasks, done_at)
+            response = self._response(polled_at - began, tasks, done_at)
             tracked = observe(tracked, response, self.policy, polled_at).tracked
 
     def planned_ages(self, until: float, done_at: tuple[float, ...] = (), tasks: int = 0) -> list[float]:
@@ -91,7 +104,7 @@ class Follower:
         while not ages or ages[-1] < until:
             self._now = self._next_poll(tracked)
             ages.append(self._now - began)
-            response = _answer(ages[-1], tasks, done_at)
+            response = self._response(ages[-1], tasks, done_at)
             tracked = observe(tracked, response, self.policy, self._now).tracked
         self._now = began
         return ages
@@ -103,9 +116,9 @@ class Follower:
     def _next_poll(self, tracked: TrackedRun) -> float:
         return self.planner.next_poll_at(tracked, self._now)
 
-
-def _answer(age: float, tasks: int, done_at: tuple[float, ...]) -> StatusResponse:
-    return Running({"completed": sum(at <= age for at in done_at), "total": tasks} if tasks else None)
+    def _response(self, age: float, tasks: int, done_at: tuple[float, ...]) -> StatusResponse:
+        body = self._status(sum(at <= age for at in done_at), tasks) if tasks else {"state": "RUNNING"}
+        return read_status(Reply(200, json.dumps(body).encode()))
 
 
 @dataclass(frozen=True, slots=True)

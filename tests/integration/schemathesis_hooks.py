@@ -28,6 +28,8 @@ def before_call(_: schemathesis.HookContext, case: "schemathesis.Case[Any]", kwa
         case.headers["Idempotency-Key"] = key
     if case.body.get("idempotency_key") is not None:
         case.body["idempotency_key"] = key
-    case.body.pop("restore_from", None)
+    for request in (case.body, case.body.get("data")):
+        if isinstance(request, dict):
+            request.pop("restore_from", None)
     if case.body.get("callback_url") is not None:
         case.body["callback_url"] = "https://receiver.invalid/events"
