@@ -116,7 +116,9 @@ def _budget(budget: BudgetSettings) -> Budget:
 def flow_sources(settings: Settings) -> dict[str, FlowSource]:
     """Return the crews whose deployment signs its questions."""
     return {
-        name: FlowSource(crew.url, crew.insecure, [secret.get_secret_value() for secret in crew.human.secret])
+        name: FlowSource(
+            crew.url, crew.insecure, [secret.get_secret_value() for secret in crew.human.secret], crew.human.allow
+        )
         for name, crew in settings.crews.items()
         if crew.human is not None and crew.human.secret
     }

@@ -43,6 +43,7 @@ from bridge.config.types import (
     WebhookSecret,
 )
 from bridge.core.addresses import is_loopback
+from bridge.core.crew.flow_questions import PLATFORM
 
 Role = Literal["submit", "read", "operate"]
 
@@ -171,12 +172,14 @@ class Store(Section):
 class Human(Section):
     """How long a question stays open, and the answer used after that; None: the run's deadline decides.
 
-    `secret` verifies the webhook with which a flow's deployment sends its questions; a list during rotation.
+    `secret` verifies the webhook with which a flow's deployment sends its questions; a list during rotation. `allow`
+    lists where a flow's answers may be sent, besides the crew's own host.
     """
 
     deadline: Seconds | None = None
     default: Text | None = None
     secret: Annotated[tuple[Secret, ...], AS_LIST] = ()
+    allow: Annotated[tuple[Pattern, ...], AS_LIST] = PLATFORM
 
     @rule("default")
     @classmethod

@@ -39,7 +39,7 @@ def check(url: str, rules: CallbackRules) -> None:
         raise _refusal("the address may not be called")
     if parts.username is not None or parts.password is not None:
         raise _refusal("the URL must not contain a user name or password")
-    if rules.allow is not None and not any(_matches(parts, pattern) for pattern in rules.allow):
+    if rules.allow is not None and not any(matches(parts, pattern) for pattern in rules.allow):
         raise _refusal("the address is not on the list of allowed callbacks")
     if rules.allow is None and not rules.allow_private and _port(parts) not in _USUAL_PORTS:
         raise _refusal("the port must be 443 or 8443")
@@ -91,7 +91,8 @@ def _visible_ascii(text: str) -> bool:
     return text.isascii() and text.isprintable() and " " not in text
 
 
-def _matches(parts: SplitResult, pattern: str) -> bool:
+def matches(parts: SplitResult, pattern: str) -> bool:
+    """Return whether a URL matches `scheme://host[:port]`, where `*.` stands for one or more labels."""
     allowed = urlsplit(pattern)
     host, allowed_host = parts.hostname or "", allowed.hostname or ""
     same_host = host.endswith(allowed_host[1:]) if allowed_host.startswith("*.") else host == allowed_host

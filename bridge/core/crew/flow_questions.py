@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from bridge.core.addresses import is_loopback
+from bridge.core.callback_url import matches
 from bridge.core.crew import responses
 from bridge.core.crew.reply import Reply
 from bridge.core.crew.webhooks import MAX_OUTPUT
@@ -18,6 +19,9 @@ from bridge.core.numbers import read_number
 
 TOLERANCE = 300.0  # seconds by which a timestamp may differ from our clock
 _HEADERS = (("X-CrewAI-Signature", "X-CrewAI-Timestamp"), ("X-Signature", "X-Timestamp"))
+PLATFORM = ("https://crewai.com", "https://*.crewai.com")
+"""Where questions are answered, unless a customer hosts the platform."""
+
 _MAX_OPTIONS = 100
 _PREFIX = "whsec_"
 _HEX = re.compile(r"(?:[0-9a-fA-F]{2})+")
@@ -47,10 +51,11 @@ def verified(headers: Mapping[str, str], body: bytes, secrets: Sequence[str], no
     return False
 
 
-def read(body: Any, *, crew_url: str, insecure: bool) -> FlowQuestion | None:
+def read(body: Any, *, crew_url: str, insecure: bool, allow: Sequence[str] = PLATFORM) -> FlowQuestion | None:
     """Read the question from the body of a webhook, flat or nested; return None for anything else.
 
-    A callback URL that must not be called is treated as absent.
+    A callback URL that must not be called is treated as absent: one that is neither on the crew's host nor matches a
+    pattern in `allow`.
     """
     if not isinstance(body, dict):
         return None
@@ -59,7 +64,7 @@ def read(body: Any, *, crew_url: str, insecure: bool) -> FlowQuestion | None:
     if not responses.usable_kickoff_id(kickoff_id):
         return None
     url = body.get("callback_url", request.get("callback_url"))
-    usable = isinstance(url, str) and _may_be_called(url, crew_url, insecure=insecure)
+    usable = isinstance(url, str) and _may_be_called(url, crew_url, allow, insecure=insecure)
     content = QuestionContent(
         task_id=_text(request.get("id")),
         output=_text(request.get("output")),
@@ -75,8 +80,8 @@ def same_host(url: str, crew_url: str) -> bool:
     return urlsplit(url).hostname == urlsplit(crew_url).hostname
 
 
-def _may_be_called(url: str, crew_url: str, *, insecure: bool) -> bool:
-    """Return whether an answer may be sent here: by https, or by http to the host of a crew that permits it."""
+def _may_be_called(url: str, crew_url: str, allow: Sequence[str], *, insecure: bool) -> bool:
+    """Return whether an answer may be sent here: to the crew's own host, or by https to an allowed one."""
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname or "", parts.port  # raises for an invalid port
@@ -84,9 +89,9 @@ def _may_be_called(url: str, crew_url: str, *, insecure: bool) -> bool:
         return False
     if not host or not url.isascii() or not url.isprintable() or " " in url or parts.username is not None:
         return False
-    return parts.scheme == "https" or (
-        parts.scheme == "http" and same_host(url, crew_url) and (insecure or is_loopback(host))
-    )
+    if same_host(url, crew_url):
+        return parts.scheme == "https" or (parts.scheme == "http" and (insecure or is_loopback(host)))
+    return parts.scheme == "https" and any(matches(parts, pattern) for pattern in allow)
 
 
 def _recent(timestamp: str, now: float) -> bool:

@@ -28,7 +28,7 @@ QUESTION = {
     "flow_id": "k-1",
     "output": "A or B?",
     "emit": ["a"],
-    "callback_url": "https://a.example/?token=t",
+    "callback_url": "https://crew.example/?token=t",
 }
 
 
@@ -117,6 +117,14 @@ async def test_nothing_is_decompressed_before_the_signature_is_verified(server: 
     ) as response:
         await problem(response, 415, "unsupported_media_type")
     assert recorder.questions == []
+
+
+async def test_a_question_with_an_unusable_callback_url_is_logged(server: HttpServer, recorder: QuestionRecorder):
+    with structlog.testing.capture_logs() as lines:
+        await send(server, json.dumps(QUESTION | {"callback_url": "https://other.example"}).encode())
+        await send(server, json.dumps(QUESTION).encode())
+    assert [line["event"] for line in lines if line["log_level"] == "warning"] == ["flow_callback_url_unusable"]
+    assert [question.content.callback_url for _, question in recorder.questions] == [None, QUESTION["callback_url"]]
 
 
 async def test_a_question_that_cannot_be_stored_is_not_acknowledged(server: HttpServer, recorder: QuestionRecorder):

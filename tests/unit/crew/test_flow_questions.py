@@ -13,7 +13,7 @@ from tests.fakes import NOW
 
 SECRET = "shared-with-the-deployment"
 CREW = "https://research.example.com"
-CALLBACK = "https://amp.example.com/respond?token=example"
+CALLBACK = "https://app.crewai.com/respond?token=example"
 BODY = b'{"flow_id": "k-1"}'
 
 
@@ -100,8 +100,14 @@ def test_invalid_members_are_dropped():
 @pytest.mark.parametrize(
     ("url", "crew", "insecure", "usable"),
     [
-        ("https://amp.example.com/x", CREW, False, True),
-        ("http://amp.example.com/x", CREW, False, False),
+        ("https://app.crewai.com/x", CREW, False, True),
+        ("https://crewai.com/x", CREW, False, True),
+        ("https://research.example.com:8443/x", CREW, False, True),
+        ("http://app.crewai.com/x", CREW, False, False),
+        ("https://app.crewai.com:8443/x", CREW, False, False),
+        ("https://app.crewai.com.evil.example/x", CREW, False, False),
+        ("https://notcrewai.com/x", CREW, False, False),
+        ("https://other.example.com/x", CREW, False, False),
         ("http://127.0.0.1:9/x", "http://127.0.0.1:8", False, True),
         ("http://localhost:9/x", "http://localhost:8", False, True),
         ("http://127.0.0.1:9/x", CREW, False, False),
@@ -109,19 +115,27 @@ def test_invalid_members_are_dropped():
         ("http://crew.local/x", "http://crew.local", True, True),
         ("http://10.0.0.7/x", "http://10.0.0.7", False, False),
         ("http://other.local/x", "http://crew.local", True, False),
-        ("ftp://amp.example.com/x", CREW, True, False),
-        ("https://user@amp.example.com/x", CREW, False, False),
-        ("https://amp.example.com:port/x", CREW, False, False),
+        ("ftp://app.crewai.com/x", CREW, True, False),
+        ("https://user@app.crewai.com/x", CREW, False, False),
+        ("https://app.crewai.com:port/x", CREW, False, False),
         ("https:///x", CREW, False, False),
-        ("https://amp.example.com/a b", CREW, False, False),
-        ("https://ämp.example.com/", CREW, False, False),
-        ("https://amp.example.com/\n", CREW, False, False),
+        ("https://app.crewai.com/a b", CREW, False, False),
+        ("https://äpp.crewai.com/", CREW, False, False),
+        ("https://app.crewai.com/\n", CREW, False, False),
     ],
 )
 def test_an_answer_is_sent_only_to_an_allowed_host(url: str, crew: str, insecure: bool, usable: bool):
     question = read({**FLAT, "callback_url": url}, crew_url=crew, insecure=insecure)
     assert question is not None
     assert question.content.callback_url == (url if usable else None)
+
+
+def test_the_settings_can_allow_other_hosts():
+    allow = ["https://*.factory.example:8443"]
+    for url, usable in (("https://amp.factory.example:8443/x", True), (CALLBACK, False)):
+        question = read({**FLAT, "callback_url": url}, crew_url=CREW, insecure=False, allow=allow)
+        assert question is not None
+        assert (question.content.callback_url is not None) is usable
 
 
 def test_the_callback_url_is_not_in_the_repr():

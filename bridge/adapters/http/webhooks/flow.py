@@ -21,11 +21,15 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class FlowSource:
-    """A crew whose deployment sends questions. `secrets` verify them; human input is sent to the host of `url`."""
+    """A crew whose deployment sends questions. `secrets` verify them.
+
+    Answers are sent to the host of `url`, and to those that match `allow`.
+    """
 
     url: str
     insecure: bool
     secrets: Sequence[str] = field(repr=False)
+    allow: Sequence[str] = flow_questions.PLATFORM
 
 
 class FlowQuestionsApi:
@@ -62,10 +66,12 @@ class FlowQuestionsApi:
             raise self._unauthenticated(request, crew)
         mark_authenticated(request)
         content = self._redactor.value(read_webhook(body)[0])
-        question = flow_questions.read(content, crew_url=source.url, insecure=source.insecure)
+        question = flow_questions.read(content, crew_url=source.url, insecure=source.insecure, allow=source.allow)
         if question is None:
             log.warning("flow_question_unreadable", crew=crew)
             return web.Response(status=204)
+        if question.content.callback_url is None:
+            log.warning("flow_callback_url_unusable", crew=crew)
         await self._receive_question(crew, question)
         return web.Response(status=204)
 
