@@ -33,7 +33,7 @@ from bridge.core.crew_policy import CrewPolicy, DoubtPolicy
 from bridge.core.errors import IllegalTransition
 from bridge.core.runs import late_results, state_machine, timing, tracking
 from bridge.core.runs.changes import FirstSeen, Lost, NeverKnown, Progressed, Verified
-from bridge.core.runs.model import FINAL_STATES, Decision, Envelope, Run, State, TrackedRun
+from bridge.core.runs.model import FINAL_STATES, Decision, Envelope, Progress, Run, State, TrackedRun
 from bridge.core.runs.observation import apply_observation, observe
 from bridge.core.runs.request import fingerprint
 from bridge.core.runs.state_machine import TRANSITIONS
@@ -299,11 +299,13 @@ def test_progress_is_reported_once_per_change_and_at_most_once_a_second():
     assert reported == [(10.0, 1), (11.0, 2), (15.0, 3)]
 
 
+@pytest.mark.parametrize("known", [None, (3, None, None)])
 @pytest.mark.parametrize("response", [Running(), Running({"total": 3})])
-def test_a_status_without_progress_keeps_the_stored_progress(response: StatusResponse):
+def test_a_status_without_progress_keeps_the_stored_progress(response: StatusResponse, known: Progress | None):
     policy = replace(POLICY, optional_events=frozenset({"progress"}))
     run = running(progress={"completed": 3}, polls=2)
-    _, decision = poll_and_apply(run, a_tracked_run(), response, policy, NOW + 4)
+    seen, decision = poll_and_apply(run, a_tracked_run(progress=known), response, policy, NOW + 4)
+    assert seen.progress == known
     assert decision == Decision(replace(run, polls=3, started_at=NOW + 4))
 
 
