@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import aiohttp
 import pytest
@@ -31,9 +31,15 @@ from bridge.core.crew.responses import (
     Succeeded,
     TooLarge,
 )
+from bridge.core.crew_policy import CrewPolicy
+from bridge.core.errors import RequestRefused
+from bridge.core.polling import PollPlanner
 from bridge.core.redaction import Redactor
 from bridge.observability.metrics import Counters
 from bridge.sandbox import SandboxSettings, running
+from bridge.steps._crew import Crew
+from bridge.steps.runs.input_check import CrewInputs
+from tests.fakes import a_request
 
 TOKEN = "a-secret-token"
 BODY = {"inputs": {"topic": "peat"}, "meta": {"bridge_run_id": "r-1"}}
@@ -137,6 +143,19 @@ async def test_a_kickoff_and_a_poll(api: Api, sandbox: str):
     assert isinstance(status, Succeeded)
     ledger = await call(sandbox, "GET", "/_ledger")
     assert (ledger["count"], ledger["kickoffs"][0]["meta"]) == (1, {"a": 1})
+
+
+@pytest.mark.parametrize("kind", ["crew", "flow"])
+async def test_a_deploy_that_renames_an_input_refuses_no_valid_request(api: Api, kind: Literal["crew", "flow"]):
+    async with running(SandboxSettings(token=TOKEN, kind=kind, required_inputs=("topic",))) as url:
+        policy = CrewPolicy(is_flow=kind == "flow")
+        crew = Crew("research", await api(url), policy, 4, PollPlanner(policy))
+        inputs = CrewInputs({"research": crew}, time.time)
+        await inputs.check(a_request(inputs={"topic": "peat"}))
+        await call(url, "POST", "/_deploy", json={"inputs": ["subject"], "required_inputs": ["subject"]})
+        await inputs.check(a_request(inputs={"subject": "peat"}))
+        with pytest.raises(RequestRefused, match="subject"):
+            await inputs.check(a_request(inputs={"topic": "peat"}))
 
 
 async def test_every_response_to_a_kickoff_a_poll_or_human_input_is_counted(sandbox: str):
