@@ -1,6 +1,6 @@
 # What a developer runs; CI calls the same targets. `make` alone prints this list.
 .DEFAULT_GOAL := help
-.PHONY: help demo run check check-static check-core check-steps fix test nightly faults replicas soak mutants simulate proofs fuzz schemathesis bench bench-polling scale lock image clean
+.PHONY: help demo run check check-static check-core check-steps fix test nightly crewai faults replicas soak mutants simulate proofs fuzz schemathesis bench bench-polling scale lock image clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,6 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 10 --timeout 60
 # Two per core, because tests wait half of the time.
 WORKERS ?= 4
+CREWAI := build/crewai
 SLOW_TESTS := tests/test_documents.py tests/contract tests/integration tests/simulation tests/system
 
 help: ## print this list
@@ -45,9 +46,12 @@ test: check ## everything, with a real RabbitMQ and PostgreSQL (as root, install
 
 nightly: $(VENV)/dev ## every proof at full numbers (hours): repeated proofs, and most targets below
 	sh tests/need-servers.sh
+	-$(MAKE) crewai
 	FAULTS=full $(BIN)/pytest -q -n $(WORKERS) --dist worksteal tests/unit tests/component
 	FAULTS=full $(BIN)/pytest -q -n $(WORKERS) --dist worksteal -m nightly --ignore tests/system/faults $(SLOW_TESTS)
 	$(MAKE) --keep-going faults replicas soak mutants simulate proofs fuzz schemathesis
+
+crewai: $(CREWAI)/installed ## install the crewai library for tests/system/interop/test_real_crew.py, apart from the bridge (1 GB)
 
 faults: $(VENV)/dev ## the whole fault suite at full numbers (an hour); SEED=17 repeats a run
 	sh tests/need-servers.sh
@@ -102,6 +106,8 @@ lock: $(VENV)/dev ## resolve the dependencies into requirements*.txt
 	$(RESOLVE) --upgrade --constraints requirements.txt requirements-build.in -o requirements-build.txt
 	$(RESOLVE) --upgrade --constraints requirements.txt --constraints requirements-build.txt --no-strip-extras --extra dev \
 	    pyproject.toml -o requirements-dev.txt
+	cd tests/system/interop/real_crew && $(CURDIR)/$(BIN)/uv pip compile --quiet --universal --no-annotate --no-header \
+	    --no-emit-index-url --no-emit-find-links --python-version 3.11 requirements.in -o requirements.txt
 
 image: ## build the container image (needs a Docker engine)
 	docker build --tag kickoff-bridge .
@@ -113,6 +119,11 @@ $(VENV)/runtime: requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) --require-hashes -r requirements.txt -r requirements-build.txt
 	$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(CREWAI)/installed: tests/system/interop/real_crew/requirements.txt
+	$(PYTHON) -m venv $(CREWAI)
+	$(CREWAI)/bin/python -m pip install --quiet --disable-pip-version-check --retries 10 --timeout 60 -r $<
 	@touch $@
 
 $(VENV)/dev: $(VENV)/runtime requirements-dev.txt

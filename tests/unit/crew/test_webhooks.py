@@ -167,9 +167,13 @@ def test_only_events_without_a_parent_are_about_the_execution_itself():
             ],
         ),
         ("flow_failed", [CrewWebhook(CAPTURED_ID), CrewWebhook(CAPTURED_ID, ended=True)]),
+        (
+            "crew_with_memory",
+            [CrewWebhook(CAPTURED_ID), *[CrewWebhook()] * 12, CrewWebhook(CAPTURED_ID, ended=True)],
+        ),
     ],
 )  # fmt: skip
-def test_the_events_of_a_real_flow_are_read(captured: str, expected: list[CrewWebhook]):
+def test_the_events_of_a_real_execution_are_read(captured: str, expected: list[CrewWebhook]):
     events = json.loads((TESTS / "captured" / f"stream_{captured}.json").read_text("utf-8"))["body"]["events"]
     assert [read(Kind.STREAM, {"events": [event]}) for event in events] == expected
 
