@@ -1,5 +1,6 @@
 """JSON bodies over HTTP: read a request's body within its limits, build a JSON response."""
 
+import asyncio
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -58,6 +59,17 @@ async def read_body(request: web.Request) -> bytes:
     body = await _read_raw(request)
     await reserve_for_parsing(request, body)
     return body
+
+
+async def read_beginning(request: web.Request, size: int) -> bytes:
+    """Return the first bytes of a body that `read_body` refused unread, because of its Content-Length; else nothing."""
+    if (request.content_length or 0) <= request.client_max_size:
+        return b""
+    try:
+        async with asyncio.timeout(request.app[BODY_SECONDS]):
+            return await request.content.readexactly(min(size, request.client_max_size))
+    except (TimeoutError, EOFError, RequestPayloadError, ConnectionError):
+        return b""
 
 
 async def _read_raw(request: web.Request) -> bytes:

@@ -72,6 +72,8 @@ def read(kind: Kind, body: Any, *, is_flow: bool = False, own_state_id: bool = F
 
     `is_flow`: whether the deployment is a flow. `own_state_id`: whether the request set the id of the flow's state.
     """
+    if kind is Kind.STREAM and body is None:
+        return CrewWebhook(ended=True)  # an event that cannot be read may be the end
     if kind is Kind.STREAM:
         return _read_stream(
             [event for event in _envelopes(body) if _is_outer(event, is_flow=is_flow)], own_state_id=own_state_id
@@ -89,6 +91,14 @@ def read(kind: Kind, body: Any, *, is_flow: bool = False, own_state_id: bool = F
             return CrewWebhook(kickoff_id)
         case _:
             assert_never(kind)
+
+
+def shorten(kind: Kind, beginning: Mapping[str, Any]) -> Any:
+    """Return the content of a webhook of which only the beginning was read, without what may be incomplete."""
+    if kind is Kind.STREAM:
+        return beginning or None
+    names = _EXECUTION if kind is Kind.CREW else beginning  # a result must be complete
+    return {name: text for name in names if isinstance(text := beginning.get(name), str)} or None
 
 
 def with_webhook_result(

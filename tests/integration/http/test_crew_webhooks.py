@@ -1,11 +1,19 @@
 """The crew API's webhooks over HTTP: no client token, any content, and an immediate response."""
 
+import io
+import json
+from collections.abc import AsyncIterator
+
 import pytest
 import structlog
 
-from bridge.core.crew.webhooks import Kind
+from bridge.core.crew import webhooks as crew_webhooks
+from bridge.core.crew.webhooks import CrewWebhook, Kind
 from bridge.core.json import MAX_DEPTH
+from tests import crew_events
 from tests.http_client import problem, serving
+
+MAX_BODY = 1024 * 1024
 
 
 @pytest.mark.parametrize("kind", list(Kind))
@@ -37,6 +45,51 @@ async def test_an_unreadable_webhook_is_accepted_and_logged(content: bytes, read
             response = await bridge.http.post(bridge.url("/amp/known/crew"), data=content)
         assert (response.status, bridge.others.crew_webhooks) == (204, [("known", Kind.CREW, read)])
         assert [line["partly"] for line in logs if line["event"] == "crew_webhook_unreadable"] == [read is not None]
+
+
+RESULT = "x" * MAX_BODY
+FLOW_END = crew_events.flow_with_crew("k-1")[-1]
+
+
+def encoded(body: object) -> io.BytesIO:
+    return io.BytesIO(json.dumps(body).encode())
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "read"),
+    [
+        (Kind.CREW, {"kickoff_id": "k-1", "output": "the end", "result": RESULT}, {"kickoff_id": "k-1"}),
+        (Kind.CREW, {"result": RESULT}, None),
+        (Kind.TASK, {"name": "collect", "output_json": {"a": RESULT}}, {"name": "collect"}),
+        (Kind.HUMAN, {"task_id": "t-1", "task_output": RESULT}, {"task_id": "t-1"}),
+        (Kind.STREAM, {"events": [{"id": RESULT}]}, {"events": [{}]}),
+    ],
+)
+async def test_the_beginning_of_a_webhook_that_is_too_large_is_read(kind: Kind, body: object, read: object):
+    async with serving() as bridge:
+        with structlog.testing.capture_logs() as logs:
+            response = await bridge.http.post(bridge.url(f"/amp/known/{kind}"), data=encoded(body))
+        assert (response.status, bridge.others.crew_webhooks) == (204, [("known", kind, read)])
+        assert [line["event"] for line in logs if line["log_level"] == "warning"] == ["crew_webhook_too_large"]
+
+
+async def test_the_end_of_a_flow_is_read_even_if_its_state_is_too_large():
+    event = FLOW_END | {"data": FLOW_END["data"] | {"state": {"id": "k-1", "draft": RESULT}}}
+    async with serving() as bridge:
+        response = await bridge.http.post(bridge.url("/amp/known/stream"), data=encoded({"events": [event]}))
+        assert response.status == 204
+        [(_, _, content)] = bridge.others.crew_webhooks
+        assert crew_webhooks.read(Kind.STREAM, content, is_flow=True) == CrewWebhook("k-1", ended=True)
+
+
+async def test_a_webhook_without_a_length_that_is_too_large_is_accepted():
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(MAX_BODY // 1000):
+            yield b" " * 1001
+
+    async with serving() as bridge:
+        response = await bridge.http.post(bridge.url("/amp/known/stream"), data=chunks())
+        assert (response.status, bridge.others.crew_webhooks) == (204, [("known", Kind.STREAM, None)])
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from bridge.core.crew.webhooks import (
     TasksDone,
     add_task,
     read,
+    shorten,
     with_task_progress,
     with_webhook_result,
 )
@@ -51,6 +52,24 @@ def test_a_crew_webhook_has_the_result_and_causes_a_poll():
 def test_a_crew_webhook_without_a_result_causes_a_poll():
     assert read(Kind.CREW, {"kickoff_id": "k-1"}) == CrewWebhook("k-1", ended=True)
     assert read(Kind.CREW, None) == CrewWebhook(ended=True)
+
+
+def test_a_stream_that_cannot_be_read_may_contain_the_end():
+    assert read(Kind.STREAM, None) == CrewWebhook(ended=True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "beginning", "kept"),
+    [
+        (Kind.CREW, {"kickoff_id": "k-1", "result": "the whole text", "result_json": {"n": 1}}, {"kickoff_id": "k-1"}),
+        (Kind.CREW, {"result": "the whole text"}, None),
+        (Kind.TASK, {"name": "collect", "output_json": {"n": 1}}, {"name": "collect"}),
+        (Kind.STREAM, {"events": [{"type": "flow_finished"}]}, {"events": [{"type": "flow_finished"}]}),
+        (Kind.STREAM, {}, None),
+    ],
+)
+def test_of_the_beginning_of_a_webhook_only_what_is_complete_is_kept(kind: Kind, beginning: Any, kept: Any):
+    assert shorten(kind, beginning) == kept
 
 
 def test_a_step_webhook_names_only_the_execution():
