@@ -29,7 +29,7 @@ class WebhookInbox(Protocol):
     """Stores webhooks durably before they are acknowledged, without changing the row of their run."""
 
     async def add(self, entry: InboxEntry) -> bool:
-        """Store an entry; durable on return. Return False if its run or its crew has too many entries.
+        """Store an entry; durable on return. Return False if its run or its crew has too many, or too many bytes.
 
         A flow's question replaces an earlier one of the same execution, which may be being handled.
         """

@@ -15,6 +15,7 @@ from bridge.core.crew import webhooks as crew_webhooks
 from bridge.core.crew.flow_questions import FlowQuestion
 from bridge.core.crew.tasks import read_task
 from bridge.core.crew.webhooks import CrewWebhook, Kind
+from bridge.core.errors import StoreUnavailable
 from bridge.core.human_input import rules
 from bridge.core.human_input.model import QuestionContent
 from bridge.core.runs import late_results, webhooks
@@ -59,7 +60,10 @@ class ReceiveWebhooks:
         self._notify_inbox = notify_inbox
 
     async def crew_webhook(self, token: str, kind: Kind, read: Callable[[], Awaitable[Any]]) -> bool:
-        """Store a webhook; return False if its token is forged, which costs one hash, or its run is unknown."""
+        """Store a webhook; return False if its token is forged, which costs one hash, or its run is unknown.
+
+        Raise `StoreUnavailable` if the run has too many webhooks that wait.
+        """
         attempt = webhook_tokens.read(self._key, token)
         if attempt is None:
             return False
@@ -72,7 +76,9 @@ class ReceiveWebhooks:
         webhook = crew_webhooks.read(kind, content, is_flow=crew is not None and crew.policy.is_flow)
         if webhooks.is_relevant(run, attempt.number, webhook):
             now = self._clock()
-            await self._add(InboxEntry(self._new_id(), run.crew, kind, content, now, run.run_id, attempt.number))
+            entry = InboxEntry(self._new_id(), run.crew, kind, content, now, run.run_id, attempt.number)
+            if not await self._add(entry):
+                raise StoreUnavailable("too many webhooks of the run are waiting; retry later")
         return True
 
     async def flow_question(self, crew: str, question: FlowQuestion) -> None:
@@ -80,11 +86,12 @@ class ReceiveWebhooks:
         kickoff_id, content = question.kickoff_id, asdict(question.content)
         await self._add(InboxEntry(self._new_id(), crew, Kind.HUMAN, content, self._clock(), kickoff_id=kickoff_id))
 
-    async def _add(self, entry: InboxEntry) -> None:
-        if await self._inbox.add(entry):
-            self._notify_inbox()
-        else:
+    async def _add(self, entry: InboxEntry) -> bool:
+        if not await self._inbox.add(entry):
             log.warning("crew_webhook_discarded", run_id=entry.run_id, crew=entry.crew, reason="the inbox is full")
+            return False
+        self._notify_inbox()
+        return True
 
 
 class HandleWebhooks:

@@ -127,6 +127,30 @@ async def test_a_run_and_a_crew_have_a_limited_number_of_entries(store: SqlStore
     assert not await store.inbox.add(second)
 
 
+async def test_a_run_has_a_limited_number_of_bytes(store: SqlStore, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(inbox, "MAX_BYTES_PER_RUN", 2000)
+    run, another = await started(store, 1), await started(store, 2)
+
+    async def added(run_id: str, numbers: range, *sizes: int) -> list[bool]:
+        contents = zip(numbers, sizes, strict=False)
+        return [await store.inbox.add(entry(run_id, number, "x" * size)) for number, size in contents]
+
+    assert await added(run.run_id, range(9), 2500, 1) == [True, False], "a single one always has room"
+    assert await added(another.run_id, range(10, 19), 1000, 1000, 900, 100) == [True, False, True, False]
+
+
+@pytest.mark.parametrize("limits", [(4, 9999), (99, 400)])
+async def test_progress_leaves_room_for_the_end_of_a_run(
+    store: SqlStore, monkeypatch: pytest.MonkeyPatch, limits: tuple[int, int]
+):
+    monkeypatch.setattr(inbox, "MAX_PER_RUN", limits[0])
+    monkeypatch.setattr(inbox, "MAX_BYTES_PER_RUN", limits[1])
+    run = await started(store)
+    kinds = [Kind.TASK, Kind.TASK, Kind.TASK, Kind.STEP, Kind.STREAM, Kind.CREW, Kind.HUMAN]
+    entries = [replace(entry(run.run_id, n, "x" * 80), kind=kind) for n, kind in enumerate(kinds)]
+    assert [await store.inbox.add(one) for one in entries] == [True, True, False, False, True, True, False]
+
+
 async def test_one_claim_takes_a_limited_number_of_bytes(store: SqlStore, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(inbox, "CLAIM_BYTES", 1500)
     run = await started(store)

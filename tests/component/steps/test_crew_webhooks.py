@@ -13,6 +13,7 @@ from bridge.core.crew import webhook_tokens
 from bridge.core.crew.responses import InDoubt, NoResponse, NotFound, Running, Started, Succeeded
 from bridge.core.crew.tasks import ReportedTasks
 from bridge.core.crew.webhooks import Kind
+from bridge.core.errors import StoreUnavailable
 from bridge.core.runs import tracking
 from bridge.core.runs.commands import Adopt, Cancel
 from bridge.core.runs.model import Run, State, Task
@@ -384,11 +385,12 @@ async def test_results_of_runs_that_are_not_tracked_delay_no_other_webhook(bench
 
 
 async def test_webhooks_beyond_the_limit_of_a_run_are_discarded(bench: Bench, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(inbox, "MAX_PER_RUN", 2)
+    monkeypatch.setattr(inbox, "MAX_PER_RUN", 4)
     run = await bench.left_starting()
-    with capture_logs() as logs:
-        for _ in range(3):
-            assert await send(bench, run, Kind.TASK, {"kickoff_id": "execution-1"})
+    for _ in range(2):
+        assert await send(bench, run, Kind.TASK, {"kickoff_id": "execution-1"})
+    with capture_logs() as logs, pytest.raises(StoreUnavailable):
+        await send(bench, run, Kind.TASK, {"kickoff_id": "execution-1"})
     assert [line["event"] for line in logs] == ["crew_webhook_discarded"]
 
 

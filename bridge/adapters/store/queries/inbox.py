@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection, Row, and_, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, or_, select, update
 
 from bridge.adapters.store import dialect
 from bridge.adapters.store.connections import Work
@@ -18,6 +18,8 @@ from bridge.core.runs.model import TRACKED_STATES, State
 from bridge.ports.webhook_inbox import InboxEntry
 
 MAX_PER_RUN = 500  # entries of one run
+MAX_BYTES_PER_RUN = 4 * 1024 * 1024
+_PROGRESS = frozenset({Kind.TASK, Kind.STEP})  # leave half of the room to ends, starts, and questions
 MAX_FLOW_QUESTIONS = 1000  # of one crew, whose runs are not known yet
 
 log = structlog.get_logger()
@@ -81,8 +83,8 @@ def delete_retained(connection: Connection, run_ids: Sequence[str]) -> None:
 def _add(connection: Connection, entry: InboxEntry) -> bool:
     flow_questions = and_(_entries.run_id.is_(None), _entries.crew == entry.crew)
     same = flow_questions if entry.run_id is None else _entries.run_id == entry.run_id
-    stored = connection.execute(select(func.count()).where(same)).scalar_one()
-    if stored >= (MAX_FLOW_QUESTIONS if entry.run_id is None else MAX_PER_RUN):
+    content = json.dumps(entry.content).encode()
+    if not _has_room(connection, same, entry, len(content)):
         return False
     values = {
         "entry_id": entry.entry_id,
@@ -91,7 +93,7 @@ def _add(connection: Connection, entry: InboxEntry) -> bool:
         "attempt": entry.attempt,
         "kickoff_id": entry.kickoff_id,
         "kind": entry.kind.value,
-        "content": json.dumps(entry.content).encode(),
+        "content": content,
         "received_at": entry.received_at,
         "due_at": entry.received_at,
         "owner": None,
@@ -101,6 +103,17 @@ def _add(connection: Connection, entry: InboxEntry) -> bool:
         repeated = and_(flow_questions, _entries.kickoff_id == entry.kickoff_id, _entries.entry_id != entry.entry_id)
         connection.execute(delete(webhook_inbox).where(repeated))
     return True
+
+
+def _has_room(connection: Connection, same: ColumnElement[bool], entry: InboxEntry, size: int) -> bool:
+    """Return whether there is room for an entry beside the `same` ones; a single entry always has room."""
+    number, stored = connection.execute(
+        select(func.count(), func.coalesce(func.sum(func.length(_entries.content)), 0)).where(same)
+    ).one()
+    if entry.run_id is None:
+        return bool(number < MAX_FLOW_QUESTIONS)
+    part = 2 if entry.kind in _PROGRESS else 1
+    return bool(number < MAX_PER_RUN // part and (not number or stored + size <= MAX_BYTES_PER_RUN // part))
 
 
 def _due(
