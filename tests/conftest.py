@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+import structlog
 from hypothesis import settings
 
 from tests.broker import Broker, running_broker
@@ -17,6 +18,10 @@ FULL = os.environ.get("FAULTS") == "full"
 settings.register_profile("few", deadline=None, max_examples=25, derandomize=True)
 settings.register_profile("many", deadline=None, max_examples=1000)
 settings.load_profile("many" if FULL else "few")
+
+
+PLAIN = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+structlog.configure(processors=[*structlog.get_config()["processors"][:-1], PLAIN])  # Rich takes a second per traceback
 
 
 def pytest_configure(config: pytest.Config) -> None:

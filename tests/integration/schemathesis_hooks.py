@@ -5,7 +5,7 @@ A callback URL has to be an allowed one (`422`), and only a run that has succeed
 """
 
 from itertools import count
-from typing import Any
+from typing import Any, cast
 
 import schemathesis
 
@@ -23,13 +23,14 @@ def before_call(_: schemathesis.HookContext, case: "schemathesis.Case[Any]", kwa
     case.headers.pop("Prefer", None)
     if case.meta is None or not case.meta.generation.mode.is_positive or not isinstance(case.body, dict):
         return
-    key = f"key-{next(_numbers)}"
+    key, body = f"key-{next(_numbers)}", cast("dict[str, Any]", case.body)
+    request: dict[str, Any] = body.get("data", body)  # of a CloudEvent, or the request itself
+    if request is not body:
+        body |= {"id": key, "source": "/schemathesis"}  # the key, unless the request contains one
     if "Idempotency-Key" in case.headers:
         case.headers["Idempotency-Key"] = key
-    if case.body.get("idempotency_key") is not None:
-        case.body["idempotency_key"] = key
-    for request in (case.body, case.body.get("data")):
-        if isinstance(request, dict):
-            request.pop("restore_from", None)
-    if case.body.get("callback_url") is not None:
-        case.body["callback_url"] = "https://receiver.invalid/events"
+    request.pop("restore_from", None)
+    if request.get("idempotency_key") is not None:
+        request["idempotency_key"] = key
+    if request.get("callback_url") is not None:
+        request["callback_url"] = "https://receiver.invalid/events"

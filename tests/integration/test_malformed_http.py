@@ -16,6 +16,7 @@ from aiohttp.abc import AbstractResolver
 
 from bridge.adapters.callbacks.sender import CallbackSender, callback_sessions
 from bridge.adapters.crew_api import LIMITS, HttpCrewApi, crew_sessions
+from bridge.core.crew.inputs import ListedInputs
 from bridge.core.crew.rate_limiter import RateLimiter
 from bridge.core.crew.responses import (
     CrewUnavailable,
@@ -262,7 +263,7 @@ async def test_a_poll_response_is_read_or_classified_by_its_status(faults: Seque
         faults,
         [lambda peer: peer.crew.inputs()],
         inputs,
-        lambda broken: {200: ("topic",) if broken.whole else None},
+        lambda broken: {200: ListedInputs(("topic",)) if broken.whole else None},
         once=False,
     )
     await check_all(faults, [ready], inputs, lambda _: {200: True}, once=False)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from aio_pika import DeliveryMode, Message
+from typer.testing import CliRunner
 
 from bridge.adapters.amqp import dead_letters
 from bridge.adapters.amqp.connection import HEARTBEAT, LinkOptions
@@ -17,15 +18,18 @@ from bridge.adapters.amqp.dead_letters import open_dead_queue
 from bridge.adapters.amqp.publisher import AmqpPublisher
 from bridge.adapters.amqp.topology import Topology, ensure_inbound
 from bridge.adapters.amqp.values import ExactMessage
+from bridge.cli import app
+from bridge.cli._errors import CommandFailed
 from bridge.core.delivery.events import dead_letter
 from bridge.core.delivery.model import Channel, Delivery, Destination
+from bridge.observability import logging
 from tests.amqp_client import Client, client_of, eventually, running
 from tests.broker import Broker
 from tests.raw_frames import POISON, publish_raw
 
 
 class DeadLetterCommands:
-    """`kickoff-bridge dead …` in processes of its own."""
+    """`kickoff-bridge dead …`, in a thread or in a process of its own."""
 
     def __init__(self, folder: Path, url: str, topology: Topology) -> None:
         amqp = {"url": url, "requests": topology.requests, "results": topology.results, "dead": topology.dead}
@@ -34,6 +38,12 @@ class DeadLetterCommands:
         self._file.write_text(yaml.safe_dump({"amqp": amqp, "crews": crews}))
 
     async def run(self, *args: str) -> tuple[int, str, str]:
+        command = ["dead", *args, "--config", str(self._file)]
+        result = await asyncio.to_thread(CliRunner().invoke, app, command)
+        failed = result.exception if isinstance(result.exception, CommandFailed) else None
+        return failed.code if failed else result.exit_code, result.stdout, str(failed or result.stderr)
+
+    async def run_process(self, *args: str) -> tuple[int, str, str]:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -56,7 +66,10 @@ class DeadLetterCommands:
 
 
 @pytest.fixture
-async def commands(tmp_path: Path, broker: Broker, client: Client, topology: Topology) -> DeadLetterCommands:
+async def commands(
+    tmp_path: Path, broker: Broker, client: Client, topology: Topology, monkeypatch: pytest.MonkeyPatch
+) -> DeadLetterCommands:
+    monkeypatch.setattr(logging, "configure", lambda *_, **__: None)  # for the whole process
     await ensure_inbound(client.channel, topology)
     return DeadLetterCommands(tmp_path, broker.url, topology)
 
@@ -185,7 +198,9 @@ async def test_wrong_usage_is_reported(commands: DeadLetterCommands):
 
 
 async def test_an_unreachable_broker_is_reported(tmp_path: Path):
-    code, _, err = await DeadLetterCommands(tmp_path, "amqp://guest:s3cret-pw@127.0.0.1:9/", Topology()).run("list")
+    code, _, err = await DeadLetterCommands(tmp_path, "amqp://guest:s3cret-pw@127.0.0.1:9/", Topology()).run_process(
+        "list"
+    )
     assert (code, "Traceback" in err, "s3cret-pw" in err) == (69, False, False)
 
 
