@@ -135,10 +135,7 @@ class PollQueue:
     def _next(self, limit: int) -> list[_Entry]:
         """Remove at most `limit` valid entries from the front of the overdue ones."""
         found: list[_Entry] = []
-        overdue, valid = (
-            self._overdue,
-            self._entries.get,
-        )  # a hot loop while polls are overdue
+        overdue, valid = self._overdue, self._entries.get  # a hot loop while polls are overdue
         while overdue and len(found) < limit:
             entry = overdue.popleft()
             if valid(entry[2].run_id) is entry:
