@@ -222,4 +222,25 @@ MUTANTS = (
         "released = await self._store.release_runs(excess)\n",
         pytest("tests/component/steps/test_replicas.py"),
     ),
+    Mutant(
+        "a cached answer refuses a request",
+        "bridge/steps/runs/input_check.py",
+        "await self._listed(crew, after=asked_before)",
+        "await self._listed(crew)",
+        pytest("tests/component/steps/runs/test_input_check.py"),
+    ),
+    Mutant(
+        "a timeout that mentions a limit is a quota",
+        "bridge/core/crew/responses.py",
+        "    if code in _MAY_HAVE_STARTED:\n        return False\n",
+        "",
+        pytest("tests/unit/crew/test_responses.py"),
+    ),
+    Mutant(
+        "a failed run is continued",
+        "bridge/core/runs/restore.py",
+        "    if earlier.state is not State.SUCCEEDED:\n",
+        "    if not earlier.final:\n",
+        pytest("tests/unit/runs/test_restore.py"),
+    ),
 )
