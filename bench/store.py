@@ -47,9 +47,8 @@ async def measure(store: SqlStore, count: int, at_once: int) -> None:
     await _timed("finish", running, lambda run: _finish(store, run), at_once)
     deliveries: list[Any] = []
     await _timed("claim delivery", range(0, count, 100), lambda _: _claim_deliveries(store, deliveries), 1, count)
-    await _timed(
-        "delivered", deliveries, lambda one: store.record_outcome(outcome_of_attempt(one, Confirmed(), 3.0)), at_once
-    )
+    record = store.deliveries.record_outcome
+    await _timed("delivered", deliveries, lambda one: record(outcome_of_attempt(one, Confirmed(), 3.0)), at_once)
 
 
 async def _timed(
@@ -91,7 +90,7 @@ async def _finish(store: SqlStore, run: Run) -> None:
 
 
 async def _claim_deliveries(store: SqlStore, into: list[Any]) -> None:
-    into += await store.claim_deliveries(list(Channel), 100, 3.0)
+    into += await store.deliveries.claim(list(Channel), 100, 3.0)
 
 
 def _options() -> argparse.Namespace:

@@ -68,7 +68,7 @@ class Steps:
         )  # fmt: skip
 
     def refuse(self, dead_queue: str) -> RefuseMessage:
-        return RefuseMessage(self.store, dead_queue, self.clock, self.new_id, self.signals.deliver)
+        return RefuseMessage(self.store.deliveries, dead_queue, self.clock, self.new_id, self.signals.deliver)
 
     @property
     def apply_command(self) -> ApplyCommand:
@@ -148,15 +148,15 @@ class Steps:
         return SyncRunTimes(self.crews, self.store.run_times, self.clock, shared=self.store.shared)
 
     def deliver_callbacks(self, sender: Sender) -> DeliverEvents:
-        store = self.store
+        store = self.store.deliveries
         return DeliverEvents(
             "deliver-callbacks", lambda limit, now: store.claim_callbacks(limit, CALLBACK_LIMITS, now), sender, store,
             self.clock, self.signals.deliver, results_exchange=self.rules.orphaned.results_exchange,
         )  # fmt: skip
 
     def deliver_broker(self, sender: Sender) -> DeliverEvents:
-        claim = partial(self.store.claim_deliveries, BROKER_CHANNELS)
-        return DeliverEvents("deliver-broker", claim, sender, self.store, self.clock, self.signals.deliver)
+        claim = partial(self.store.deliveries.claim, BROKER_CHANNELS)
+        return DeliverEvents("deliver-broker", claim, sender, self.store.deliveries, self.clock, self.signals.deliver)
 
 
 def build_workers(steps: Steps, report: ReportFault) -> list[Service]:

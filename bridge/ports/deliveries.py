@@ -20,15 +20,15 @@ class Sender(Protocol):
 
 
 class DeliveryStore(Protocol):
-    """Stores deliveries. Claims and `add_deliveries` raise `StoreUnavailable` during an outage.
+    """Stores deliveries. Claims and `add` raise `StoreUnavailable` during an outage.
 
     `record_outcome` is retried until the store is available, because the attempt has been made.
     """
 
-    async def add_deliveries(self, deliveries: Sequence[Delivery]) -> None:
+    async def add(self, new: Sequence[Delivery]) -> None:
         """Store deliveries that belong to no run, such as dead letters and notices."""
 
-    async def claim_deliveries(self, channels: Sequence[Channel], limit: int, now: float) -> list[Delivery]:
+    async def claim(self, channels: Sequence[Channel], limit: int, now: float) -> list[Delivery]:
         """Claim due deliveries of these channels, the longest due first."""
 
     async def claim_callbacks(self, limit: int, limits: ConcurrencyLimits, now: float) -> list[Delivery]:

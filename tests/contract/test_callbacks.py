@@ -32,18 +32,18 @@ def to(host: str, number: int, due_at: float = NOW) -> Delivery:
 async def claim(
     store: SqlStore, limit: int = 99, now: float = NOW, limits: ConcurrencyLimits = LIMITS
 ) -> list[Delivery]:
-    return await store.claim_callbacks(limit, limits, now)
+    return await store.deliveries.claim_callbacks(limit, limits, now)
 
 
 async def record(store: SqlStore, delivery: Delivery, result: SendResult, now: float = NOW) -> Delivery:
     outcome = outcome_of_attempt(delivery, result, now)
-    await store.record_outcome(outcome)
+    await store.deliveries.record_outcome(outcome)
     return outcome.delivery
 
 
 async def prove(store: SqlStore, host: str, number: int = 9000) -> None:
     """Let a receiver accept an event."""
-    await store.add_deliveries([to(host, number, due_at=NOW - 1e6)])
+    await store.deliveries.add([to(host, number, due_at=NOW - 1e6)])
     [first] = await claim(store, now=NOW - 1e6)
     await record(store, first, Confirmed(), NOW - 1e6)
 
@@ -54,13 +54,13 @@ def hosts(deliveries: list[Delivery]) -> list[str]:
 
 class TestConcurrencyLimits:
     async def test_a_new_receiver_is_tried_with_one_call(self, store: SqlStore):
-        await store.add_deliveries([to("new.example", number) for number in range(5)])
+        await store.deliveries.add([to("new.example", number) for number in range(5)])
         assert hosts(await claim(store)) == ["new"]
         assert await claim(store) == []
 
     async def test_a_working_receiver_is_limited(self, store: SqlStore):
         await prove(store, "live.example")
-        await store.add_deliveries([to("live.example", number) for number in range(9)])
+        await store.deliveries.add([to("live.example", number) for number in range(9)])
         taken = await claim(store)
         assert hosts(taken) == ["live"] * 3
         assert taken[0].receiver == Receiver(LIVE)
@@ -69,7 +69,7 @@ class TestConcurrencyLimits:
 
     async def test_a_failure_lowers_the_limit_and_a_success_restores_it(self, store: SqlStore):
         await prove(store, "live.example")
-        await store.add_deliveries([to("live.example", number) for number in range(9)])
+        await store.deliveries.add([to("live.example", number) for number in range(9)])
         [one, two, three] = await claim(store)
         await record(store, one, Retryable("HTTP 500"))
         assert await claim(store) == []
@@ -85,25 +85,25 @@ class TestConcurrencyLimits:
     ):
         """Claims took the longest due first, whatever their receiver."""
         monkeypatch.setattr(callbacks, "_PAGE", 4)
-        await store.add_deliveries([to("dead.example", number, due_at=NOW - 99) for number in range(40)])
-        await store.add_deliveries([to(f"{name}.example", 100 + number) for number, name in enumerate("abc")])
+        await store.deliveries.add([to("dead.example", number, due_at=NOW - 99) for number in range(40)])
+        await store.deliveries.add([to(f"{name}.example", 100 + number) for number, name in enumerate("abc")])
         assert sorted(hosts(await claim(store))) == ["a", "b", "c", "dead"]
 
     async def test_the_longest_due_comes_first(self, store: SqlStore):
-        await store.add_deliveries([to(f"h{number}.example", number, due_at=NOW - number) for number in range(6)])
+        await store.deliveries.add([to(f"h{number}.example", number, due_at=NOW - number) for number in range(6)])
         assert hosts(await claim(store, limit=3)) == ["h5", "h4", "h3"]
 
     async def test_unproven_receivers_share_half_of_the_slots(self, store: SqlStore):
         await prove(store, "live.example")
-        await store.add_deliveries([to(f"dead{number}.example", number, due_at=NOW - 60) for number in range(50)])
-        await store.add_deliveries([to("live.example", 100)])
+        await store.deliveries.add([to(f"dead{number}.example", number, due_at=NOW - 60) for number in range(50)])
+        await store.deliveries.add([to("live.example", 100)])
         first = await claim(store, limit=12)
         assert len(first) == 7
         assert "live" in hosts(first)
         assert await claim(store, limit=5) == []
 
     async def test_only_due_deliveries_are_claimed_and_none_twice(self, store: SqlStore):
-        await store.add_deliveries(
+        await store.deliveries.add(
             [to("a.example", 1), to("b.example", 2, due_at=NOW + 5), a_delivery(3, Channel.QUEUE)]
         )
         assert hosts(await claim(store)) == ["a"]
@@ -112,14 +112,14 @@ class TestConcurrencyLimits:
 
     async def test_claims_of_another_process_count(self, adapter: Adapter, store: SqlStore):
         other = await adapter.twin(store, "other")
-        await store.add_deliveries([to("new.example", number) for number in range(5)])
+        await store.deliveries.add([to("new.example", number) for number in range(5)])
         assert len(await claim(store)) == 1
         assert await claim(other) == []
 
 
 class TestReceivers:
     async def failing(self, store: SqlStore, number: int = 1, since: float = NOW) -> Delivery:
-        await store.add_deliveries([to("dead.example", number, due_at=since)])
+        await store.deliveries.add([to("dead.example", number, due_at=since)])
         [first] = await claim(store, now=since)
         return await record(store, first, Retryable("HTTP 500"), since)
 
@@ -129,26 +129,26 @@ class TestReceivers:
         [again] = await claim(store, now=later)
         paused = await record(store, again, Retryable("HTTP 500"), later)
         assert paused.receiver == Receiver(DEAD, NOW, paused_at=later)
-        await store.add_deliveries([to("dead.example", 2, due_at=later)])
+        await store.deliveries.add([to("dead.example", 2, due_at=later)])
         assert await claim(store, now=later + 99 * 86_400) == []
 
     async def test_a_pause_found_by_two_attempts_is_announced_once(self, store: SqlStore):
         for number in (1, 2):
             await self.failing(store, number)
         later = NOW + PAUSE_AFTER
-        both = await store.claim_deliveries([Channel.CALLBACK], 9, later)
+        both = await store.deliveries.claim([Channel.CALLBACK], 9, later)
         for delivery in both:
             await record(store, delivery, Retryable("HTTP 500"), later)
-        [notice] = await store.claim_deliveries([Channel.EXCHANGE], 9, later)
+        [notice] = await store.deliveries.claim([Channel.EXCHANGE], 9, later)
         assert notice.event.type == "delivery.paused"
 
     async def test_a_pause_found_by_two_attempts_of_one_batch_is_announced_once(self, store: SqlStore):
         for number in (1, 2):
             await self.failing(store, number)
         later = NOW + PAUSE_AFTER
-        both = await store.claim_deliveries([Channel.CALLBACK], 9, later)
+        both = await store.deliveries.claim([Channel.CALLBACK], 9, later)
         await asyncio.gather(*(record(store, delivery, Retryable("x"), later) for delivery in both))
-        assert len(await store.claim_deliveries([Channel.EXCHANGE], 9, later)) == 1
+        assert len(await store.deliveries.claim([Channel.EXCHANGE], 9, later)) == 1
 
     async def test_a_receiver_without_deliveries_is_deleted(self, adapter: Adapter, store: SqlStore):
         await prove(store, "live.example")
@@ -160,28 +160,28 @@ class TestReceivers:
 
 class TestAttempts:
     async def test_every_attempt_is_stored(self, store: SqlStore):
-        await store.add_deliveries([to("a.example", 1)])
+        await store.deliveries.add([to("a.example", 1)])
         for result in (
             Retryable("HTTP 500", reply=CallbackReply(500, b"\xff\x00 busy")),
             Confirmed(CallbackReply(204)),
         ):
             [delivery] = await claim(store, now=NOW + 3600)
-            await store.record_outcome(outcome_of_attempt(delivery, result, NOW, seconds=0.25))
+            await store.deliveries.record_outcome(outcome_of_attempt(delivery, result, NOW, seconds=0.25))
         assert await store.queries.attempts_for_delivery(delivery.delivery_id) == [
             Attempt(1, NOW - 0.25, 0.25, "HTTP 500", 500, b"\xff\x00 busy"),
             Attempt(2, NOW - 0.25, 0.25, None, 204, b""),
         ]
 
     async def test_the_last_fifty_attempts_of_a_delivery_are_kept(self, store: SqlStore):
-        await store.add_deliveries([a_delivery(1, Channel.EXCHANGE)])
+        await store.deliveries.add([a_delivery(1, Channel.EXCHANGE)])
         for _ in range(55):
-            [delivery] = await store.claim_deliveries([Channel.EXCHANGE], 1, NOW + 1e9)
+            [delivery] = await store.deliveries.claim([Channel.EXCHANGE], 1, NOW + 1e9)
             await record(store, delivery, Retryable("unroutable"))
         kept = await store.queries.attempts_for_delivery(delivery.delivery_id)
         assert [attempt.number for attempt in kept] == list(range(6, 56))
 
     async def test_an_attempt_of_a_process_that_lost_the_delivery_is_ignored(self, adapter: Adapter, store: SqlStore):
-        await store.add_deliveries([to("a.example", 1)])
+        await store.deliveries.add([to("a.example", 1)])
         [slow] = await claim(store)
         other = await adapter.twin(store, "other", NOW + 1)
         silence(adapter, "me", 60.0)
@@ -194,7 +194,7 @@ class TestAttempts:
 
 class TestRedelivering:
     async def dead(self, store: SqlStore, number: int = 1, crew: str | None = "research", at: float = NOW) -> Delivery:
-        await store.add_deliveries([to_crew(number, crew, at)])
+        await store.deliveries.add([to_crew(number, crew, at)])
         [delivery] = await claim(store, now=NOW)
         return await record(store, delivery, Undeliverable("HTTP 410"))
 
@@ -210,7 +210,7 @@ class TestRedelivering:
         await self.dead(store, 1, "research", NOW)
         await self.dead(store, 2, "triage", NOW + 10)
         await self.dead(store, 3, None, NOW + 20)
-        await store.add_deliveries([to_crew(4, "research", NOW)])
+        await store.deliveries.add([to_crew(4, "research", NOW)])
         rows = [
             (DeliveryFilter(state=DeliveryState.DEAD), [3, 2, 1]),
             (DeliveryFilter(state=DeliveryState.PENDING), [4]),
@@ -230,13 +230,13 @@ class TestRedelivering:
         assert (await store.queries.counts())["deliveries"] == {"dead": 1, "pending": 3}
 
     async def test_a_delivery_being_sent_is_left_unchanged(self, store: SqlStore):
-        await store.add_deliveries([to_crew(1, "research", NOW)])
+        await store.deliveries.add([to_crew(1, "research", NOW)])
         [sending] = await claim(store)
         assert await store.queries.redeliver(DeliveryFilter(sending.delivery_id), NOW) == 0
         assert (await record(store, sending, Confirmed())).state is DeliveryState.DELIVERED
 
     async def test_a_redelivery_to_a_paused_receiver_resumes_it(self, store: SqlStore):
-        await store.add_deliveries([to("dead.example", number) for number in (1, 2)])
+        await store.deliveries.add([to("dead.example", number) for number in (1, 2)])
         [first] = await claim(store)
         await record(store, first, Retryable("HTTP 500"))
         later = NOW + PAUSE_AFTER

@@ -83,7 +83,7 @@ async def test_loaded_events_are_limited_in_bytes(store: SqlStore):
     made = [a_delivery(number).event for number in range(4)]
     stored = [replace(event, body=b"x" * size) for event, size in zip(made, sizes, strict=True)]
     for number, event in enumerate(stored):
-        await store.add_deliveries([replace(a_delivery(number), event=event)])
+        await store.deliveries.add([replace(a_delivery(number), event=event)])
     left = [event.event_id for event in stored]
     loaded = []
     while left:
@@ -93,7 +93,7 @@ async def test_loaded_events_are_limited_in_bytes(store: SqlStore):
 
 
 async def test_events_without_a_run_are_not_listed(store: SqlStore):
-    await store.add_deliveries([a_delivery()])
+    await store.deliveries.add([a_delivery()])
     assert await store.queries.find_events(0.0, 99) == []
 
 

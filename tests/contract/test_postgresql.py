@@ -10,8 +10,7 @@ import psycopg
 import pytest
 from sqlalchemy import Connection, text
 
-from bridge.adapters.store import SqlStore, dialect, migrate_store, open_store, probe_store
-from bridge.adapters.store import store as store_module
+from bridge.adapters.store import SqlStore, dialect, group_commit, migrate_store, open_store, probe_store
 from bridge.adapters.store.database import open_connections
 from bridge.adapters.store.group_commit import Batches
 from bridge.adapters.store.postgresql import LIMITS, Postgresql
@@ -252,7 +251,7 @@ async def test_the_roles_of_the_composed_database_are_enough(postgres: PostgresS
 async def test_writes_wait_while_the_database_restarts(
     postgresql: PostgresqlAdapter, store: SqlStore, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(store_module, "RETRY_INTERVAL", 0.02)
+    monkeypatch.setattr(group_commit, "RETRY_INTERVAL", 0.02)
     run = await claimed(store)
     await asyncio.to_thread(postgresql.server.stop)
     writing = asyncio.create_task(applied(store, Decision(run)))

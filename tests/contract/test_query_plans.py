@@ -86,7 +86,7 @@ async def plans(adapter: Adapter, store: SqlStore) -> Plans:
     """A store with a few rows of every kind; PostgreSQL considers no table small enough to scan."""
     for number in range(1, 4):
         await store.accept(a_run(number, envelope=Envelope("client/shop")))
-    await store.add_deliveries([a_delivery(1)])
+    await store.deliveries.add([a_delivery(1)])
     return Plans(adapter)
 
 
@@ -134,9 +134,9 @@ async def test_no_step_of_the_bridge_reads_all_runs_or_deliveries(plans: Plans, 
         await store.find_key("client/shop", "research", "k")
         await store.find_execution("research", "e")
         await store.load(run_id(1))
-        await store.claim_callbacks(9, ConcurrencyLimits(9), NOW)
-        for delivery in await store.claim_deliveries(list(Channel), 9, NOW):
-            await store.record_outcome(outcome_of_attempt(delivery, Retryable("HTTP 500"), NOW))
+        await store.deliveries.claim_callbacks(9, ConcurrencyLimits(9), NOW)
+        for delivery in await store.deliveries.claim(list(Channel), 9, NOW):
+            await store.deliveries.record_outcome(outcome_of_attempt(delivery, Retryable("HTTP 500"), NOW))
         await store.cluster.heartbeat(NOW)
         await store.cluster.expire_processes(NOW + 999, 9)
         await store.cluster.membership()

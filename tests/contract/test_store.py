@@ -9,7 +9,6 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 
 from bridge.adapters.store import SqlStore, group_commit, migrate_store
-from bridge.adapters.store import store as store_module
 from bridge.adapters.store.queries import run_lists
 from bridge.core.crew.responses import Refused, Started
 from bridge.core.crew_policy import CrewPolicy
@@ -208,8 +207,8 @@ class TestRoundTrips:
         }
         body = bytes(range(256)) + "🦉".encode()
         sent = a_delivery(channel=Channel.QUEUE, body=body, headers=headers, content_type="text/plain; charset=x")
-        await store.add_deliveries([sent])
-        assert await store.claim_deliveries([Channel.QUEUE], 9, NOW) == [sent]
+        await store.deliveries.add([sent])
+        assert await store.deliveries.claim([Channel.QUEUE], 9, NOW) == [sent]
 
 
 class TestRecoveringRuns:
@@ -400,7 +399,7 @@ class TestApply:
     async def test_an_end_whose_deliveries_cannot_be_written_is_not_written(self, store: SqlStore):
         run = await started(store)
         taken = end_of(run).deliveries[0]
-        await store.add_deliveries([replace(taken, event=replace(taken.event, run_id=None))])
+        await store.deliveries.add([replace(taken, event=replace(taken.event, run_id=None))])
         with pytest.raises(IntegrityError):
             await applied(store, end_of(run))
         assert await store.load(run.run_id) == run
@@ -459,45 +458,45 @@ class TestApply:
 class TestDeliveries:
     async def test_deliveries_are_claimed_by_channel(self, store: SqlStore):
         for number, channel in enumerate(Channel):
-            await store.add_deliveries([a_delivery(number, channel)])
-        found = await store.claim_deliveries([Channel.QUEUE, Channel.EXCHANGE], 9, NOW)
+            await store.deliveries.add([a_delivery(number, channel)])
+        found = await store.deliveries.claim([Channel.QUEUE, Channel.EXCHANGE], 9, NOW)
         assert {delivery.destination.channel for delivery in found} == {Channel.QUEUE, Channel.EXCHANGE}
 
     async def test_the_longest_due_comes_first(self, store: SqlStore):
         dues = {number: NOW - age for number, age in enumerate([5, 50, 1, 99, 20])}
         for number, due in dues.items():
-            await store.add_deliveries([a_delivery(number, due_at=due)])
-        found = await store.claim_deliveries([Channel.CALLBACK], 3, NOW)
+            await store.deliveries.add([a_delivery(number, due_at=due)])
+        found = await store.deliveries.claim([Channel.CALLBACK], 3, NOW)
         assert [delivery.due_at for delivery in found] == sorted(dues.values())[:3]
 
     async def test_only_due_and_free_deliveries_are_claimed(self, store: SqlStore):
-        await store.add_deliveries([a_delivery(1, due_at=NOW + 5), a_delivery(2)])
-        assert len(await store.claim_deliveries([Channel.CALLBACK], 9, NOW + 4)) == 1
-        assert await store.claim_deliveries([Channel.CALLBACK], 9, NOW + 4) == []
-        assert len(await store.claim_deliveries([Channel.CALLBACK], 9, NOW + 5)) == 1
+        await store.deliveries.add([a_delivery(1, due_at=NOW + 5), a_delivery(2)])
+        assert len(await store.deliveries.claim([Channel.CALLBACK], 9, NOW + 4)) == 1
+        assert await store.deliveries.claim([Channel.CALLBACK], 9, NOW + 4) == []
+        assert len(await store.deliveries.claim([Channel.CALLBACK], 9, NOW + 5)) == 1
 
     async def test_a_failed_delivery_is_released_for_later(self, store: SqlStore):
-        await store.add_deliveries([a_delivery()])
-        [delivery] = await store.claim_deliveries([Channel.CALLBACK], 9, NOW)
+        await store.deliveries.add([a_delivery()])
+        [delivery] = await store.deliveries.claim([Channel.CALLBACK], 9, NOW)
         written = outcome_of_attempt(delivery, Retryable("HTTP 500", after=60.0), NOW)
-        await store.record_outcome(written)
-        assert await store.claim_deliveries([Channel.CALLBACK], 9, NOW + 59) == []
-        assert await store.claim_deliveries([Channel.CALLBACK], 9, NOW + 60) == [written.delivery]
+        await store.deliveries.record_outcome(written)
+        assert await store.deliveries.claim([Channel.CALLBACK], 9, NOW + 59) == []
+        assert await store.deliveries.claim([Channel.CALLBACK], 9, NOW + 60) == [written.delivery]
 
     @pytest.mark.parametrize("response", [Confirmed(), Undeliverable("HTTP 410")])
     async def test_a_delivered_or_dead_delivery_is_kept_and_not_claimed_again(self, store: SqlStore, response: Any):
         run = await refused(store)
-        [delivery] = await store.claim_deliveries([Channel.EXCHANGE], 9, NOW)
+        [delivery] = await store.deliveries.claim([Channel.EXCHANGE], 9, NOW)
         written = outcome_of_attempt(delivery, response, NOW)
-        await store.record_outcome(written)
-        assert await store.claim_deliveries(list(Channel), 9, NOW + 99 * HOUR) == []
+        await store.deliveries.record_outcome(written)
+        assert await store.deliveries.claim(list(Channel), 9, NOW + 99 * HOUR) == []
         assert await store.queries.deliveries_for_run(run.run_id) == [without_body(written.delivery)]
 
     async def test_concurrent_claims_never_share_a_delivery(self, adapter: Adapter, store: SqlStore):
         other = await adapter.twin(store, "other")
-        await store.add_deliveries([a_delivery(number) for number in range(30)])
+        await store.deliveries.add([a_delivery(number) for number in range(30)])
         rounds = await asyncio.gather(
-            *(one.claim_deliveries([Channel.CALLBACK], 4, NOW) for one in (store, other) for _ in range(5))
+            *(one.deliveries.claim([Channel.CALLBACK], 4, NOW) for one in (store, other) for _ in range(5))
         )
         taken = [delivery.delivery_id for part in rounds for delivery in part]
         assert len(taken) == len(set(taken)) == 30
@@ -506,14 +505,14 @@ class TestDeliveries:
         self, adapter: Adapter, store: SqlStore
     ):
         """Every write is guarded; the process had expired during its attempt."""
-        await store.add_deliveries([a_delivery()])
-        [slow] = await store.claim_deliveries([Channel.CALLBACK], 9, NOW)
+        await store.deliveries.add([a_delivery()])
+        [slow] = await store.deliveries.claim([Channel.CALLBACK], 9, NOW)
         other = await adapter.twin(store, "other")
         silence(adapter, "me", 20)
         await other.cluster.expire_processes(NOW, 12)
-        [again] = await other.claim_deliveries([Channel.CALLBACK], 9, NOW)
-        await other.record_outcome(outcome_of_attempt(again, Confirmed(), NOW))
-        await store.record_outcome(outcome_of_attempt(slow, Retryable("timeout"), NOW))
+        [again] = await other.deliveries.claim([Channel.CALLBACK], 9, NOW)
+        await other.deliveries.record_outcome(outcome_of_attempt(again, Confirmed(), NOW))
+        await store.deliveries.record_outcome(outcome_of_attempt(slow, Retryable("timeout"), NOW))
         assert (await store.queries.counts())["deliveries"] == {"delivered": 1}
 
 
@@ -561,14 +560,14 @@ class TestListing:
 class TestOwnership:
     async def test_a_silent_process_loses_its_rows_and_their_versions_increase(self, adapter: Adapter, store: SqlStore):
         run = await started(store)
-        await store.add_deliveries([a_delivery()])
-        await store.claim_deliveries([Channel.CALLBACK], 9, NOW)
+        await store.deliveries.add([a_delivery()])
+        await store.deliveries.claim([Channel.CALLBACK], 9, NOW)
         other = await adapter.twin(store, "other")
         silence(adapter, "me", 20)
         assert await other.cluster.expire_processes(NOW, 12) == 1
         freed = await store.load(run.run_id)
         assert freed == replace(run, owner=None, version=run.version + 1)
-        assert len(await other.claim_deliveries([Channel.CALLBACK], 9, NOW)) == 1
+        assert len(await other.deliveries.claim([Channel.CALLBACK], 9, NOW)) == 1
         assert await store.apply(end_of(run)) is Conflict.STALE
         assert await other.cluster.expire_processes(NOW, 12) == 0
 
@@ -596,20 +595,20 @@ class TestOwnership:
         await other.cluster.expire_processes(NOW, 12)
         assert await store.claim_accepted("research", 9, 9, NOW) == []
         assert await store.claim({State.ACCEPTED}, 9) == []
-        assert await store.claim_deliveries([Channel.CALLBACK], 9, NOW) == []
+        assert await store.deliveries.claim([Channel.CALLBACK], 9, NOW) == []
         assert len(await other.claim_accepted("research", 9, 9, NOW)) == 1
 
     async def test_closing_releases_everything(self, adapter: Adapter):
         async with adapter.open() as store:
             run = await started(store, 1)
             await claimed(store, 2)
-            await store.add_deliveries([a_delivery()])
-            await store.claim_deliveries([Channel.CALLBACK], 9, NOW)
+            await store.deliveries.add([a_delivery()])
+            await store.deliveries.claim([Channel.CALLBACK], 9, NOW)
         assert adapter.execute("SELECT count(*) FROM processes") == [(0,)]
         async with adapter.open("next") as store:
             assert ids(await store.claim({State.RUNNING}, 9)) == [run.run_id]
             assert ids(await store.claim({State.STARTING}, 9)) == [run_id(2)]
-            assert len(await store.claim_deliveries([Channel.CALLBACK], 9, NOW)) == 1
+            assert len(await store.deliveries.claim([Channel.CALLBACK], 9, NOW)) == 1
 
     async def test_writes_submitted_before_closing_are_committed(self, adapter: Adapter):
         async with adapter.open() as store:
@@ -623,8 +622,8 @@ class TestRetention:
     async def test_old_ended_runs_are_deleted_with_their_events_and_deliveries(self, adapter: Adapter, store: SqlStore):
         await refused(store, 1, CrewPolicy(), at=NOW)
         await refused(store, 2, at=NOW)
-        [delivery] = await store.claim_deliveries([Channel.EXCHANGE], 9, NOW)
-        await store.record_outcome(outcome_of_attempt(delivery, Confirmed(), NOW))
+        [delivery] = await store.deliveries.claim([Channel.EXCHANGE], 9, NOW)
+        await store.deliveries.record_outcome(outcome_of_attempt(delivery, Confirmed(), NOW))
         assert await store.cluster.delete_ended_runs(NOW, 9) == 0
         assert await store.cluster.delete_ended_runs(NOW + 1, 9) == 2
         for table in ("runs", "events", "deliveries"):
@@ -640,9 +639,9 @@ class TestRetention:
         assert await store.cluster.delete_ended_runs(NOW, 2) == 0
 
     async def test_many_events_without_a_run_are_deleted_in_batches(self, adapter: Adapter, store: SqlStore):
-        await store.add_deliveries([a_delivery(number) for number in range(1, 4)])
-        for delivery in await store.claim_deliveries([Channel.CALLBACK], 9, NOW):
-            await store.record_outcome(outcome_of_attempt(delivery, Confirmed(), NOW))
+        await store.deliveries.add([a_delivery(number) for number in range(1, 4)])
+        for delivery in await store.deliveries.claim([Channel.CALLBACK], 9, NOW):
+            await store.deliveries.record_outcome(outcome_of_attempt(delivery, Confirmed(), NOW))
         left = []
         for _ in range(2):
             await store.cluster.delete_ended_runs(NOW + 1, 2)
@@ -651,8 +650,8 @@ class TestRetention:
 
     async def test_runs_with_pending_deliveries_are_kept(self, store: SqlStore):
         run = await refused(store, policy=CALLBACK)
-        [first, _] = await store.claim_deliveries(list(Channel), 9, NOW)
-        await store.record_outcome(outcome_of_attempt(first, Confirmed(), NOW))
+        [first, _] = await store.deliveries.claim(list(Channel), 9, NOW)
+        await store.deliveries.record_outcome(outcome_of_attempt(first, Confirmed(), NOW))
         assert await store.cluster.delete_ended_runs(NOW + 99 * HOUR, 9) == 0
         assert len(await store.queries.deliveries_for_run(run.run_id)) == 2
 
@@ -663,9 +662,9 @@ class TestRetention:
         assert await store.cluster.delete_ended_runs(NOW + 10_000 * HOUR, 9) == 0
 
     async def test_old_deliveries_without_a_run_are_deleted_when_they_are_done(self, store: SqlStore):
-        await store.add_deliveries([a_delivery(1), a_delivery(2)])
-        [one, _] = await store.claim_deliveries([Channel.CALLBACK], 9, NOW)
-        await store.record_outcome(outcome_of_attempt(one, Undeliverable("410"), NOW))
+        await store.deliveries.add([a_delivery(1), a_delivery(2)])
+        [one, _] = await store.deliveries.claim([Channel.CALLBACK], 9, NOW)
+        await store.deliveries.record_outcome(outcome_of_attempt(one, Undeliverable("410"), NOW))
         await store.cluster.delete_ended_runs(NOW + 1, 9)
         assert (await store.queries.counts())["deliveries"] == {DeliveryState.PENDING.value: 1}
 
@@ -721,7 +720,7 @@ class TestDatabase:
     async def test_pending_writes_are_written_as_soon_as_the_store_is_available(
         self, adapter: Adapter, store: SqlStore, monkeypatch: pytest.MonkeyPatch
     ):
-        monkeypatch.setattr(store_module, "RETRY_INTERVAL", 0.02)
+        monkeypatch.setattr(group_commit, "RETRY_INTERVAL", 0.02)
         run = await claimed(store)
         async with adapter.unavailable():
             writing = asyncio.create_task(applied(store, state_machine.on_kickoff(run, Started("k-1"), POLICY, NOW)))

@@ -5,8 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from bridge.adapters.store import SqlStore
-from bridge.adapters.store import store as store_module
+from bridge.adapters.store import SqlStore, group_commit
 from bridge.core.crew.responses import Started
 from bridge.core.delivery.model import Channel
 from bridge.core.errors import StoreUnavailable
@@ -21,7 +20,7 @@ async def test_a_committed_decision_is_not_mistaken_for_that_of_another_process(
     lossy: SqlStore, connection: LossyConnection, monkeypatch: pytest.MonkeyPatch
 ):
     """Otherwise the run would stay in `starting`, owned by a process that believes it has lost it."""
-    monkeypatch.setattr(store_module, "RETRY_INTERVAL", 0.01)
+    monkeypatch.setattr(group_commit, "RETRY_INTERVAL", 0.01)
     run = await claimed(lossy)
     connection.lose()
     written = await applied(lossy, state_machine.on_kickoff(run, Started("k-1"), POLICY, NOW))
@@ -67,8 +66,8 @@ async def test_several_workers_release_them_once(lossy: SqlStore, connection: Lo
 
 
 async def test_claimed_deliveries_are_released_before_the_next_claim(lossy: SqlStore, connection: LossyConnection):
-    await lossy.add_deliveries([a_delivery()])
+    await lossy.deliveries.add([a_delivery()])
     connection.lose()
     with pytest.raises(StoreUnavailable):
-        await lossy.claim_deliveries([Channel.CALLBACK], 9, NOW)
-    assert len(await lossy.claim_deliveries([Channel.CALLBACK], 9, NOW)) == 1
+        await lossy.deliveries.claim([Channel.CALLBACK], 9, NOW)
+    assert len(await lossy.deliveries.claim([Channel.CALLBACK], 9, NOW)) == 1

@@ -92,9 +92,9 @@ async def test_a_row_that_is_never_due_is_not_claimed_repeatedly(adapter: Adapte
 
 
 async def test_a_delivery_is_dead_and_the_others_are_sent(adapter: Adapter, store: SqlStore, faults: Faults):
-    await store.add_deliveries([a_delivery(1, Channel.QUEUE), a_delivery(2, Channel.QUEUE)])
+    await store.deliveries.add([a_delivery(1, Channel.QUEUE), a_delivery(2, Channel.QUEUE)])
     await spoil(adapter, events, "headers", "event_id", "event-0001")
-    claimed = await store.claim_deliveries([Channel.QUEUE], 9, NOW)
+    claimed = await store.deliveries.claim([Channel.QUEUE], 9, NOW)
     assert [delivery.event.event_id for delivery in claimed] == ["event-0002"]
     assert faults.kinds == [Quarantined.DELIVERY]
     await spoil(adapter, events, "headers", "event_id", "event-0001", b"{}")
@@ -103,7 +103,7 @@ async def test_a_delivery_is_dead_and_the_others_are_sent(adapter: Adapter, stor
 
 
 async def test_deliveries_fill_a_page_without_it(adapter: Adapter, store: SqlStore, faults: Faults):
-    await store.add_deliveries([a_delivery(number, Channel.QUEUE) for number in (1, 2, 3)])
+    await store.deliveries.add([a_delivery(number, Channel.QUEUE) for number in (1, 2, 3)])
     await spoil(adapter, deliveries, "channel", "event_id", "event-0002", "pigeon")
     for limit in (2, 9):
         page = await store.queries.find_deliveries(DeliveryFilter(limit=limit))
@@ -114,7 +114,7 @@ async def test_deliveries_fill_a_page_without_it(adapter: Adapter, store: SqlSto
 async def test_a_stream_skips_it(adapter: Adapter, store: SqlStore, faults: Faults):
     large = b"x" * event_queries.BODIES_BYTES
     new = [a_delivery(number, Channel.QUEUE) for number in (1, 2)]
-    await store.add_deliveries([replace(one, event=replace(one.event, body=large)) for one in new])
+    await store.deliveries.add([replace(one, event=replace(one.event, body=large)) for one in new])
     await spoil(adapter, events, "headers", "event_id", "event-0001")
     [event] = await store.queries.load_events(["event-0001", "event-0002"])
     assert event.event_id == "event-0002"
@@ -134,7 +134,7 @@ async def test_each_row_is_logged_once_and_counted_every_time(adapter: Adapter):
     counters = Counters(CollectorRegistry())
     async with adapter.open(report=counters.report) as store:
         poisoned, again = [await accepted(store, number) for number in (1, 2)]
-        await store.add_deliveries([a_delivery(1, Channel.QUEUE)])
+        await store.deliveries.add([a_delivery(1, Channel.QUEUE)])
         await spoil(adapter, deliveries, "channel", "event_id", "event-0001", "pigeon")
         await spoil(adapter, runs, "meta", "run_id", poisoned.run_id)
         with capture_logs() as logs:

@@ -40,6 +40,7 @@ from bridge.adapters.store import SqlStore
 from bridge.adapters.store.queries.api import SqlQueries
 from bridge.adapters.store.queries.cluster import SqlCluster
 from bridge.adapters.store.queries.commands import SqlCommands
+from bridge.adapters.store.queries.deliveries import SqlDeliveries
 from bridge.adapters.store.queries.inbox import SqlWebhookInbox
 from bridge.adapters.store.queries.run_times import SqlRunTimes
 from bridge.composition import http as http_composition
@@ -133,7 +134,7 @@ def targets() -> Iterator[tuple[str, Any, str]]:
                 yield from ((f"{short}.{name}.{method}", part, method) for method in public_methods(part))
             elif isinstance(part, FunctionType):
                 yield f"{short}.{name}", module, name
-    for part in (SqlStore, SqlQueries, SqlCluster, SqlRunTimes, SqlCommands, SqlWebhookInbox, Renewable):
+    for part in (SqlStore, SqlDeliveries, SqlQueries, SqlCluster, SqlRunTimes, SqlCommands, SqlWebhookInbox, Renewable):
         yield from ((f"store.{part.__name__}.{method}", part, method) for method in public_methods(part))
 
 

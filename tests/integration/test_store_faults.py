@@ -73,11 +73,11 @@ async def test_an_overwritten_file_is_damaged_and_not_transient(url: str, tmp_pa
 async def test_a_clock_set_back_by_a_day_delays_nothing_by_a_day(url: str) -> None:
     async with open_store(url, "me", NOW) as store:
         await store.accept(a_run(1))
-        await store.add_deliveries([a_delivery()])
+        await store.deliveries.add([a_delivery()])
 
     async with open_store(url, "me", NOW - DAY) as store:
         [run] = await store.claim_accepted("research", 9, 9, NOW - DAY)
-        deliveries = await store.claim_deliveries([a_delivery().destination.channel], 9, NOW - DAY)
+        deliveries = await store.deliveries.claim([a_delivery().destination.channel], 9, NOW - DAY)
 
     assert run.state is State.STARTING
     assert len(deliveries) == 1
@@ -102,9 +102,9 @@ async def test_after_a_clock_was_set_back_events_are_stored_at_the_new_time(url:
     """Not all of them just after the last one of the old time until the clock has caught up."""
     async with open_store(url, "me", NOW) as store:
         await store.accept(a_run(1))
-        await store.add_deliveries([a_delivery(created_at=NOW)])
+        await store.deliveries.add([a_delivery(created_at=NOW)])
     async with open_store(url, "me", NOW - DAY) as store:
-        await store.add_deliveries([a_delivery(2, created_at=NOW - DAY + 1)])
+        await store.deliveries.add([a_delivery(2, created_at=NOW - DAY + 1)])
         assert await store.queries.stored_at() == NOW - DAY + 1
 
 

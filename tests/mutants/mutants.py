@@ -83,7 +83,7 @@ MUTANTS = (
         "written: Run | Conflict = await self._batches.write(run_queries.write_decisions, request)",
         "bare = run_queries.WriteRequest(Decision(request.decision.run), request.process)\n"
         "                written: Run | Conflict = await self._batches.write(run_queries.write_decisions, bare)\n"
-        "                await self.add_deliveries(request.decision.deliveries)",
+        "                await self.deliveries.add(request.decision.deliveries)",
         SIMULATION,
     ),
     Mutant(

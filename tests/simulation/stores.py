@@ -15,7 +15,7 @@ from bridge.core.runs.model import Run
 from tests.fakes import NOW
 from tests.simulation.world import World
 
-ROLES = {"cluster", "commands", "inbox", "queries", "run_times"}
+ROLES = {"cluster", "commands", "deliveries", "inbox", "queries", "run_times"}
 """Parts of a store."""
 
 T = TypeVar("T")

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import structlog
 from sqlalchemy import Connection
 
 from bridge.adapters.store.connections import Work
@@ -17,6 +18,9 @@ from bridge.core.errors import StoreUnavailable
 
 MAX_BATCH = 256
 TRIES = 5  # of a transaction that conflicts with others
+RETRY_INTERVAL = 1.0  # seconds between attempts of a write that must not be lost
+
+log = structlog.get_logger()
 
 Item = TypeVar("Item")
 T = TypeVar("T")
@@ -126,6 +130,21 @@ class Batches:
                 await self._commit_with_retries([write])
             except Exception as own_error:  # noqa: BLE001 - as above
                 _resolve(write, _translated(own_error, write.result))
+
+
+async def until_available(call: Callable[[], Awaitable[T]]) -> T:
+    """Repeat the call until the store is available, because no caller could handle the failure."""
+    while True:
+        try:
+            return await call()
+        except StoreUnavailable as error:
+            await wait_for_store(error)
+
+
+async def wait_for_store(error: StoreUnavailable) -> None:
+    """Log the outage, and wait before the next attempt."""
+    log.warning("store_unavailable", reason=str(error), retry_in_s=RETRY_INTERVAL)
+    await asyncio.sleep(RETRY_INTERVAL)
 
 
 def _by_kind(batch: Sequence[_Write]) -> list[tuple[WriteAll[Any, Any], list[_Write]]]:

@@ -1,4 +1,4 @@
-"""Implements the ports of runs and deliveries, which document the operations, on a SQL database.
+"""Implements the port of runs, which documents the operations, on a SQL database, and assembles the other ports.
 
 Every write goes through `Batches`. The version guards a run's row: an update that finds another version changes
 nothing, and its caller gets `Conflict.STALE`.
@@ -6,9 +6,8 @@ nothing, and its caller gets `Conflict.STALE`.
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from functools import partial
-from typing import TypeVar
 
 import structlog
 from sqlalchemy import select
@@ -20,19 +19,16 @@ from bridge.adapters.store.claimer import Claimer
 from bridge.adapters.store.connections import Connections
 from bridge.adapters.store.decoding import UndecodableReports
 from bridge.adapters.store.free_slots import FreeSlots
-from bridge.adapters.store.group_commit import Batches, Transaction
+from bridge.adapters.store.group_commit import Batches, Transaction, until_available, wait_for_store
 from bridge.adapters.store.local_handoff import LocalHandoff
-from bridge.adapters.store.queries import accept, callbacks, claims, cluster, kickoffs, run_lists
-from bridge.adapters.store.queries import deliveries as delivery_queries
+from bridge.adapters.store.queries import accept, claims, cluster, kickoffs, run_lists
 from bridge.adapters.store.queries import runs as run_queries
 from bridge.adapters.store.queries.api import SqlQueries
 from bridge.adapters.store.queries.cluster import SqlCluster
 from bridge.adapters.store.queries.commands import SqlCommands
+from bridge.adapters.store.queries.deliveries import SqlDeliveries
 from bridge.adapters.store.queries.inbox import SqlWebhookInbox
 from bridge.adapters.store.queries.run_times import SqlRunTimes
-from bridge.core.delivery.model import Channel, Delivery
-from bridge.core.delivery.outcome import DeliveryOutcome
-from bridge.core.delivery.receivers import ConcurrencyLimits
 from bridge.core.errors import StoreBroken, StoreDamaged, StoreUnavailable
 from bridge.core.runs.budget import UNLIMITED, Budgets
 from bridge.core.runs.model import Decision, Run, State
@@ -41,15 +37,11 @@ from bridge.ports.inbound import Accepted
 from bridge.ports.lifecycle import Health, ReportFault
 from bridge.ports.runs import Conflict
 
-RETRY_INTERVAL = 1.0  # seconds between attempts of a write that must not be lost
-
-T = TypeVar("T")
-
 log = structlog.get_logger()
 
 
 class SqlStore:
-    """Stores runs, events, and deliveries in one SQL database; its other roles are its attributes.
+    """Stores runs in a SQL database; its other roles are its attributes.
 
     `process`: the name of this process; `key`: the store's secret, from which webhook tokens are derived; `on_stale` is
     called for each stale write that is discarded; `shared`: other processes may use the store; `api_reader`:
@@ -81,6 +73,7 @@ class SqlStore:
         self._handoff = LocalHandoff()
         write = self._batches.write_one
         self.cluster = SqlCluster(self._batches, reader, self._claimer, self._handoff, process, self._crews)
+        self.deliveries = SqlDeliveries(self._batches, self._claimer, self._handoff, lambda: self.cluster.process)
         self.queries = SqlQueries(api_reader or reader, write, self._crews, undecodable)
         self.run_times = SqlRunTimes(write, reader, undecodable)
         self.commands = SqlCommands(write, reader.read)
@@ -90,10 +83,6 @@ class SqlStore:
     async def accept(self, run: Run) -> Accepted:
         """Store a new run, or return the earlier one; raises `RequestRefused` for a key used with other content."""
         return await self._batches.write(accept.accept_all, run)
-
-    async def add_deliveries(self, deliveries: Sequence[Delivery]) -> None:
-        """Store deliveries that belong to no run."""
-        await self._batches.write(accept.add_deliveries, deliveries)
 
     async def claim_accepted(
         self,
@@ -141,7 +130,9 @@ class SqlStore:
             try:
                 written: Run | Conflict = await self._batches.write(run_queries.write_decisions, request)
             except StoreUnavailable as error:
-                await self._wait(error, retry=retry)
+                if not retry:
+                    raise
+                await wait_for_store(error)
                 tried_before = True
             except IntegrityError:
                 if not await self._is_taken(request.decision.run):
@@ -156,7 +147,7 @@ class SqlStore:
             return written
         if tried_before and request.own:  # before the caller decides again on deliveries with the same ids
             self._claimer.release_later(request.release_own)
-            await self._until_available(self._claimer.release)
+            await until_available(self._claimer.release)
         log.info("stale_write_discarded", run_id=request.decision.run.run_id, crew=request.decision.run.crew)
         self._count_stale()
         return Conflict.STALE
@@ -172,33 +163,6 @@ class SqlStore:
     async def find_key(self, source: str, crew: str, key: str) -> Run | None:
         """Return the run that has a sender's idempotency key."""
         return await self._reader.read(partial(run_lists.find_key, source=source, crew=crew, key=key))
-
-    async def claim_deliveries(self, channels: Sequence[Channel], limit: int, now: float) -> list[Delivery]:
-        """Claim due deliveries of these channels: those handed off, then the longest due in the store."""
-        for_store = self._handoff.slots_for_store(limit, now)
-        own = self._handoff.take(channels, limit - for_store, now)
-        if own and not for_store:
-            return own
-        request = claims.ClaimDeliveries(self.cluster.process, tuple(channels), limit - len(own), now)
-        try:
-            claimed = await self._claimer.claim(claims.claim_deliveries, request)
-        except StoreUnavailable:
-            if own:
-                return own  # no other process would send them
-            raise
-        self._handoff.claimed_from_store(len(claimed), request.limit, now)
-        return own + claimed + self._handoff.take(channels, request.limit - len(claimed), now)
-
-    async def claim_callbacks(self, limit: int, limits: ConcurrencyLimits, now: float) -> list[Delivery]:
-        """Claim due callbacks, the longest due first, within the concurrency limits of their receivers."""
-        return await self._claimer.claim(
-            callbacks.claim_callbacks, claims.ClaimCallbacks(self.cluster.process, limit, limits, now)
-        )
-
-    async def record_outcome(self, outcome: DeliveryOutcome) -> None:
-        """Write the outcome of an attempt, and retry until the store is available."""
-        owned = delivery_queries.OwnedOutcome(self.cluster.process, outcome)
-        await self._until_available(partial(self._batches.write, delivery_queries.write_outcomes, owned))
 
     def owned_elsewhere(self, run: Run) -> bool:
         """Return whether another process owns this run."""
@@ -234,27 +198,12 @@ class SqlStore:
 
     async def _find_written(self, decision: Decision) -> Run | None:
         """Return the stored run if an earlier attempt, whose commit was not confirmed, has written the decision."""
-        stored = await self._until_available(partial(self.load, decision.run.run_id))
+        stored = await until_available(partial(self.load, decision.run.run_id))
         return stored if run_queries.is_written(decision, stored) else None
 
     async def _is_taken(self, run: Run) -> bool:
         """Return whether another run of the crew has this run's kickoff id."""
         if run.kickoff_id is None:
             return False
-        holder = await self._until_available(partial(self.find_execution, run.crew, run.kickoff_id))
+        holder = await until_available(partial(self.find_execution, run.crew, run.kickoff_id))
         return holder is not None and holder.run_id != run.run_id
-
-    async def _until_available(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Repeat the call until the store is available, because no caller could handle the failure."""
-        while True:
-            try:
-                return await call()
-            except StoreUnavailable as error:
-                await self._wait(error)
-
-    async def _wait(self, error: StoreUnavailable, *, retry: bool = True) -> None:
-        """Wait before the next attempt; without `retry`, raise the error."""
-        if not retry:
-            raise error
-        log.warning("store_unavailable", reason=str(error), retry_in_s=RETRY_INTERVAL)
-        await asyncio.sleep(RETRY_INTERVAL)

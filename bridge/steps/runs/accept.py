@@ -121,7 +121,7 @@ class RefuseMessage:
         deliveries = [self._dead_letter(message)]
         if message.reply_to is not None:
             deliveries.append(self._notice(message, message.reply_to))
-        await self._store.add_deliveries(deliveries)
+        await self._store.add(deliveries)
         self._notify_deliveries()
 
     def _dead_letter(self, message: RefusedMessage) -> Delivery:

@@ -64,7 +64,7 @@ class Poisoned:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._part, name)
-        if name in {"cluster", "commands", "inbox", "queries", "run_times"}:
+        if name in {"cluster", "commands", "deliveries", "inbox", "queries", "run_times"}:
             return Poisoned(found, self._fuse)
         return partial(self._call, found) if callable(found) else found
 
@@ -148,7 +148,7 @@ async def left_running(bench: Bench) -> None:
 
 
 async def to_deliver(bench: Bench) -> None:
-    await bench.store.add_deliveries([a_delivery(int(bench.ids()[:8], 16), Channel.EXCHANGE, due_at=bench.clock())])
+    await bench.store.deliveries.add([a_delivery(int(bench.ids()[:8], 16), Channel.EXCHANGE, due_at=bench.clock())])
 
 
 async def webhook_received(bench: Bench) -> None:

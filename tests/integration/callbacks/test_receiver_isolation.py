@@ -119,11 +119,11 @@ async def test_fifty_dead_receivers_delay_no_other(tmp_path: Path):
         live_receiver() as live, dead_receivers() as dead, delivering(tmp_path / "bridge.db") as (store, wake)
     ):  # fmt: skip
         backlog = [*dead.silent * SILENT_BACKLOG, *dead.refusing * 2]
-        await store.add_deliveries([to(url, number, late=9 - number / 1000) for number, url in enumerate(backlog)])
+        await store.deliveries.add([to(url, number, late=9 - number / 1000) for number, url in enumerate(backlog)])
         wake()
         try:
             await asyncio.wait_for(dead.all_called.wait(), PATIENCE)
-            await store.add_deliveries([to(live.url, 50_000 + number) for number in range(EVENTS)])
+            await store.deliveries.add([to(live.url, 50_000 + number) for number in range(EVENTS)])
             wake()
             await asyncio.wait_for(live.all_came.wait(), PATIENCE / 2)
         finally:

@@ -70,7 +70,7 @@ class DeliveryRun:
     async def attempts(self, url: str) -> tuple[Delivery, list[Attempt]]:
         """Advance the time until the delivery has ended; return its final state and its attempts."""
         first = replace(a_delivery(due_at=self._clock()), destination=Destination(Channel.CALLBACK, url))
-        await self._store.add_deliveries([first])
+        await self._store.deliveries.add([first])
         while True:
             [now] = await self._store.queries.find_deliveries(DeliveryFilter(first.delivery_id))
             if now.state is not DeliveryState.PENDING or now.paused:

@@ -22,6 +22,7 @@ from bridge.adapters.amqp.publisher import AmqpPublisher
 from bridge.adapters.callbacks.sender import CallbackSender
 from bridge.adapters.crew_api import HttpCrewApi
 from bridge.adapters.store import SqlStore
+from bridge.adapters.store.queries.deliveries import SqlDeliveries
 from bridge.cli import main
 from bridge.core.crew.responses import Failed, Succeeded
 from bridge.core.runs import state_machine
@@ -136,7 +137,7 @@ POINTS: dict[str, tuple[Any, ...]] = {
     "K14": (after, AmqpPublisher, "send"),
     "K15": (amid, CallbackSender, "send", 0.005),
     "K16": (after, CallbackSender, "send"),
-    "K17": (after, SqlStore, "add_deliveries"),
+    "K17": (after, SqlDeliveries, "add"),
     "K18": (migrating, alembic.command, "upgrade"),
     "K19": (before, Recover, "handle"),
     "K20": (amid, Supervisor, "stop", 0.0),

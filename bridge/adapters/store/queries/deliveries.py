@@ -1,32 +1,79 @@
-"""Writes the outcomes of delivery attempts, and redelivers."""
+"""Claims deliveries, writes the outcomes of their attempts, and redelivers."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, bindparam, delete, select, update
 
 from bridge.adapters.store import dialect
 from bridge.adapters.store.bulk_statement import BulkStatement
-from bridge.adapters.store.queries.accept import insert_deliveries
+from bridge.adapters.store.claimer import Claimer
+from bridge.adapters.store.group_commit import Batches, until_available
+from bridge.adapters.store.local_handoff import LocalHandoff
+from bridge.adapters.store.queries import callbacks, claims
+from bridge.adapters.store.queries.accept import add_deliveries, insert_deliveries
 from bridge.adapters.store.rows import Values, new_attempt
 from bridge.adapters.store.schema import deliveries, delivery_attempts, events, receivers
-from bridge.core.delivery.model import Delivery, DeliveryState, Receiver
+from bridge.core.delivery.model import Channel, Delivery, DeliveryState, Receiver
 from bridge.core.delivery.outcome import DeliveryOutcome
+from bridge.core.delivery.receivers import ConcurrencyLimits
+from bridge.core.errors import StoreUnavailable
 from bridge.ports.queries import DeliveryFilter
 
 MAX_ATTEMPTS = 50  # kept per delivery, because some deliveries are retried without limit
 
 
+class SqlDeliveries:
+    """`ports.DeliveryStore`. `process` returns the name under which this process owns rows."""
+
+    def __init__(self, batches: Batches, claimer: Claimer, handoff: LocalHandoff, process: Callable[[], str]) -> None:
+        self._batches = batches
+        self._claimer = claimer
+        self._handoff = handoff
+        self._process = process
+
+    async def add(self, new: Sequence[Delivery]) -> None:
+        """Store deliveries that belong to no run."""
+        await self._batches.write(add_deliveries, new)
+
+    async def claim(self, channels: Sequence[Channel], limit: int, now: float) -> list[Delivery]:
+        """Claim due deliveries of these channels: those handed off, then the longest due in the store."""
+        for_store = self._handoff.slots_for_store(limit, now)
+        own = self._handoff.take(channels, limit - for_store, now)
+        if own and not for_store:
+            return own
+        request = claims.ClaimDeliveries(self._process(), tuple(channels), limit - len(own), now)
+        try:
+            claimed = await self._claimer.claim(claims.claim_deliveries, request)
+        except StoreUnavailable:
+            if own:
+                return own  # no other process would send them
+            raise
+        self._handoff.claimed_from_store(len(claimed), request.limit, now)
+        return own + claimed + self._handoff.take(channels, request.limit - len(claimed), now)
+
+    async def claim_callbacks(self, limit: int, limits: ConcurrencyLimits, now: float) -> list[Delivery]:
+        """Claim due callbacks, the longest due first, within the concurrency limits of their receivers."""
+        request = claims.ClaimCallbacks(self._process(), limit, limits, now)
+        return await self._claimer.claim(callbacks.claim_callbacks, request)
+
+    async def record_outcome(self, outcome: DeliveryOutcome) -> None:
+        """Write the outcome of an attempt, and retry until the store is available."""
+        owned = _OwnedOutcome(self._process(), outcome)
+        await until_available(partial(self._batches.write, _write_outcomes, owned))
+
+
 @dataclass(frozen=True, slots=True)
-class OwnedOutcome:
+class _OwnedOutcome:
     """The outcome of an attempt, and the process that owns the delivery."""
 
     process: str
     outcome: DeliveryOutcome
 
 
-def write_outcomes(connection: Connection, written: Sequence[OwnedOutcome]) -> list[None]:
+def _write_outcomes(connection: Connection, written: Sequence[_OwnedOutcome]) -> list[None]:
     """Write outcomes and release the deliveries; skip those that the process no longer owns."""
     _UPDATE_DELIVERY.execute(connection, [_delivery_values(item) for item in written])
     outcomes = [item.outcome for item in written]
@@ -52,7 +99,7 @@ _UPDATE_DELIVERY = BulkStatement(
 _INSERT_ATTEMPT = BulkStatement(lambda connection: dialect.insert_or_ignore(connection, delivery_attempts))
 
 
-def _delivery_values(written: OwnedOutcome) -> Values:
+def _delivery_values(written: _OwnedOutcome) -> Values:
     delivery = written.outcome.delivery
     return {
         "of_delivery": delivery.delivery_id,
