@@ -4,7 +4,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +13,7 @@ from bridge.adapters.kickoff_journal import open_journal
 from bridge.adapters.store import SqlStore, open_store
 from bridge.composition.steps import build_deliverers, build_workers
 from bridge.core.crew.fair_share import FairShare
+from bridge.core.crew.rate_limiter import RateLimiter
 from bridge.core.crew.webhooks import Kind
 from bridge.core.crew_policy import CrewPolicy
 from bridge.core.runs.commands import RunCommand
@@ -25,6 +26,8 @@ from tests.fakes import Ids
 from tests.simulation.process_tasks import Process
 from tests.simulation.stores import ShakyStore, SimulatedDatabase, database_time
 from tests.simulation.world import World
+
+CALLS_PER_SECOND = 20.0  # few enough that kickoffs and polls wait for permits
 
 T = TypeVar("T")
 
@@ -135,6 +138,7 @@ class BridgeProcess:
             ShakyStore(store, world, shared=store.shared), env.policy, env.slots, clock, env.ids, world, world,
             share=FairShare(slack=0), journal=journal,
         )  # fmt: skip
+        bench.crews["research"] = replace(bench.crew, rate_limiter=RateLimiter(CALLS_PER_SECOND))
         await replay_journal(journal, bench.crews, store, clock, world.report)
         self._store = store
         self._bench = bench
