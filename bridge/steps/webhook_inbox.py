@@ -241,8 +241,9 @@ class HandleWebhooks:
         if adopted is not None:
             crew.tracker.forget(run.run_id)  # it may have been tracked with another execution
             self._notify_recover()
-        if adopted is not None and not adopted.final:
-            await self._apply_to_tracked(adopted, entry, webhook)
+        latest = adopted or await self._store.load(run.run_id)  # another webhook may have named the execution first
+        if latest is not None and latest.state in TRACKED_STATES:
+            await self._apply_to_tracked(latest, entry, webhook)
         else:
             await self._inbox.remove(entry.entry_id)
 

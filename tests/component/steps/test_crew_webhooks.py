@@ -1,5 +1,6 @@
 """The crew API's webhooks: they cause polls and find lost executions, and nothing depends on them."""
 
+import asyncio
 import json
 import random
 from collections.abc import Callable
@@ -170,6 +171,23 @@ async def test_an_end_that_names_the_execution_of_a_run_in_doubt_also_causes_pol
     await bench.round(bench.inbox)
     assert await polls_after(bench, bench.clock()) == pytest.approx([0.0, 0.3, 1.0, 2.0, 4.0], abs=0.11)
     assert await bench.round(bench.inbox) == []
+
+
+async def test_of_two_webhooks_that_name_an_execution_at_once_the_end_still_counts(bench: Bench):
+    run = await bench.accepted()
+
+    async def webhooks_meanwhile(_: Any) -> None:
+        await send(bench, run, Kind.STREAM, {"events": crew_events.crew_with_memory("execution-9")[:1]})
+        await send(bench, run, Kind.CREW, CREW_DONE | {"kickoff_id": "execution-9"})
+
+    bench.api.kickoff_responses, bench.api.meanwhile = [InDoubt("reset")], webhooks_meanwhile
+    await bench.round(bench.kickoff)
+    step = bench.inbox
+    await asyncio.gather(*(step.handle(entry) for entry in await step.claim(9)))
+    await bench.round(bench.recover)
+    bench.clock.forward(1)
+    await bench.round(bench.inbox)
+    assert bench.crew.tracker.webhook_result(run.run_id) == Succeeded("All about peat.", None, {"n": 1})
 
 
 async def test_a_webhook_with_the_execution_of_another_run_is_ignored(bench: Bench):
