@@ -243,4 +243,48 @@ MUTANTS = (
         "    if not earlier.final:\n",
         pytest("tests/unit/runs/test_restore.py"),
     ),
+    Mutant(
+        "an inner execution is adopted",
+        "bridge/core/crew/webhooks.py",
+        '        return data["parent_event_id"] is None\n',
+        "        return True\n",
+        pytest("tests/unit/crew/test_webhooks.py"),
+    ),
+    Mutant(
+        "the execution_id after a pause is adopted",
+        "bridge/core/crew/webhooks.py",
+        'state_id or _id_in(event, "execution_id")',
+        '_id_in(event, "execution_id")',
+        pytest("tests/unit/crew/test_webhooks.py"),
+    ),
+    Mutant(
+        "a webhook is answered before it is stored",
+        "bridge/steps/webhook_inbox.py",
+        "        if not await self._inbox.add(entry):\n",
+        "        import asyncio\n\n"
+        "        asyncio.get_running_loop().call_later(0.02, lambda: asyncio.ensure_future(self._inbox.add(entry)))\n"
+        "        if False:\n",
+        pytest("tests/system/faults/test_evidence.py", "-k", "start"),
+    ),
+    Mutant(
+        "webhooks during a POST wait for the next tick",
+        "bridge/steps/runs/kickoff.py",
+        "self._notify_inbox()",
+        "pass",
+        pytest("tests/component/steps/test_crew_webhooks.py"),
+    ),
+    Mutant(
+        "large responses are read at once",
+        "bridge/adapters/crew_api.py",
+        "if hold is None and len(body) > LARGE:",
+        "if False:",
+        pytest("tests/integration/test_crew_api.py", "-k", "large"),
+    ),
+    Mutant(
+        "reports about tasks leave no room for the end",
+        "bridge/adapters/store/queries/inbox.py",
+        "part = 2 if entry.kind in _PROGRESS else 1",
+        "part = 1",
+        pytest("tests/contract/test_webhook_inbox.py", "-k", "sqlite"),
+    ),
 )
