@@ -43,11 +43,13 @@ def test_the_method_of_each_kill_point_exists():
     assert [point for point, (_, owner, name, *_) in POINTS.items() if not hasattr(owner, name)] == []
 
 
-def test_the_text_that_each_mutant_changes_exists_once():
+def test_the_text_that_each_mutant_changes_exists_once_and_its_tests_exist():
     """A mutant whose text is gone would only be noticed at night."""
     counts = {mutant.name: (ROOT / mutant.file).read_text().count(mutant.old) for mutant in MUTANTS}
 
     assert [name for name, count in counts.items() if count != 1] == []
+    files = {part for mutant in MUTANTS for part in mutant.command if part.endswith(".py")}
+    assert [file for file in files if not (ROOT / file).exists()] == []
 
 
 def test_no_test_names_a_private_attribute():

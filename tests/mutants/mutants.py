@@ -170,7 +170,7 @@ MUTANTS = (
         "bridge/core/delivery/events.py",
         '    event_id = f"{run.run_id}-',
         '    event_id = f"{now}-{run.run_id}-',
-        pytest("tests/unit/delivery/test_cloudevents.py"),
+        pytest("tests/unit/delivery/test_events.py"),
     ),
     Mutant(
         "slots are not counted",
