@@ -1,13 +1,15 @@
 """Convert settings to the rules and values that parts are built from, without opening or running anything."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
 from bridge.adapters.amqp.connection import LinkOptions
-from bridge.adapters.amqp.topology import Topology
+from bridge.adapters.amqp.topology import Binding, Topology
 from bridge.adapters.callbacks.signing import build_checker
 from bridge.adapters.http.auth import Client, Role, client_source, digest
 from bridge.adapters.http.server import Listen
@@ -38,7 +40,10 @@ def link_options(amqp: AmqpSettings, process: str, report: ReportFault) -> LinkO
 
 def build_topology(amqp: AmqpSettings) -> Topology:
     """Return the exchanges and queues that must exist on the broker."""
-    return Topology(amqp.requests, amqp.results, amqp.dead, amqp.declare)
+    bindings = tuple(Binding(bind.exchange, bind.key) for bind in amqp.bind)
+    return Topology(
+        amqp.requests, amqp.results or "", amqp.dead, amqp.declare, bindings, publishes_results=amqp.results is not None
+    )
 
 
 @dataclass(frozen=True)
@@ -46,24 +51,34 @@ class StepRules:
     """What the settings define for the steps of all crews.
 
     `orphaned`: for runs whose crew is no longer configured, so that their events still reach destinations; `retention`:
-    seconds after a run's end; `kickoffs`: by crew, how many may be in progress.
+    seconds after a run's end; `kickoffs`: by crew, how many may be in progress; `unroutable_after`: for how many
+    seconds an event is retried that no queue accepts.
     """
 
     callbacks: CallbackRules
     orphaned: CrewPolicy
     retention: float
     kickoffs: Mapping[str, int]
+    unroutable_after: float = math.inf
 
 
 def step_rules(settings: Settings) -> StepRules:
     """Return the rules that the settings define for steps."""
     orphaned = CrewPolicy(
-        results_exchange=settings.amqp is not None,
+        **_results(settings),
         max_event_bytes=settings.callbacks.max_event_bytes,
         api_url=api_url(settings),
     )
     kickoffs = {name: kickoff_capacity(crew) for name, crew in settings.crews.items()}
-    return StepRules(callback_rules(settings), orphaned, settings.store.retention, kickoffs)
+    unroutable_after = math.inf if settings.amqp is None else settings.amqp.unroutable_after
+    return StepRules(callback_rules(settings), orphaned, settings.store.retention, kickoffs, unroutable_after)
+
+
+def _results(settings: Settings) -> dict[str, Any]:
+    """Return whether and under which keys events are published to the results exchange."""
+    if settings.amqp is None or settings.amqp.results is None:
+        return {"results_exchange": False}
+    return {"results_exchange": True, "routing_key": settings.amqp.routing_key}
 
 
 def kickoff_capacity(crew: CrewSettings) -> int:
@@ -88,7 +103,7 @@ def crew_policy(settings: Settings, name: str) -> CrewPolicy:
         human_input=crew.human_input,
         optional_events=frozenset(crew.events),
         callback_url=None if crew.callback_url is None else crew.callback_url.get_secret_value(),
-        results_exchange=settings.amqp is not None,
+        **_results(settings),
         max_event_bytes=settings.callbacks.max_event_bytes,
         api_url=api_url(settings),
         max_response=crew.max_response,

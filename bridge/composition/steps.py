@@ -156,7 +156,10 @@ class Steps:
 
     def deliver_broker(self, sender: Sender) -> DeliverEvents:
         claim = partial(self.store.deliveries.claim, BROKER_CHANNELS)
-        return DeliverEvents("deliver-broker", claim, sender, self.store.deliveries, self.clock, self.signals.deliver)
+        return DeliverEvents(
+            "deliver-broker", claim, sender, self.store.deliveries, self.clock, self.signals.deliver,
+            results_exchange=self.rules.orphaned.results_exchange, unroutable_after=self.rules.unroutable_after,
+        )  # fmt: skip
 
 
 def build_workers(steps: Steps, report: ReportFault) -> list[Service]:

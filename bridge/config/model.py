@@ -7,7 +7,7 @@ first: unlike model validators, they also run when another field is invalid, so 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo
 from pydantic import field_validator as rule
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -41,9 +41,11 @@ from bridge.config.types import (
     Text,
     Token,
     WebhookSecret,
+    none_word,
 )
 from bridge.core.addresses import is_loopback
 from bridge.core.crew.flow_questions import PLATFORM
+from bridge.core.delivery.routing import check_template
 
 Role = Literal["submit", "read", "operate"]
 
@@ -113,12 +115,23 @@ class Http(Section):
         return clients
 
 
+class Bind(Section):
+    """A binding of the requests queue to another exchange."""
+
+    exchange: AmqpName
+    key: Annotated[str, Field(max_length=255)] = "#"
+
+
 class Amqp(Section):
     """RabbitMQ and the names there: `requests` is an exchange and a queue, `results` an exchange, `dead` a queue."""
 
     url: SecretStr = SecretStr("amqp://guest:guest@127.0.0.1:5672/")
     requests: AmqpName = "kickoff.requests"
-    results: AmqpName = "kickoff.results"
+    results: Annotated[AmqpName | None, BeforeValidator(none_word)] = "kickoff.results"
+    """None: events go only to reply queues and callbacks."""
+    bind: Annotated[tuple[Bind, ...], AS_LIST] = ()
+    routing_key: Annotated[str, AfterValidator(check_template)] = "{crew}.{event}"
+    unroutable_after: Seconds = 7 * DAY
     dead: AmqpName = "kickoff.dead"
     prefetch: Annotated[Count, Field(le=65535)] = 50
     max_message: Bytes = MIB
@@ -140,9 +153,9 @@ class Amqp(Section):
 
     @rule("results", "dead")
     @classmethod
-    def _names_are_unique(cls, name: str, info: ValidationInfo) -> str:
+    def _names_are_unique(cls, name: str | None, info: ValidationInfo) -> str | None:
         """Reject equal names, with which every result would return as a request."""
-        if name in (info.data.get("requests"), info.data.get("results")):
+        if name is not None and name in (info.data.get("requests"), info.data.get("results")):
             raise ValueError("must differ from the other names of queues and exchanges")
         return name
 

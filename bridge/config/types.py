@@ -74,6 +74,11 @@ def lower(value: Any) -> Any:
     return value.lower() if isinstance(value, str) else value
 
 
+def none_word(value: Any) -> Any:
+    """Return None for the word `none`."""
+    return None if value == "none" else value
+
+
 def check_crew_name(name: str) -> str:
     """Return a crew's name. Raise `ValueError` if it is not valid."""
     if not CREW_NAME.fullmatch(name):

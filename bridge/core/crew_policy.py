@@ -23,6 +23,8 @@ class CrewPolicy:
     optional_events: frozenset[str] = frozenset()
     callback_url: str | None = None
     results_exchange: bool = False
+    routing_key: str = "{crew}.{event}"
+    """Template of the routing keys on the results exchange; see `core.delivery.routing`."""
     max_event_bytes: int = 256 * 1024
     """A larger final event contains a link to the result, below `api_url`, instead of the result."""
     api_url: str = ""

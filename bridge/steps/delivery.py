@@ -1,5 +1,6 @@
 """Send events to their destinations until each delivery is confirmed."""
 
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
@@ -26,7 +27,8 @@ class DeliverEvents:
     """Sends the due deliveries of one group of channels through their sender.
 
     `notify` signals the delivery workers: a receiver has a free slot, or there is a notice to send.
-    `results_exchange`: whether notices can be published.
+    `results_exchange`: whether notices can be published. `unroutable_after`: for how many seconds an event is retried
+    that no queue accepts.
     """
 
     kind = Quarantined.DELIVERY
@@ -41,6 +43,7 @@ class DeliverEvents:
         notify: Notify,
         *,
         results_exchange: bool = True,
+        unroutable_after: float = math.inf,
     ) -> None:
         self.name = name
         self._claim = claim
@@ -49,6 +52,7 @@ class DeliverEvents:
         self._clock = clock
         self._notify = notify
         self._results_exchange = results_exchange
+        self._unroutable_after = unroutable_after
         self._bytes_in_progress = 0
         self._memory_full = False
         self._pause = TICK
@@ -77,7 +81,7 @@ class DeliverEvents:
         began = self._clock()
         result = await self._sender.send(delivery)
         now = self._clock()
-        outcome = outcome_of_attempt(delivery, result, now, max(now - began, 0.0))
+        outcome = outcome_of_attempt(delivery, result, now, max(now - began, 0.0), self._unroutable_after)
         _log(outcome)
         if not self._results_exchange:
             outcome = replace(outcome, notices=())

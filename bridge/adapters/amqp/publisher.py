@@ -125,6 +125,8 @@ class AmqpPublisher:
         message = to_message(delivery.event, self._event_mode)
         if (problem := invalid_reason(message, delivery.destination.target)) is not None:
             return Undeliverable(problem)
+        if delivery.destination.channel is Channel.EXCHANGE and not self._topology.publishes_results:
+            return Undeliverable("the setting amqp.results is none")
         async with self._exclusive(message):
             if self._confirm_channel is None:
                 return BROKER_UNAVAILABLE
@@ -142,9 +144,9 @@ class AmqpPublisher:
     @asynccontextmanager
     async def _publishing(self, session: Session) -> AsyncIterator[None]:
         channel = await session.open_channel(confirms=True, survives=is_refusal)
-        results = await ensure_outbound(channel, self._topology)
+        await ensure_outbound(channel, self._topology)
         await self._probe(channel)
-        self._confirm_channel = ConfirmChannel(session, channel, results.name)
+        self._confirm_channel = ConfirmChannel(session, channel, self._topology.results)
         try:
             yield
         finally:

@@ -21,13 +21,26 @@ DEAD_ARGUMENTS: dict[str, Any] = {
 
 
 @dataclass(frozen=True, slots=True)
+class Binding:
+    """A binding of the requests queue to an exchange of others, which must exist."""
+
+    exchange: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
 class Topology:
-    """The names. `requests` is an exchange and a queue; with `declare` false, all must exist already."""
+    """The names. `requests` is an exchange and a queue; with `declare` false, all must exist already.
+
+    `publishes_results`: whether events are published to the exchange `results`.
+    """
 
     requests: str = "kickoff.requests"
     results: str = "kickoff.results"
     dead: str = "kickoff.dead"
     declare: bool = True
+    bindings: tuple[Binding, ...] = ()
+    publishes_results: bool = True
 
 
 def requests_arguments(dead: str) -> dict[str, Any]:
@@ -45,12 +58,12 @@ def requests_arguments(dead: str) -> dict[str, Any]:
 async def ensure_inbound(channel: AbstractChannel, topology: Topology) -> AbstractQueue:
     """Declare or check the inbound exchange and queue; return the queue. Raise what the broker reports."""
     await _ensure_dead(channel, topology)  # first: dead letters need somewhere to go
-    exchange = await _ensure_exchange(channel, topology.requests, declare=topology.declare)
+    await _ensure_exchange(channel, topology.requests, declare=topology.declare)
     if not topology.declare:
         return await channel.declare_queue(topology.requests, passive=True)
     arguments = requests_arguments(topology.dead)
     queue = await channel.declare_queue(topology.requests, durable=True, arguments=arguments)
-    await queue.bind(exchange, routing_key="#")
+    await _bind(queue, topology)
     return queue
 
 
@@ -61,13 +74,19 @@ async def rebind_periodically(queue: AbstractQueue, topology: Topology, every: f
     """
     while topology.declare:
         await asyncio.sleep(every)
-        await queue.bind(topology.requests, routing_key="#")
+        await _bind(queue, topology)
 
 
-async def ensure_outbound(channel: AbstractChannel, topology: Topology) -> AbstractExchange:
-    """Declare or check the results exchange and return it. Raise what the broker reports."""
+async def ensure_outbound(channel: AbstractChannel, topology: Topology) -> None:
+    """Declare or check the results exchange. Raise what the broker reports."""
     await _ensure_dead(channel, topology)
-    return await _ensure_exchange(channel, topology.results, declare=topology.declare)
+    if topology.publishes_results:
+        await _ensure_exchange(channel, topology.results, declare=topology.declare)
+
+
+async def _bind(queue: AbstractQueue, topology: Topology) -> None:
+    for binding in (Binding(topology.requests, "#"), *topology.bindings):
+        await queue.bind(binding.exchange, routing_key=binding.key)
 
 
 async def _ensure_dead(channel: AbstractChannel, topology: Topology) -> None:

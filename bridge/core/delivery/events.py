@@ -12,6 +12,7 @@ from typing import Any
 from bridge.core import json as strict_json
 from bridge.core.crew_policy import CrewPolicy
 from bridge.core.delivery.model import Channel, Delivery, Destination, Event, Receiver
+from bridge.core.delivery.routing import routing_key
 from bridge.core.human_input.model import Question, QuestionStage
 from bridge.core.runs.model import CREW_NAME, Decision, Run, RunError, Task
 
@@ -175,7 +176,8 @@ def _destinations(run: Run, type_: str, policy: CrewPolicy) -> list[Destination]
     """Return the results exchange, the reply queue, and each callback URL once."""
     found = []
     if policy.results_exchange:
-        found.append(Destination(Channel.EXCHANGE, f"{run.crew}.{type_.removeprefix('run.')}"))
+        key = routing_key(policy.routing_key, run.crew, type_.removeprefix("run."), run.request.meta)
+        found.append(Destination(Channel.EXCHANGE, key))
     if run.envelope.reply_to is not None:
         found.append(Destination(Channel.QUEUE, run.envelope.reply_to))
     urls = dict.fromkeys(url for url in (run.request.callback_url, policy.callback_url) if url is not None)

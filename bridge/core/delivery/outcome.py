@@ -1,5 +1,6 @@
 """Decide what to store after an attempt at a delivery: the delivery, the attempt, and the state of its receiver."""
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
@@ -63,9 +64,16 @@ class DeliveryOutcome:
     notices: tuple[Delivery, ...] = ()
 
 
-def outcome_of_attempt(delivery: Delivery, result: SendResult, now: float, seconds: float = 0.0) -> DeliveryOutcome:
-    """Return the outcome of an attempt that ended now and took `seconds`."""
+def outcome_of_attempt(
+    delivery: Delivery, result: SendResult, now: float, seconds: float = 0.0, unroutable_after: float = math.inf
+) -> DeliveryOutcome:
+    """Return the outcome of an attempt that ended now and took `seconds`.
+
+    `unroutable_after`: for how many seconds an event is retried that no queue accepts.
+    """
     attempted = _after_attempt(delivery, result, now)
+    if isinstance(result, Unroutable) and _retried_for(attempted) >= unroutable_after:
+        attempted = replace(attempted, state=DeliveryState.DEAD)
     reply = result.reply
     attempt = Attempt(
         number=attempted.attempts,
@@ -108,6 +116,10 @@ def _rescheduled(delivery: Delivery, now: float, after: float | None) -> Deliver
     if due_at is None:
         return replace(delivery, state=DeliveryState.DEAD)
     return replace(delivery, due_at=due_at)
+
+
+def _retried_for(delivery: Delivery) -> float:
+    return retry.seconds_retried(delivery.destination.channel, delivery.attempts - delivery.earlier_attempts)
 
 
 def _receiver_after(delivery: Delivery, result: SendResult, now: float) -> Receiver | None:

@@ -24,12 +24,17 @@ def next_attempt_at(delivery_id: str, channel: Channel, attempts: int, now: floa
     """Return when the next attempt is due after `attempts` failures; None: the delivery is dead.
 
     Callbacks follow the schedule of Standard Webhooks. Publishing to the results exchange and the dead queue is retried
-    without limit; a reply queue, which belongs to its consumer, for about a day.
+    without limit, unless no queue accepts the event; a reply queue, which belongs to its consumer, for about a day.
     """
     delay = _delay(channel, attempts)
     if delay is None:
         return None
     return now + max(delay * jitter.factor(delivery_id, attempts, 0.2), min(after or 0.0, MAX_RETRY_AFTER))
+
+
+def seconds_retried(channel: Channel, failures: int) -> float:
+    """Return how long a delivery has been retried at its last failure, without the random part of its pauses."""
+    return sum(_delay(channel, earlier) or 0.0 for earlier in range(1, failures))
 
 
 def _delay(channel: Channel, attempts: int) -> float | None:

@@ -63,6 +63,15 @@ async def test_events_are_published_to_the_results_exchange(
     assert (message.headers, message.delivery_mode) == ({"run_id": "run-1", "crew": "research"}, 2)
 
 
+async def test_without_results_events_for_the_exchange_are_dead(link: LinkOptions, topology: Topology):
+    """Deliveries stored before the setting was changed do not go to a queue named like the routing key."""
+    publisher = AmqpPublisher(link, replace(topology, publishes_results=False))
+    async with running(publisher):
+        await eventually(lambda: publisher.ready)
+        result = await publisher.send(delivery(Channel.EXCHANGE, "research.succeeded"))
+        assert result == Undeliverable("the setting amqp.results is none")
+
+
 async def test_an_unroutable_event_is_retried(publisher: AmqpPublisher):
     """A returned message counts as undelivered, although the broker acks it."""
     result = await publisher.send(delivery(Channel.EXCHANGE, "research.succeeded"))

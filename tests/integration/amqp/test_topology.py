@@ -9,6 +9,7 @@ from aio_pika import ExchangeType
 from aio_pika.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed, PublishError
 
 from bridge.adapters.amqp.topology import (
+    Binding,
     Topology,
     ensure_inbound,
     ensure_outbound,
@@ -29,6 +30,28 @@ async def test_everything_is_declared(client: Client, topology: Topology):
     passive = Topology(topology.requests, topology.results, topology.dead, declare=False)
     await ensure_inbound(client.channel, passive)
     await ensure_outbound(client.channel, passive)
+
+
+async def test_messages_of_other_exchanges_reach_the_requests_queue(client: Client, topology: Topology):
+    other = await client.channel.declare_exchange(f"other-{topology.requests}", ExchangeType.TOPIC, auto_delete=True)
+    bound = replace(topology, bindings=(Binding(other.name, "order.#"),))
+    await ensure_inbound(client.channel, bound)
+    await client.send({}, "order.placed", exchange=other.name)
+    assert (await client.receive(topology.requests))[0].routing_key == "order.placed"
+    with pytest.raises(PublishError):
+        await client.send({}, "invoice.sent", exchange=other.name)
+
+
+async def test_a_missing_exchange_of_others_is_reported(client: Client, topology: Topology):
+    bound = replace(topology, bindings=(Binding("no-such-exchange", "#"),))
+    with pytest.raises(ChannelNotFoundEntity, match="no-such-exchange"):
+        await ensure_inbound(client.channel, bound)
+
+
+async def test_without_results_no_exchange_is_declared(client: Client, topology: Topology):
+    await ensure_outbound(client.channel, replace(topology, publishes_results=False))
+    with pytest.raises(ChannelNotFoundEntity, match=topology.results):
+        await ensure_outbound(client.channel, replace(topology, declare=False))
 
 
 async def test_a_removed_binding_is_restored(client: Client, topology: Topology):

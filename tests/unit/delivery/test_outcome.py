@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -74,3 +75,18 @@ def test_a_redelivery_restarts_the_schedule():
         delivery = outcome_of_attempt(delivery, Retryable("HTTP 500"), NOW).delivery
         assert (delivery.state, delivery.attempts) == (DeliveryState.PENDING, attempt)
     assert outcome_of_attempt(delivery, Retryable("HTTP 500"), NOW).delivery.state is DeliveryState.DEAD
+
+
+def test_an_event_that_no_queue_accepts_is_dead_after_a_while():
+    """The pauses of 2, 4, 8 s … count from the last redelivery; a failing broker does not count."""
+    pending = a_delivery(channel=Channel.EXCHANGE)
+    unroutable = partial(outcome_of_attempt, now=NOW, unroutable_after=30.0)
+    states = []
+    for _ in range(6):
+        pending = unroutable(pending, Unroutable("unroutable")).delivery
+        states.append(pending.state)
+    assert states == [DeliveryState.PENDING] * 4 + [DeliveryState.DEAD] * 2
+    again = replace(pending, state=DeliveryState.PENDING, earlier_attempts=pending.attempts)
+    assert unroutable(again, Unroutable("unroutable")).delivery.state is DeliveryState.PENDING
+    failed = unroutable(replace(again, earlier_attempts=0), Retryable("the broker is unavailable")).delivery
+    assert failed.state is DeliveryState.PENDING
