@@ -13,12 +13,16 @@ from bridge.adapters.http import problems
 from bridge.adapters.http.memory import receive, reserve_for_parsing
 from bridge.core import json as strict_json
 from bridge.core.errors import RequestRefused
+from bridge.core.http.content_coding import inflate
 
 MAX_REASON = 500  # characters
 REASON = web.RequestKey("REASON", str)
 """The client's reason for a command, kept in the request for the audit log."""
 BODY_SECONDS = web.AppKey("BODY_SECONDS", float)
 """How long a body may take to arrive, in seconds; set by the server."""
+
+_CODINGS = frozenset({"gzip", "deflate"})
+_MALFORMED = "the body is incomplete or not encoded as its headers declare"
 
 
 async def read_object(request: web.Request) -> dict[str, Any]:
@@ -48,13 +52,27 @@ async def read_command_body(request: web.Request) -> dict[str, Any]:
 
 
 async def read_body(request: web.Request) -> bytes:
-    """Return the whole body, as it was sent.
+    """Return the whole body of an authenticated caller, decompressed.
 
-    Raise `Problem` or `RequestRefused` if the body is compressed, too large, too slow, or malformed. One that is
-    compressed, or whose Content-Length is too large, is refused before it is read.
+    Raise `Problem` or `RequestRefused` if the body is too large, too slow, or malformed. The size is limited before and
+    after decompression; a body whose Content-Length is too large is refused before it is read.
     """
-    codings = ",".join(request.headers.getall(hdrs.CONTENT_ENCODING, [])).lower().split(",")
-    if not {"", "identity"}.issuperset(coding.strip() for coding in codings):
+    codings = _codings(request)
+    if len(codings) > 1 or not _CODINGS.issuperset(codings):
+        detail = "the body must be uncompressed, or compressed once with gzip or deflate"
+        raise problems.from_status(415, detail, {hdrs.ACCEPT_ENCODING: "gzip, deflate"})
+    body = await _read_raw(request)
+    content = _decompressed(request, body, codings[0]) if codings else body
+    await reserve_for_parsing(request, content)
+    return content
+
+
+async def read_uncompressed_body(request: web.Request) -> bytes:
+    """Return the whole body of a caller that is authenticated by a signature over it; refuse a compressed body unread.
+
+    The signature covers the bytes as sent, and nothing is decompressed for unauthenticated callers.
+    """
+    if _codings(request):
         raise problems.from_status(415, "the body must not be compressed", {hdrs.ACCEPT_ENCODING: "identity"})
     body = await _read_raw(request)
     await reserve_for_parsing(request, body)
@@ -72,6 +90,21 @@ async def read_beginning(request: web.Request, size: int) -> bytes:
         return b""
 
 
+def _codings(request: web.Request) -> list[str]:
+    named = ",".join(request.headers.getall(hdrs.CONTENT_ENCODING, [])).lower().split(",")
+    return [coding.strip() for coding in named if coding.strip() not in ("", "identity")]
+
+
+def _decompressed(request: web.Request, body: bytes, coding: str) -> bytes:
+    try:
+        content = inflate(body, coding, request.client_max_size)
+    except ValueError:
+        raise problems.from_status(400, _MALFORMED) from None
+    if content is None:
+        raise _too_large(request)
+    return content
+
+
 async def _read_raw(request: web.Request) -> bytes:
     if (request.content_length or 0) > request.client_max_size:
         raise _too_large(request)
@@ -82,7 +115,7 @@ async def _read_raw(request: web.Request) -> bytes:
     except web.HTTPRequestEntityTooLarge:
         raise _too_large(request) from None
     except (RequestPayloadError, ConnectionError):
-        raise problems.from_status(400, "the body is incomplete, or not framed as its headers declare") from None
+        raise problems.from_status(400, _MALFORMED) from None
 
 
 def respond(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:

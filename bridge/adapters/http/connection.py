@@ -64,7 +64,7 @@ class Connection(web.RequestHandler):
             access_log=None,  # type: ignore[arg-type]  # aiohttp accepts None, against its annotation
             lingering_time=_LINGER_SECONDS,
             read_bufsize=_READ_BUFFER,
-            auto_decompress=False,  # compressed bodies are refused
+            auto_decompress=False,  # `body` decompresses, after authentication
         )
         self._open_connections = open_connections
         self._discarded: int | None = None

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from bridge.adapters.http import problems
 from bridge.adapters.http.auth import FailedLogins
-from bridge.adapters.http.body import read_body
+from bridge.adapters.http.body import read_uncompressed_body
 from bridge.adapters.http.connection import mark_authenticated
 from bridge.core.crew import flow_questions
 from bridge.core.crew.api_json import read_webhook
@@ -61,7 +61,7 @@ class FlowQuestionsApi:
         source = self._sources.get(crew)
         if source is None:
             raise problems.from_status(404)
-        body = await read_body(request)
+        body = await read_uncompressed_body(request)
         if not flow_questions.verified(request.headers, body, source.secrets, self._clock()):
             raise self._unauthenticated(request, crew)
         mark_authenticated(request)

@@ -8,7 +8,7 @@ from aiohttp import hdrs, web
 from bridge.adapters.http import headers as request_headers
 from bridge.adapters.http import problems, views
 from bridge.adapters.http.auth import FailedLogins
-from bridge.adapters.http.body import read_body, respond
+from bridge.adapters.http.body import read_uncompressed_body, respond
 from bridge.adapters.http.connection import mark_authenticated
 from bridge.core.errors import NotVerified
 from bridge.core.inbound import hook
@@ -86,6 +86,6 @@ class HooksApi:
 
 async def _inbound_webhook(request: web.Request) -> InboundWebhook:
     """Return the webhook with its raw body."""
-    body = await read_body(request)
+    body = await read_uncompressed_body(request)
     headers = {name.lower(): request.headers.getall(name) for name in request.headers}
     return InboundWebhook(headers, {name: request.query.getall(name) for name in request.query}, body)
