@@ -1,6 +1,6 @@
 # What a developer runs; CI calls the same targets. `make` alone prints this list.
 .DEFAULT_GOAL := help
-.PHONY: help demo run check check-static check-core check-steps fix test nightly crewai faults replicas soak mutants simulate proofs fuzz schemathesis bench bench-polling scale lock image clean
+.PHONY: help demo run check check-static check-core check-steps coverage fix test nightly crewai faults replicas soak mutants simulate proofs fuzz schemathesis bench bench-polling scale lock image clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -30,17 +30,20 @@ check-static:
 	$(BIN)/mypy
 	$(BIN)/hadolint Dockerfile
 
-check-core: # every branch of the core
-	$(BIN)/pytest -q tests/unit --cov=bridge.core --cov-branch --cov-fail-under=100 --cov-report=
+check-core:
+	$(BIN)/pytest -q tests/unit
 
 check-steps:
 	$(BIN)/pytest -q tests/component tests/test_house.py tests/test_docs.py tests/test_vocabulary.py
+
+coverage: $(VENV)/dev ## every branch of the core, by its unit tests alone (seconds)
+	$(BIN)/pytest -q tests/unit --cov=bridge.core --cov-branch --cov-fail-under=100 --cov-report=
 
 fix: $(VENV)/dev ## format the code and apply automatic fixes
 	$(BIN)/ruff check --fix --quiet .
 	$(BIN)/ruff format --quiet .
 
-test: check ## everything, with a real RabbitMQ and PostgreSQL (as root, installs their packages if missing)
+test: check coverage ## everything, with a real RabbitMQ and PostgreSQL (as root, installs their packages if missing)
 	sh tests/need-servers.sh
 	$(BIN)/pytest -q -n $(WORKERS) --dist worksteal $(SLOW_TESTS)
 
