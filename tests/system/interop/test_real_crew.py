@@ -77,11 +77,11 @@ class RealCrew:
 
 @asynccontextmanager
 async def bridge_and_crew(
-    folder: Path, kind: str, *, webhooks: bool = True, model_seconds: float = 1.0, **crew: Any
+    folder: Path, kind: str, *, webhooks: bool = True, reorder: float = 0.0, model_seconds: float = 1.0, **crew: Any
 ) -> AsyncIterator[RealCrew]:
     port = free_port()
     own = f"http://127.0.0.1:{port}"
-    options = ("--questions", f"{own}/amp/crews/research/human", "--secret", SECRET)
+    options = ("--questions", f"{own}/amp/crews/research/human", "--secret", SECRET, "--reorder", str(reorder))
     async with deployed(kind, *options, model_seconds=model_seconds) as url:
         is_flow = {"kind": "flow", "human": {"secret": SECRET}} if "flow" in kind else {}
         settings = {"max_running": 4, "poll": {"min_interval": "1s"}, **is_flow, **crew}
@@ -122,7 +122,8 @@ async def test_with_webhooks_ends_are_seen_earlier_than_with_polls_alone(
 
 @pytest.mark.parametrize("kind", ["crew_with_memory", "flow"])
 async def test_after_a_lost_response_every_run_finds_its_own_execution(tmp_path: Path, kind: str) -> None:
-    async with bridge_and_crew(tmp_path, kind, model_seconds=0.3) as real:
+    """Webhooks arrive out of order, so that inner executions are announced first."""
+    async with bridge_and_crew(tmp_path, kind, reorder=1.5, model_seconds=0.3) as real:
         await real.call("/_lose", {"times": LOST})
         await real.submit(LOST)
         runs = await real.ended(LOST)
@@ -135,14 +136,14 @@ async def test_after_a_lost_response_every_run_finds_its_own_execution(tmp_path:
 
 @pytest.mark.parametrize("part", range(4))
 async def test_evidence_that_was_answered_survives_a_kill(tmp_path: Path, part: int) -> None:
-    async with bridge_and_crew(tmp_path, "flow", model_seconds=0.3) as real:
+    async with bridge_and_crew(tmp_path, "flow", reorder=1.5, model_seconds=0.3) as real:
         for number in range(1, KILLS + 1):
             await real.call("/_lose", {"times": 1})
             [run_id] = await real.submit()
 
             async def announced(run_id: str = run_id) -> bool:
                 row = (await real.executions()).get(run_id)
-                return row is not None and row["webhooks_answered"] > 0
+                return row is not None and row["own_webhooks_answered"] > 0
 
             await eventually(announced, "a webhook has been answered")
             await real.daemon.kill()

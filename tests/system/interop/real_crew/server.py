@@ -1,6 +1,6 @@
 """Serve a real crew or flow of the crewai library as the crew API, and forward the library's events as webhooks.
 
-    python server.py KIND [--questions URL] [--secret TEXT] [--capture FILE] [--status-lag SECONDS]
+    python server.py KIND [--questions URL] [--secret TEXT] [--capture FILE] [--status-lag SECONDS] [--reorder SECONDS]
 
 KIND is a name in `deployments.KINDS`; questions of a flow go to URL, and every event to FILE. The script runs in
 an environment of its own, with crewai and nothing of the bridge. It prints its URL and runs until its input ends.
@@ -14,6 +14,7 @@ import hashlib
 import hmac
 import json
 import os
+import random
 import sys
 import threading
 import time
@@ -21,7 +22,6 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ class Run:
         self.ended_at: float | None = None
         self.seen_at: float | None = None
         self.polls = 0
-        self.webhooks_answered = 0
+        self.own_webhooks_answered = 0  # those about the execution itself, not an inner one
 
     def post(self, url: str, body: Any, headers: Mapping[str, str] | None = None) -> None:
         """Send a webhook once, without a retry."""
@@ -61,26 +61,26 @@ class Run:
         request = urllib.request.Request(url, raw, {"Content-Type": "application/json", **(headers or {})})
         try:
             with urllib.request.urlopen(request, timeout=5):
-                self.webhooks_answered += 1
+                events = body.get("events", ()) if isinstance(body, dict) else ()
+                self.own_webhooks_answered += any(event["data"]["parent_event_id"] is None for event in events)
         except OSError:
             pass  # the receiver may be down: a webhook is sent once
 
     def report(self) -> dict[str, Any]:
         """Return its row of the ledger."""
-        names = ("kickoff_id", "ended_at", "seen_at", "polls", "webhooks_answered", "status")
+        names = ("kickoff_id", "ended_at", "seen_at", "polls", "own_webhooks_answered", "status")
         return {"meta": self.body.get("meta"), **{name: getattr(self, name) for name in names}}
 
 
 class Server:
     """The deployment, its runs, and the number of responses to lose. The library asks it for human feedback."""
 
-    def __init__(self, kind: str, questions: str | None, secret: str, capture: Path | None, status_lag: float) -> None:
-        self.deployment = deployments.KINDS[kind]
-        self.questions, self.secret, self.capture, self.status_lag = questions, secret, capture, status_lag
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.deployment = deployments.KINDS[options.kind]
+        self.options = options
         self.runs: dict[str, Run] = {}
         self.lose = 0
         self.base_url = ""
-        self.webhooks = ThreadPoolExecutor(8)
         flow_config.hitl_provider = self
         for event_type in _event_types(BaseEvent):
             crewai_event_bus.on(event_type)(self._forward)
@@ -137,11 +137,11 @@ class Server:
             "deployment_name": "interop",
             "assigned_at": asked_at,
         }
-        if self.questions is not None:
+        if self.options.questions is not None:
             raw, timestamp = json.dumps(body).encode(), str(int(time.time()))
-            digest = hmac.new(self.secret.encode(), timestamp.encode() + b"." + raw, hashlib.sha256).hexdigest()
+            digest = hmac.new(self.options.secret.encode(), timestamp.encode() + b"." + raw, hashlib.sha256).hexdigest()
             signed = {"X-Crewai-Signature": f"sha256={digest}", "X-Crewai-Timestamp": timestamp}
-            self.webhooks.submit(run.post, self.questions, raw, signed)
+            self._send(run, self.options.questions, raw, signed)
         raise HumanFeedbackPending(context)
 
     def _kickoff(self, body: dict[str, Any]) -> Response | None:
@@ -168,13 +168,13 @@ class Server:
             status = {"state": "FAILED", "status": f"{type(error).__name__}: {error}", "result": None}
         else:
             status = self._status_of(run, result)
-        time.sleep(self.status_lag)
+        time.sleep(self.options.status_lag)
         if status["state"] == "PAUSED" and run.question is None:
             return  # the answer came first
         run.status = status
         if self.deployment.is_crew and status["state"] == "SUCCESS" and (url := run.body.get("crewWebhookUrl")):
             body = {"kickoff_id": run.kickoff_id, "meta": run.body.get("meta"), **self.deployment.status(result)}
-            self.webhooks.submit(run.post, url, body)
+            self._send(run, url, body)
 
     def _status_of(self, run: Run, result: Any) -> dict[str, Any]:
         if isinstance(result, HumanFeedbackPending):
@@ -182,23 +182,28 @@ class Server:
             return {**paused, "result": None}
         return {"state": "SUCCESS", "status": None, **self.deployment.status(result)}
 
-    def _forward(self, _source: Any, event: BaseEvent) -> None:
+    def _send(self, run: Run, *webhook: Any) -> None:
+        threading.Timer(self.options.reorder * random.random(), run.post, webhook).start()
+
+    def _forward(self, source: Any, event: BaseEvent) -> None:
         run = RUN.get(None)
         if run is None:
             return
         if event.type in ENDS and event.parent_event_id is None:
             run.ended_at = event.timestamp.timestamp()
         if event.type in run.hooks.get("events", ()):
-            self.webhooks.submit(run.post, run.hooks["url"], {"events": [_streamed(run, event)]})
-        if self.capture is not None:
-            with self.capture.open("a") as file:
-                file.write(json.dumps(_streamed(run, event), default=str) + "\n")
+            self._send(run, run.hooks["url"], {"events": [_streamed(run, source, event)]})
+        if self.options.capture is not None:
+            with self.options.capture.open("a") as file:
+                file.write(json.dumps(_streamed(run, source, event), default=str) + "\n")
 
 
-def _streamed(run: Run, event: BaseEvent) -> dict[str, Any]:
+def _streamed(run: Run, source: Any, event: BaseEvent) -> dict[str, Any]:
+    inner = event.type.startswith(("crew_", "flow_")) and event.parent_event_id is not None
+    own_id = getattr(source, "flow_id", None) or getattr(source, "id", None)  # inner executions have ids of their own
     return {
         "id": event.event_id,
-        "execution_id": run.execution_id,
+        "execution_id": str(own_id) if inner and own_id else run.execution_id,
         "timestamp": event.timestamp.isoformat(timespec="microseconds"),
         "type": event.type,
         "data": event.to_json(),
@@ -251,8 +256,8 @@ def main() -> None:
     parser.add_argument("--secret", default="whsec_interop")
     parser.add_argument("--capture", type=Path)
     parser.add_argument("--status-lag", type=float, default=0.2, help="a platform writes its status after the events")
-    arguments = parser.parse_args()
-    deployment = Handler.deployment = Server(**vars(arguments))
+    parser.add_argument("--reorder", type=float, default=0.0, help="the longest delay of a webhook")
+    deployment = Handler.deployment = Server(parser.parse_args())
     with contextlib.suppress(Exception):  # the first execution imports half of the library, which takes seconds
         deployment.deployment.kickoff({"topic": "warm-up"}, str(uuid.uuid4()))
     http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
