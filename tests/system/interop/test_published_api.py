@@ -86,13 +86,16 @@ async def test_no_request_of_the_bridge_is_refused(tmp_path: Path, kind: str) ->
             good, bad = await ended(
                 daemon, {"inputs": text}, {"inputs": {**text, "sandbox_error": "ValueError: no\n1"}}
             )
-            questions = {"sandbox_human_questions": "1"} if kind == "crew" else {}  # flows ask outside this API
-            [third] = await ended(daemon, {"inputs": text | questions}, answer=True)
+            if kind == "crew":
+                third: dict[str, Any] = {"inputs": {**text, "sandbox_human_questions": "1"}}
+            else:  # a flow asks outside this API, but continues from earlier runs
+                third = {"inputs": text, "restore_from": {"run_id": good["run_id"]}}
+            [last] = await ended(daemon, third, answer=True)
         finally:
             await daemon.close()
     assert (good["state"], good["result"]) == ("succeeded", "done")
     assert (bad["state"], bad["error"]) == ("failed", {"code": "execution_failed", "message": "ValueError: no\n1"})
-    assert third["state"] == "succeeded"
+    assert last["state"] == "succeeded"
     assert violations(tmp_path) == []
 
 
