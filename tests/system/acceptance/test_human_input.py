@@ -9,6 +9,7 @@ from typing import Any
 
 import aio_pika
 import aiohttp
+import pytest
 
 from bridge.sandbox import SandboxSettings, parse_run_time, running
 from tests.system.acceptance.harness import DEAD, Daemon, channel, drain, eventually, free_port, ledger
@@ -23,7 +24,7 @@ async def bridge_and_crew(
     port = free_port()
     own = f"http://127.0.0.1:{port}"
     if sandbox.get("kind") == "flow":
-        sandbox |= {"flow_hitl_url": f"{own}/amp/crews/research/human", "flow_hitl_secret": SECRET}
+        sandbox |= {"flow_hitl_url": f"{own}/amp/crews/research/human", "flow_hitl_secret": crew["human"]["secret"]}
     settings = SandboxSettings(run_time=parse_run_time("fixed:1.5"), inputs=("n",), **sandbox)
     async with running(settings) as crew_url:
         daemon = Daemon(folder, crew_url, crew, port=port, amqp={"url": amqp}, public_url=own)
@@ -116,9 +117,12 @@ async def test_two_questions_answered_three_times_concurrently_over_http_and_amq
         assert found["started"] == 1
 
 
-async def test_a_flow_question_is_answered_once_and_its_callback_url_is_secret(tmp_path: Path, amqp: str) -> None:
-    sandbox: dict[str, Any] = {"kind": "flow", "human_questions": 1}
-    async with bridge_and_crew(tmp_path, amqp, sandbox, kind="flow", human={"secret": SECRET}) as (daemon, crew_url):
+@pytest.mark.parametrize(("key", "secret"), [("text", SECRET), ("hex", "whsec_00112233445566778899aabbccddeeff")])
+async def test_a_flow_question_is_answered_once_and_its_callback_url_is_secret(
+    tmp_path: Path, amqp: str, key: str, secret: str
+) -> None:
+    sandbox: dict[str, Any] = {"kind": "flow", "human_questions": 1, "flow_hitl_key": key}
+    async with bridge_and_crew(tmp_path, amqp, sandbox, kind="flow", human={"secret": secret}) as (daemon, crew_url):
         run_id = await submit(daemon)
         asked = await question(daemon, run_id, 1)
         answer = {"feedback": "Approved"}
