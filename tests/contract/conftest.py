@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import psycopg
 import pytest
+from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
 from bridge.adapters.store import SqlStore, migrate_store, open_store
@@ -225,7 +226,7 @@ class LossyConnection:
         self.commits = 0
 
     def lose(self, which: int = 1, *, written: bool = True) -> None:
-        """Report the failure of the next transaction, or of a later one; with `written`, it was committed."""
+        """Report the failure of the next transaction, or of a later one: committed if `written`, else rolled back."""
         self._until_lost, self._written = which, written
 
     async def run(self, work: Work[Any]) -> Any:
@@ -233,9 +234,14 @@ class LossyConnection:
         self.commits += 1
         if self._until_lost != 0:
             return await self._writer.run(work)
-        if self._written:
-            await self._writer.run(work)
-        raise OperationalError("COMMIT", None, OSError("the connection was cut"))
+        lost = OperationalError("COMMIT", None, OSError("the connection was cut"))
+
+        def rolled_back(connection: Connection) -> None:
+            work(connection)
+            raise lost
+
+        await self._writer.run(work if self._written else rolled_back)
+        raise lost
 
 
 @pytest.fixture

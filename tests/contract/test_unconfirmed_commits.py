@@ -12,7 +12,7 @@ from bridge.core.errors import StoreUnavailable
 from bridge.core.runs import state_machine
 from bridge.core.runs.model import State
 from tests.contract.conftest import Adapter, LossyConnection
-from tests.contract.run_states import POLICY, accepted, claimed, ids
+from tests.contract.run_states import POLICY, accepted, claimed, ids, in_doubt
 from tests.fakes import NOW, a_delivery, applied, run_id
 
 
@@ -37,6 +37,33 @@ async def test_a_claim_for_a_kickoff_is_undone_before_the_next_claim(lossy: SqlS
     assert await lossy.claim({State.STARTING}, 9) == []
     assert await lossy.load(before.run_id) == replace(before, version=before.version + 2)
     assert [run.attempt for run in await lossy.claim_accepted("research", 9, 9, NOW)] == [1]
+
+
+async def test_a_claim_that_was_rolled_back_leaves_the_runs_that_another_process_has_claimed_since(
+    adapter: Adapter, lossy: SqlStore, connection: LossyConnection
+):
+    """The claim of the other process gave them the version that this one remembers; they may be POSTed by now."""
+    run = await accepted(lossy)
+    other = await adapter.twin(lossy, "other")
+    connection.lose(written=False)
+    with pytest.raises(StoreUnavailable):
+        await lossy.claim_accepted("research", 9, 9, NOW)
+    [theirs] = await other.claim_accepted("research", 9, 9, NOW)
+    assert await lossy.claim_accepted("research", 9, 9, NOW) == []
+    assert await lossy.load(run.run_id) == theirs
+
+
+async def test_a_claim_in_states_that_was_rolled_back_leaves_the_runs_of_another_process(
+    adapter: Adapter, lossy: SqlStore, connection: LossyConnection
+):
+    run = await in_doubt(lossy)
+    other = await adapter.twin(lossy, "other")
+    connection.lose(written=False)
+    with pytest.raises(StoreUnavailable):
+        await lossy.claim({State.IN_DOUBT}, 9, NOW + POLICY.in_doubt_after)
+    [theirs] = await other.claim({State.IN_DOUBT}, 9, NOW + POLICY.in_doubt_after)
+    assert await lossy.claim({State.IN_DOUBT}, 9, NOW + POLICY.in_doubt_after) == []
+    assert await lossy.load(run.run_id) == theirs
 
 
 async def test_a_claim_for_a_kickoff_is_undone_before_the_store_is_closed(

@@ -11,7 +11,7 @@ from tests.system.interop.test_cloudevents import read
 
 MEMBERS = {
     *("run_id", "crew", "kickoff_id", "state", "result", "result_json", "error", "meta", "idempotency_key"),
-    *("usage", "progress", "accepted_at", "started_at", "finished_at", "polls"),
+    *("usage", "progress", "tasks", "accepted_at", "started_at", "finished_at", "polls"),
 }
 ATTRIBUTES = {"specversion", "id", "source", "type", "subject", "time", "datacontenttype", "data"}
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Generic, TypeVar
 
-from sqlalchemy import Connection, bindparam, delete, func, literal, select, text, tuple_, update
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, literal, select, text, tuple_, update
 
 from bridge.adapters.store import dialect
 from bridge.adapters.store.connections import Work
@@ -184,13 +184,22 @@ def _claim_runs(connection: Connection, request: ClaimInStates) -> Claimed[Run]:
     found, undecodable = decode_rows((rows[run_id] for run_id in ids), run_from_row, "run_id")
     if undecodable and request.now is not None:  # others stay owned, so that they are not claimed again
         postpone(connection, undecodable, request.now)
-    return Claimed(found, undecodable, partial(_release_runs, claimed=found))
+    return Claimed(found, undecodable, partial(_release_runs, process=request.process, claimed=found))
 
 
-def _release_runs(connection: Connection, claimed: Sequence[Run]) -> None:
-    """Release claimed runs that have not been written since."""
+def still_claimed(process: str, claimed: Sequence[Run]) -> ColumnElement[bool]:
+    """Match the runs that a process has claimed and that have not been written since.
+
+    The version alone does not show it: if the claim was rolled back, a claim of another process has given the run the
+    same version.
+    """
     unchanged = tuple_(runs.c.run_id, runs.c.version).in_([(run.run_id, run.version) for run in claimed])
-    connection.execute(update(runs).where(unchanged).values(owner=None, version=runs.c.version + 1))
+    return unchanged & (runs.c.owner == process)
+
+
+def _release_runs(connection: Connection, process: str, claimed: Sequence[Run]) -> None:
+    values = {"owner": None, "version": runs.c.version + 1}
+    connection.execute(update(runs).where(still_claimed(process, claimed)).values(values))
 
 
 def _in_states(connection: Connection, request: ClaimInStates) -> Sequence[str]:

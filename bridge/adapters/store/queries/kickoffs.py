@@ -14,7 +14,7 @@ from bridge.adapters.store import dialect
 from bridge.adapters.store.decoding import decode_rows, postpone
 from bridge.adapters.store.free_slots import FreeSlots
 from bridge.adapters.store.queries import budgets
-from bridge.adapters.store.queries.claims import WITH_WEBHOOKS, Claimed, is_alive
+from bridge.adapters.store.queries.claims import WITH_WEBHOOKS, Claimed, is_alive, still_claimed
 from bridge.adapters.store.queries.run_lists import ids_within
 from bridge.adapters.store.queries.runs import update_runs, with_next_version
 from bridge.adapters.store.rows import run_from_row
@@ -97,12 +97,14 @@ def _claim(connection: Connection, request: ClaimAccepted) -> Claimed[Run]:
     starting = [state_machine.begin(replace(run, owner=request.process), request.now) for run in found]
     update_runs(connection, starting)
     claimed = list(map(with_next_version, starting))
-    return Claimed(claimed, undecodable, partial(_undo, claimed=claimed))
+    return Claimed(claimed, undecodable, partial(_undo, process=request.process, claimed=claimed))
 
 
-def _undo(connection: Connection, claimed: Sequence[Run]) -> None:
+def _undo(connection: Connection, process: str, claimed: Sequence[Run]) -> None:
     """Return claimed runs, of which none was POSTed, to `accepted`, unless they have been written since."""
-    update_runs(connection, list(map(state_machine.undo_begin, claimed)))
+    own = select(runs.c.run_id).where(still_claimed(process, claimed)).with_for_update()
+    ids = set(connection.execute(own).scalars())
+    update_runs(connection, [state_machine.undo_begin(run) for run in claimed if run.run_id in ids])
 
 
 def _next_accepted(connection: Connection, request: ClaimAccepted) -> Sequence[str]:
