@@ -8,7 +8,7 @@ import asyncio
 import gc
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import structlog
@@ -23,7 +23,7 @@ from bridge.adapters.threads import start_threads
 from bridge.composition.build import open_bridge
 from bridge.composition.policies import build_topology, proxy_rule
 from bridge.config import Amqp as AmqpSettings
-from bridge.config import Renewable, Settings
+from bridge.config import Renewable, Settings, Source
 from bridge.core.crew.rate_limiter import RateLimiter
 from bridge.ports.lifecycle import Health
 
@@ -90,9 +90,9 @@ async def migrate(settings: Settings) -> str:
     return await migrate_store(settings.store.url.get_secret_value(), pooler=settings.store.pooler)
 
 
-def dead_queue(amqp: AmqpSettings) -> AbstractAsyncContextManager[DeadQueue]:
+def dead_queue(amqp: AmqpSettings, sources: Mapping[str, Source]) -> AbstractAsyncContextManager[DeadQueue]:
     """Open the dead queue for an operator. Entering raises the broker's error."""
-    return open_dead_queue(amqp.url.get_secret_value(), build_topology(amqp))
+    return open_dead_queue(amqp.url.get_secret_value(), build_topology(amqp, sources))
 
 
 async def try_connections(settings: Settings) -> dict[str, Health]:

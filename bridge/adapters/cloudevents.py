@@ -55,11 +55,18 @@ def read_event(content_type: str | None, headers: Mapping[str, Any], body: bytes
 def peek(content_type: str | None, headers: Mapping[str, Any], body: bytes) -> tuple[dict[str, Any], str | None]:
     """Return the request in a refused message, and the key of its CloudEvent, as far as they can be read."""
     content = _readable(body)
-    structured = _media_type(content_type).startswith(_MEDIA_TYPE)
-    attributes = content if structured else _attributes(headers)
+    key = event_key(content_type, headers, content)
+    return _data(content) if _is_structured(content_type) else content, key
+
+
+def event_key(content_type: str | None, headers: Mapping[str, Any], content: Any) -> str | None:
+    """Return the idempotency key of the CloudEvent that a message with this parsed body is; None if it is none."""
+    if _is_structured(content_type):
+        attributes = content if isinstance(content, dict) else {}
+    else:
+        attributes = _attributes(headers)
     source, id_ = (value if isinstance(value := attributes.get(name), str) else "" for name in ("source", "id"))
-    key = _key(source, id_) if source and id_ and " " not in source else None
-    return _data(content) if structured else content, key
+    return _key(source, id_) if source and id_ and " " not in source else None
 
 
 def to_binary(body: bytes) -> tuple[bytes, str, dict[str, str]]:
@@ -67,6 +74,10 @@ def to_binary(body: bytes) -> tuple[bytes, str, dict[str, str]]:
     event = json.loads(body)
     data, content_type = event.pop("data"), event.pop("datacontenttype")
     return compact(data), content_type, {PREFIX + name: value for name, value in event.items()}
+
+
+def _is_structured(content_type: str | None) -> bool:
+    return _media_type(content_type).startswith(_MEDIA_TYPE)
 
 
 def _media_type(content_type: str | None) -> str:

@@ -15,6 +15,7 @@ from bridge.cli import daemon, deliveries, demo, documents, sandbox, store
 from bridge.cli import dead_letters as dead_letter_commands
 from bridge.cli import hooks as hook_commands
 from bridge.cli import runs as run_commands
+from bridge.cli import sources as source_commands
 from bridge.cli._errors import CommandFailed, Exit
 from bridge.cli.send import send
 from bridge.observability import logging as logs
@@ -29,6 +30,7 @@ app = typer.Typer(
 dead_letters = typer.Typer(help="List, show, and replay the messages in the dead queue.", no_args_is_help=True)
 runs = typer.Typer(help="List and show runs, and send them commands.", no_args_is_help=True)
 hooks = typer.Typer(help="Test the settings of inbound webhooks.", no_args_is_help=True)
+sources = typer.Typer(help="Test the settings of sources.", no_args_is_help=True)
 deliveries_ = typer.Typer(help="List, show, and redeliver deliveries.", no_args_is_help=True)
 stores = typer.Typer(help="Copy the bridge's data to another store.", no_args_is_help=True)
 
@@ -53,6 +55,8 @@ runs.command("resume")(run_commands.resume_run)
 runs.command("resolve")(run_commands.resolve_run)
 app.add_typer(hooks, name="hooks")
 hooks.command("test")(hook_commands.preview_hook)
+app.add_typer(sources, name="sources")
+sources.command("test")(source_commands.preview_source)
 app.add_typer(stores, name="store")
 stores.command("copy")(store.copy)
 app.command()(daemon.migrate)

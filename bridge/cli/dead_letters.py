@@ -122,5 +122,5 @@ async def _open(config: Path | None) -> AsyncIterator[DeadQueue]:
     logs.configure("warning", settings.log.format, secrets=secret_values(settings))
     if settings.amqp is None:
         raise CommandFailed(Exit.CONFIGURATION, "amqp: not set; the dead queue requires RabbitMQ")
-    async with daemon.dead_queue(settings.amqp) as queue:
+    async with daemon.dead_queue(settings.amqp, settings.sources) as queue:
         yield queue

@@ -67,7 +67,7 @@ def _build(runtime: Runtime, callbacks: Sender) -> Bridge:
     public, *private = bridge.servers = build_http_servers(
         runtime, _checks(runtime, broker), lambda: bridge.draining, lambda: watchdog.stalled, inputs
     )
-    listeners: list[Service] = [public, *([broker.consumer] if broker else [])]
+    listeners: list[Service] = [public, *(broker.consumers.values() if broker else [])]
     steps = build_workers(runtime.steps, report)
     deliverers = build_deliverers(runtime.steps, callbacks, broker.sender if broker else None, report)
     links: list[Service] = [broker.publisher] if broker else []
@@ -82,5 +82,6 @@ def _checks(runtime: Runtime, broker: Broker | None) -> dict[str, HealthCheck]:
         "clock": runtime.clock.health,
     }
     if broker is not None:
-        checks |= {"broker_in": broker.consumer.health, "broker_out": broker.publisher.health}
+        checks |= {name: consumer.health for name, consumer in broker.consumers.items()}
+        checks["broker_out"] = broker.publisher.health
     return checks

@@ -1,7 +1,7 @@
 """Convert settings to the rules and values that parts are built from, without opening or running anything."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,10 +20,13 @@ from bridge.config import Budget as BudgetSettings
 from bridge.config import Crew as CrewSettings
 from bridge.config import Human as HumanSettings
 from bridge.config import Settings
+from bridge.config import Source as SourceSettings
+from bridge.config.model import Bind
 from bridge.core.callback_url import CallbackRules
 from bridge.core.crew_policy import CrewPolicy, DoubtPolicy
 from bridge.core.http.limits import Rate
 from bridge.core.inbound.hook import Hook
+from bridge.core.inbound.source import Source
 from bridge.core.runs.budget import Budget, Budgets
 from bridge.ports.lifecycle import ReportFault
 
@@ -38,12 +41,26 @@ def link_options(amqp: AmqpSettings, process: str, report: ReportFault) -> LinkO
     return LinkOptions(amqp.url.get_secret_value(), process, report=report)
 
 
-def build_topology(amqp: AmqpSettings) -> Topology:
+def build_topology(amqp: AmqpSettings, sources: Mapping[str, SourceSettings]) -> Topology:
     """Return the exchanges and queues that must exist on the broker."""
-    bindings = tuple(Binding(bind.exchange, bind.key) for bind in amqp.bind)
     return Topology(
-        amqp.requests, amqp.results or "", amqp.dead, amqp.declare, bindings, publishes_results=amqp.results is not None
+        amqp.requests,
+        amqp.results or "",
+        amqp.dead,
+        amqp.declare,
+        _bindings(amqp.bind),
+        publishes_results=amqp.results is not None,
+        sources=frozenset(source.queue for source in sources.values()),
     )
+
+
+def source_topology(topology: Topology, source: SourceSettings) -> Topology:
+    """Return the same with the queue of a source for its consumer."""
+    return topology.for_source(source.queue, _bindings(source.bind))
+
+
+def _bindings(bind: Sequence[Bind]) -> tuple[Binding, ...]:
+    return tuple(Binding(one.exchange, one.key) for one in bind)
 
 
 @dataclass(frozen=True)
@@ -166,6 +183,11 @@ def build_hooks(settings: Settings) -> dict[str, Hook]:
         )
         for name, hook in settings.hooks.items()
     }
+
+
+def build_source(name: str, source: SourceSettings, max_message: int) -> Source:
+    """Return a source with its rule; `max_message`, in bytes, also limits what a message is mapped to."""
+    return Source(name, source.crew, source.rule(max_message))
 
 
 def build_clients(settings: Settings) -> list[Client]:

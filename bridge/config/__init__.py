@@ -9,7 +9,21 @@ A value passes through these modules: `yaml_file` reads the file, `environment` 
 from bridge.config.errors import SettingsError
 from bridge.config.hooks import Hook, Verify
 from bridge.config.loading import Renewable, default_path, load, load_renewable
-from bridge.config.model import Amqp, Budget, Callbacks, Client, Crew, Http, Human, Log, Poll, Role, Settings, Store
+from bridge.config.model import (
+    Amqp,
+    Budget,
+    Callbacks,
+    Client,
+    Crew,
+    Http,
+    Human,
+    Log,
+    Poll,
+    Role,
+    Settings,
+    Source,
+    Store,
+)
 from bridge.config.names import setting_names
 from bridge.config.secret_watch import Renewal, SecretWatch
 from bridge.config.secrets import secret_values
@@ -31,6 +45,7 @@ __all__ = [
     "SecretWatch",
     "Settings",
     "SettingsError",
+    "Source",
     "Store",
     "Verify",
     "default_path",

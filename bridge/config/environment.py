@@ -21,7 +21,15 @@ _SERVICE_PORT = re.compile(r"BRIDGE_(?:[A-Z0-9]+_)*PORT")
 _SERVICE_URL = re.compile(r"(?:tcp|udp|sctp)://[0-9A-Fa-f.:\[\]]+:[0-9]+")
 _MAX_DEPTH = 16  # levels; a YAML anchor can contain itself
 
-_USER_NAMED = (("crews",), ("hooks",), ("hooks", "*", "inputs"), ("hooks", "*", "meta"))
+_USER_NAMED = (
+    ("crews",),
+    ("hooks",),
+    ("hooks", "*", "inputs"),
+    ("hooks", "*", "meta"),
+    ("sources",),
+    ("sources", "*", "inputs"),
+    ("sources", "*", "meta"),
+)
 REFERENCE = re.compile(r"\$\$|\$\{(?:(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<default>:-[^}]*)?\})?")
 
 

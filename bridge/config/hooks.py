@@ -1,6 +1,7 @@
-"""The settings of hooks: how senders are verified, and the rule that turns a webhook into a request."""
+"""The settings of hooks: how senders are verified; and, shared with sources, the rule that maps content to requests."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo
@@ -166,11 +167,10 @@ class Verify(Section):
         )
 
 
-class Hook(Section):
-    """One hook, `POST /hooks/{name}`. Expressions are JMESPath over the body, the headers, and the query."""
+class Mapped(Section):
+    """The rule of a hook or a source. Expressions are JMESPath over the body, the headers, and more."""
 
     crew: Text
-    verify: Verify
     when: Expression | None = None
     inputs: Mapping[Text, Expression] = {}
     meta: Mapping[Text, Expression] = {}
@@ -186,16 +186,25 @@ class Hook(Section):
         return crew
 
     def rule(self, max_bytes: int) -> mapping.Rule:
-        """Build the rule that turns a webhook into a request; `max_bytes` limits the size of inputs and meta."""
+        """Build the rule that maps content to a request; `max_bytes` limits the size of inputs and meta."""
         return mapping.Rule(
             when=_compiled(self.when),
             inputs={name: mapping.compile_expression(text) for name, text in self.inputs.items()},
             meta={name: mapping.compile_expression(text) for name, text in self.meta.items()},
             idempotency_key=_compiled(self.idempotency_key),
             callback_url=_compiled(self.callback_url),
-            default_key=_compiled(_KEYS.get(self.verify.scheme)),
             max_bytes=max_bytes,
         )
+
+
+class Hook(Mapped):
+    """One hook, `POST /hooks/{name}`; its expressions can also use the query."""
+
+    verify: Verify
+
+    def rule(self, max_bytes: int) -> mapping.Rule:
+        """Build the rule; the scheme may define where the idempotency key is."""
+        return replace(super().rule(max_bytes), default_key=_compiled(_KEYS.get(self.verify.scheme)))
 
 
 def _compiled(text: str | None) -> mapping.Expression | None:

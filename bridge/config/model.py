@@ -12,7 +12,7 @@ from pydantic import field_validator as rule
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from bridge.config import urls
-from bridge.config.hooks import Hook
+from bridge.config.hooks import Hook, Mapped
 from bridge.config.types import (
     AS_LIST,
     DAY,
@@ -38,6 +38,7 @@ from bridge.config.types import (
     Secret,
     SecretHttpUrl,
     Section,
+    SourceName,
     Text,
     Token,
     WebhookSecret,
@@ -116,7 +117,7 @@ class Http(Section):
 
 
 class Bind(Section):
-    """A binding of the requests queue to another exchange."""
+    """A binding of the requests queue, or of a source's queue, to another exchange."""
 
     exchange: AmqpName
     key: Annotated[str, Field(max_length=255)] = "#"
@@ -158,6 +159,13 @@ class Amqp(Section):
         if name is not None and name in (info.data.get("requests"), info.data.get("results")):
             raise ValueError("must differ from the other names of queues and exchanges")
         return name
+
+
+class Source(Mapped):
+    """Messages of another system on a separate queue; the expressions of its rule can also use the properties."""
+
+    queue: AmqpName
+    bind: Annotated[tuple[Bind, ...], AS_LIST] = ()
 
 
 class Store(Section):
@@ -280,6 +288,7 @@ class Settings(BaseSettings, Root):
     store: Store = Store()
     crews: Annotated[Mapping[CrewName, Crew], Field(min_length=1)]
     hooks: Mapping[HookName, Hook] = {}
+    sources: Mapping[SourceName, Source] = {}
     callbacks: Annotated[Callbacks, Field(validate_default=True)] = Callbacks()
     log: Log = Log()
 
@@ -310,6 +319,23 @@ class Settings(BaseSettings, Root):
                     f"must be protected from replays: set store.retention to at least twice the tolerance of {name}"
                 )
         return hooks
+
+    @rule("sources")
+    @classmethod
+    def _sources_have_queues(cls, sources: Mapping[str, Source], info: ValidationInfo) -> Mapping[str, Source]:
+        if "amqp" not in info.data:  # not valid, and reported
+            return sources
+        amqp: Amqp | None = info.data["amqp"]
+        if amqp is None:
+            if sources:
+                raise ValueError("requires `amqp`, because the messages arrive over RabbitMQ")
+            return sources
+        users = {amqp.requests: "amqp.requests", amqp.dead: "amqp.dead"}
+        for name, source in sources.items():
+            if source.queue in users:
+                raise ValueError(f"must have separate queues; {name} names that of {users[source.queue]}")
+            users[source.queue] = name
+        return sources
 
     @rule("callbacks")
     @classmethod

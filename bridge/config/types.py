@@ -5,7 +5,7 @@ import binascii
 import ipaddress
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -79,18 +79,15 @@ def none_word(value: Any) -> Any:
     return None if value == "none" else value
 
 
-def check_crew_name(name: str) -> str:
-    """Return a crew's name. Raise `ValueError` if it is not valid."""
-    if not CREW_NAME.fullmatch(name):
-        raise ValueError("a crew's name is 1 to 64 letters, digits, `-` or `_`")
-    return name
+def check_name(kind: str) -> Callable[[str], str]:
+    """Return a check that raises `ValueError` for a name that is not valid for a crew, a hook, or a source."""
 
+    def check(name: str) -> str:
+        if not CREW_NAME.fullmatch(name):
+            raise ValueError(f"a {kind}'s name is 1 to 64 letters, digits, `-` or `_`")
+        return name
 
-def check_hook_name(name: str) -> str:
-    """Return a hook's name, the last segment of its path. Raise `ValueError` if it is not valid."""
-    if not CREW_NAME.fullmatch(name):
-        raise ValueError("a hook's name is 1 to 64 letters, digits, `-` or `_`")
-    return name
+    return check
 
 
 def check_header(name: str) -> str:
@@ -186,8 +183,9 @@ Count = Annotated[int, BeforeValidator(refuse_bool), Field(ge=1)]
 Rate = Annotated[float, BeforeValidator(refuse_bool), Field(gt=0, allow_inf_nan=False)]
 Port = Annotated[int, BeforeValidator(refuse_bool), Field(ge=0, le=65535)]
 ProxyNetwork = Annotated[ipaddress.IPv4Network | ipaddress.IPv6Network, BeforeValidator(read_proxy_network)]
-CrewName = Annotated[str, AfterValidator(check_crew_name)]
-HookName = Annotated[str, AfterValidator(check_hook_name)]
+CrewName = Annotated[str, AfterValidator(check_name("crew"))]
+HookName = Annotated[str, AfterValidator(check_name("hook"))]
+SourceName = Annotated[str, AfterValidator(check_name("source"))]
 Header = Annotated[str, AfterValidator(check_header)]
 AmqpName = Annotated[str, AfterValidator(check_amqp_name)]
 BaseUrl = Annotated[str, AfterValidator(check_base_url)]

@@ -24,10 +24,13 @@ from structlog.testing import capture_logs
 from bridge.adapters.amqp.frames import sanitized_header
 from bridge.adapters.amqp.messages import MessageRules, read_refused, read_request
 from bridge.adapters.amqp.outbound import invalid_reason, to_message
+from bridge.adapters.amqp.sources import read_mapped
 from bridge.composition.build import open_bridge
 from bridge.config import load
 from bridge.core.delivery.events import dead_letter, rejected
 from bridge.core.errors import RequestRefused
+from bridge.core.inbound.mapping import Rule, compile_expression
+from bridge.core.inbound.source import Source
 from tests.corpus import SEEDS, corrupted
 from tests.fakes import NOW
 from tests.patience import PATIENCE
@@ -37,6 +40,8 @@ TRIES = int(os.environ.get("BRIDGE_FUZZ", "400"))
 MOST_MEMORY = 64 * 1024 * 1024  # bytes that all requests together may leave behind
 FRAME = 128 * 1024  # bytes; what a broker accepts
 RULES = MessageRules("kickoff.requests", 4096, ("reply.*",))
+SOURCE = Source("orders", "research", Rule(inputs={"all": compile_expression("@")}))
+SOURCE_RULES = MessageRules("kickoff.orders", 4096, mapping=SOURCE)
 
 NAMES = [
     "Content-Type",
@@ -192,16 +197,17 @@ async def test_any_http_request_is_answered(port: int, paths: list[str]) -> None
 
 
 @pytest.mark.timeout(600)
-def test_any_message_is_accepted_or_refused() -> None:
+@pytest.mark.parametrize("rules", [RULES, SOURCE_RULES], ids=["requests", "source"])
+def test_any_message_is_accepted_or_refused(rules: MessageRules) -> None:
     """A refused message fits a frame again, so that nothing is redelivered forever."""
     rng = random.Random("amqp")
     before, outcomes = memory(), Counter[str]()
     for _ in range(TRIES):
         message = _message(sanitized_header(amqp_header(rng), []), corrupted(rng, rng.choice(SEEDS)), rng)
         try:
-            read_request(message, RULES)
+            read_request(message, rules) if rules.mapping is None else read_mapped(message, rules.mapping, rules)
         except RequestRefused as refusal:
-            _sent_on(message, refusal)
+            _sent_on(message, rules, refusal)
             outcomes[refusal.code] += 1
         else:
             outcomes["accepted"] += 1
@@ -220,8 +226,8 @@ def _message(payload: bytes, body: bytes, rng: random.Random) -> IncomingMessage
     return IncomingMessage(DeliveredMessage(deliver, found, body, cast("AbstractChannel", None)))
 
 
-def _sent_on(message: IncomingMessage, refusal: RequestRefused) -> None:
-    kept = read_refused(message, RULES, refusal)
+def _sent_on(message: IncomingMessage, rules: MessageRules, refusal: RequestRefused) -> None:
+    kept = read_refused(message, rules, refusal)
     headers: dict[str, Any] = {**kept.headers, "x-bridge-reason": kept.code, "x-bridge-detail": kept.detail}
     headers = json.loads(json.dumps(headers, ensure_ascii=False).encode())  # through the store
     letter = to_message(dead_letter("e", kept.body, kept.content_type, headers, NOW), "structured")

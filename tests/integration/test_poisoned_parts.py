@@ -63,6 +63,7 @@ LOST = 3.0  # seconds until a call is repeated, because its connection may be po
 SERVED = {200, 202, 204, 409}
 TOKEN = "client-token-" + "x" * 32
 REPLY = "reply.poisoned"
+SOURCE = "kickoff.poisoned"
 HOOK, FLOW = "hook-secret-5b1c", "flow-secret-7d2e"
 
 
@@ -178,6 +179,7 @@ class Environment:
     supervisor: Supervisor
     http: aiohttp.ClientSession
     exchange: aio_pika.abc.AbstractExchange
+    default_exchange: aio_pika.abc.AbstractExchange
     callback: str
     webhook_key: bytes
     routes: list[web.RouteDef]
@@ -203,6 +205,10 @@ class Environment:
             **properties,
         )
         await self.exchange.publish(message, "research", timeout=PATIENCE)
+
+    async def publish_to_source(self) -> None:
+        message = aio_pika.Message(b'{"topic": "peat"}', delivery_mode=2, headers={"tenant": "a"})
+        await self.default_exchange.publish(message, SOURCE, timeout=PATIENCE)
 
     async def submit(self) -> str:
         body = self.request(callback_url=self.callback)
@@ -321,6 +327,7 @@ def document(folder: Path, port: int, broker_url: str, crew_url: str) -> dict[st
                 "inputs": {"topic": "topic"},
             }
         },
+        "sources": {"orders": {"queue": SOURCE, "crew": "research", "inputs": {"topic": "topic"}}},
     }
 
 
@@ -381,6 +388,7 @@ async def open_environment(
             supervisor,
             http,
             exchange,
+            channel.default_exchange,
             callback,
             key,
             routes,
@@ -411,6 +419,7 @@ async def work(environment: Environment, done: str, limit: float = LOST) -> dict
     await environment.publish(environment.request())
     await environment.publish({"run_id": done}, type="cancel")
     await environment.publish(b"nonsense")
+    await environment.publish_to_source()
     new = environment.folder / "callback.new"
     new.write_text(f"whsec_{base64.b64encode(str(environment.count).zfill(32).encode()).decode()}")
     new.rename(environment.folder / "callback")
@@ -459,6 +468,7 @@ NOT_REACHED: dict[str, Sequence[str]] = {
         *(f"http.auth.Clients.{name}" for name in ("require", "require_audited", "check_host")),
         "http.local_only.local_only", "http.read_limits.ReadLimit.bounded", "http.server",
         "http.connection.Connection.drop",
+        "amqp.messages.MessageRules.link",
         "amqp.consumer.AmqpConsumer.run", "amqp.consumer.AmqpConsumer.stop", "amqp.publisher.AmqpPublisher.run",
         "amqp.publisher.AmqpPublisher.stop", "config.secret_watch.SecretWatch.run",
         "config.secret_watch.SecretWatch.stop",

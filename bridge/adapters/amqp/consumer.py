@@ -1,4 +1,7 @@
-"""Consumes kickoff requests from the queue and acks each one as soon as it is durably stored.
+"""Consumes kickoff requests from a queue and acks each one as soon as it is durably stored.
+
+The requests queue has one consumer, and so has each source, on a connection of its own: an exchange that one source
+lacks does not affect the others.
 
 While the store is unavailable nothing is consumed, and messages stay in the queue (`channel_consumer`).
 The library cancels callbacks when their channel dies. That does no harm: the broker delivers the message again, and
@@ -16,9 +19,11 @@ from bridge.adapters.amqp.channel_consumer import Backpressure, ChannelConsumer,
 from bridge.adapters.amqp.connection import INTERNAL, AmqpLink, LinkOptions, Session
 from bridge.adapters.amqp.errors import TRANSIENT_ERRORS, ConnectionLost
 from bridge.adapters.amqp.messages import MessageRules, is_command, read_command, read_refused, read_request
+from bridge.adapters.amqp.sources import read_mapped
 from bridge.adapters.amqp.topology import Topology, ensure_inbound, rebind_periodically
 from bridge.adapters.byte_budget import ByteBudget, values_budget
 from bridge.core.errors import FATAL, RequestRefused, StoreUnavailable
+from bridge.core.inbound.source import Source
 from bridge.core.json import parsed_bytes
 from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.inbound import Accept, AcceptCommand, Refuse
@@ -28,7 +33,7 @@ log = structlog.get_logger()
 
 
 class AmqpConsumer:
-    """Consumes the requests queue; `ports.Service`."""
+    """Consumes the requests queue or the queue of a source; `ports.Service`."""
 
     def __init__(
         self,
@@ -42,7 +47,7 @@ class AmqpConsumer:
         probe_store: ProbeStore,
         values: ByteBudget | None = None,
     ) -> None:
-        self._link = AmqpLink(link, "consume", self._consuming)
+        self._link = AmqpLink(link, rules.link, self._consuming)
         self._report = link.report
         self.name = self._link.name
         self._topology = topology
@@ -151,10 +156,26 @@ class AmqpConsumer:
 
     async def _accept_or_refuse(self, message: AbstractIncomingMessage) -> None:
         try:
-            if is_command(message):
+            if self._rules.mapping is not None:
+                await self._accept_mapped(message, self._rules.mapping)
+            elif is_command(message):
                 await self._take_command(*read_command(message, self._rules), self._rules.source)
-                return
-            await self._accept(*read_request(message, self._rules))
+            else:
+                await self._accept(*read_request(message, self._rules))
         except RequestRefused as refusal:
             await self._refuse(read_refused(message, self._rules, refusal))
-            log.warning("message_refused", code=refusal.code, field=refusal.field, message_id=message.message_id)
+            log.warning(
+                "message_refused",
+                source=self._rules.source,
+                code=refusal.code,
+                field=refusal.field,
+                message_id=message.message_id,
+            )
+
+    async def _accept_mapped(self, message: AbstractIncomingMessage, mapping: Source) -> None:
+        found = read_mapped(message, mapping, self._rules)
+        if found is None:
+            reason = "the expression `when` is false"
+            log.debug("message_ignored", source=mapping.source, message_id=message.message_id, reason=reason)
+        else:
+            await self._accept(*found)

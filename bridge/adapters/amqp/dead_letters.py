@@ -6,7 +6,6 @@ message in the queue can be listed.
 """
 
 import hashlib
-import math
 import struct
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
@@ -24,7 +23,7 @@ from bridge.adapters.amqp.frames import UNREADABLE, sanitizing_connection
 from bridge.adapters.amqp.memory import MessageMemory
 from bridge.adapters.amqp.messages import ORIGINAL, is_reserved
 from bridge.adapters.amqp.topology import Topology
-from bridge.adapters.amqp.values import ExactMessage
+from bridge.adapters.amqp.values import ExactMessage, to_json
 from bridge.core.delivery.events import timestamp
 
 TIMEOUT = 30.0  # seconds for one response of the broker
@@ -61,7 +60,7 @@ class DeadMessage:
             "content_type": self.message.content_type or None,
             "size": len(body),
             "body": body[:MAX_SHOWN].decode("utf-8", "backslashreplace"),
-            "x_death": _plain(headers.get("x-death")),
+            "x_death": to_json(headers.get("x-death")),
         }
 
 
@@ -114,6 +113,8 @@ class DeadQueue:
 
     async def _refusal(self, dead: DeadMessage) -> str | None:
         """Publish the message; return why that failed, None if it succeeded."""
+        if not _is_configured(dead.message, self._topology):
+            return "the source whose queue it came from is no longer configured"
         try:
             await self._publish(dead)
         except PublishError:
@@ -134,7 +135,7 @@ class DeadQueue:
             await self._channel.declare_queue(self._topology.dead, passive=True)  # the response follows the requeue
 
     async def _publish(self, dead: DeadMessage) -> None:
-        exchange, routing_key = _route(dead.message, self._topology.requests)
+        exchange, routing_key = _route(dead.message, self._topology)
         by_name = self._channel.default_exchange
         to = await self._channel.get_exchange(exchange, ensure=False) if exchange else by_name
         await to.publish(_original_message(dead), routing_key, mandatory=True, timeout=TIMEOUT)
@@ -163,13 +164,22 @@ def _original_message(dead: DeadMessage) -> Message:
     )
 
 
-def _route(message: AbstractIncomingMessage, requests: str) -> tuple[str, str]:
+def _is_configured(message: AbstractIncomingMessage, topology: Topology) -> bool:
+    queue = message.headers.get(f"{ORIGINAL}queue")
+    return queue is None or _text(queue) in topology.sources
+
+
+def _route(message: AbstractIncomingMessage, topology: Topology) -> tuple[str, str]:
     """Return the exchange and routing key by which the message first arrived; if unknown, those of the queue itself.
 
-    They are in a header of the bridge or of the broker. Only the requests exchange is used, as headers are untrusted.
+    They are in a header of the bridge or of the broker. As headers are untrusted, only the requests exchange and the
+    queues of sources are used. A message of a source returns to its queue alone, not to all queues of its exchange.
     """
+    requests, death = topology.requests, _death(message.headers)
+    queue = _text(message.headers.get(f"{ORIGINAL}queue")) or _text(death.get("queue"))
+    if queue in topology.sources:
+        return "", queue
     original = _text(message.headers.get(f"{ORIGINAL}routing_key"))
-    death = _death(message.headers)
     keys = death.get("routing-keys")
     if original is None and death.get("exchange") == requests and isinstance(keys, list) and keys:
         original = _text(keys[0])
@@ -193,20 +203,3 @@ def _text(value: Any) -> str | None:
 
 def _time(value: Any) -> str | None:
     return timestamp(value.timestamp()) if isinstance(value, datetime) else None
-
-
-def _plain(value: Any) -> Any:
-    """Convert the value of a header to JSON values."""
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    if isinstance(value, datetime):
-        return _time(value)
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)  # JSON has no NaN and no infinity
-    return value if value is None or isinstance(value, str | int | float) else _text_of(value)
-
-
-def _text_of(value: Any) -> str:
-    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes | bytearray) else str(value)

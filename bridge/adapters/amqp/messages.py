@@ -19,6 +19,7 @@ from bridge.adapters.amqp.frames import UNREADABLE
 from bridge.adapters.cloudevents import InboundEvent, peek, read_event
 from bridge.core import json as strict_json
 from bridge.core.errors import RequestRefused
+from bridge.core.inbound.source import Source
 from bridge.core.json import check_members
 from bridge.core.runs import request
 from bridge.core.runs.commands import Cancel, RunCommand, read_resume
@@ -45,22 +46,29 @@ PACKED = f"{ORIGINAL}headers"  # in the store: all headers with types that JSON 
 class MessageRules:
     """Which messages are accepted. `requests`: the name of the exchange and the queue; `max_message` in bytes.
 
-    `reply_to`: glob patterns of the reply queues that a message may name.
+    `reply_to`: glob patterns of the reply queues that a message may name. `mapping`: set if the queue is that of a
+    source, with messages of another system.
     """
 
     requests: str
     max_message: int
-    reply_to: Sequence[str]
+    reply_to: Sequence[str] = ()
+    mapping: Source | None = None
 
     @property
     def source(self) -> str:
         """The source of the runs from this queue, which scopes their idempotency keys."""
-        return f"queue/{self.requests}"
+        return f"queue/{self.requests}" if self.mapping is None else self.mapping.source
+
+    @property
+    def link(self) -> str:
+        """The name of the connection that consumes this queue."""
+        return "consume" if self.mapping is None else self.mapping.source
 
 
 def read_request(message: AbstractIncomingMessage, rules: MessageRules) -> tuple[KickoffRequest, Envelope]:
     """Read a kickoff request; raises `RequestRefused`."""
-    _check_readable(message, rules)
+    check_readable(message, rules)
     event = read_event(message.content_type, message.headers, message.body)
     _check_kind(message.type, event)
     body = strict_json.parse_object(message.body) if event is None else event.body
@@ -77,7 +85,7 @@ def is_command(message: AbstractIncomingMessage) -> bool:
 
 def read_command(message: AbstractIncomingMessage, rules: MessageRules) -> tuple[str | RunKey, RunCommand]:
     """Read a command, and which run it is for; raises `RequestRefused`."""
-    _check_readable(message, rules)
+    check_readable(message, rules)
     event = read_event(message.content_type, message.headers, message.body)
     body = strict_json.parse_object(message.body) if event is None else dict(event.body)
     target = _take_target(body, message, rules)
@@ -92,22 +100,24 @@ def read_command(message: AbstractIncomingMessage, rules: MessageRules) -> tuple
 def read_refused(message: AbstractIncomingMessage, rules: MessageRules, refusal: RequestRefused) -> RefusedMessage:
     """Return what is kept of a refused message."""
     crew, key = _crew_and_key(message, rules)
-    reply_to = _printable(message.reply_to)
+    reply_to = printable(message.reply_to)
     return RefusedMessage(
         body=message.body,
-        content_type=_printable(message.content_type),
+        content_type=printable(message.content_type),
         headers=_safe_headers(message.headers) | _original_properties(message, rules),
         code=refusal.code,
         detail=refusal.detail[:MAX_DETAIL],
         crew=crew,
         reply_to=reply_to if reply_to and _may_reply_to(reply_to, rules) else None,
-        correlation_id=_printable(message.correlation_id),
+        correlation_id=printable(message.correlation_id),
         idempotency_key=key,
     )
 
 
 def _crew_and_key(message: AbstractIncomingMessage, rules: MessageRules) -> tuple[str | None, str | None]:
     """Return the crew and the idempotency key of a refused message, as far as they can be read."""
+    if rules.mapping is not None:
+        return rules.mapping.crew, None
     readable = message.body if len(message.body) <= rules.max_message else b""
     body, key = peek(message.content_type, message.headers, readable)
     crew = body.get("crew")
@@ -123,7 +133,7 @@ def _valid_key(key: object) -> str | None:
 
 def routed_crew(message: AbstractIncomingMessage, rules: MessageRules) -> str | None:
     """Return the crew that the routing key names; through another exchange, the routing key has another meaning."""
-    return message.routing_key or None if message.exchange == rules.requests else None
+    return message.routing_key or None if rules.mapping is None and message.exchange == rules.requests else None
 
 
 def _take_target(body: dict[str, Any], message: AbstractIncomingMessage, rules: MessageRules) -> str | RunKey:
@@ -145,15 +155,23 @@ def _take_target(body: dict[str, Any], message: AbstractIncomingMessage, rules: 
     return RunKey(rules.source, crew, key)
 
 
-def _check_readable(message: AbstractIncomingMessage, rules: MessageRules) -> None:
-    """Check size, encoding, and properties. An undecodable property may be the idempotency key, so it is refused."""
-    if len(message.body) > rules.max_message:
-        raise RequestRefused("too_large", f"the message is larger than {rules.max_message} bytes")
-    if (message.content_encoding or "").lower() not in PLAIN_ENCODINGS:
-        raise RequestRefused("invalid_request", "content_encoding must be absent, identity, utf-8, or utf8")
+def check_readable(message: AbstractIncomingMessage, rules: MessageRules) -> None:
+    """Check size, encoding, and properties; raises `RequestRefused`.
+
+    A property that cannot be decoded may be the idempotency key, so it is refused.
+    """
+    check_content(message.body, message.content_encoding, rules.max_message)
     if UNREADABLE in message.headers:
         lost = str(message.headers[UNREADABLE])
         raise RequestRefused("invalid_request", f"properties of the message cannot be decoded: {lost}")
+
+
+def check_content(body: bytes, encoding: str | None, max_message: int) -> None:
+    """Check the size, in bytes, and the encoding of a body; raises `RequestRefused`."""
+    if len(body) > max_message:
+        raise RequestRefused("too_large", f"the message is larger than {max_message} bytes")
+    if (encoding or "").lower() not in PLAIN_ENCODINGS:
+        raise RequestRefused("invalid_request", "content_encoding must be absent, identity, utf-8, or utf8")
 
 
 def _check_kind(kind: str | None, event: InboundEvent | None) -> None:
@@ -230,10 +248,12 @@ def _original_properties(message: AbstractIncomingMessage, rules: MessageRules) 
         "reply_to": message.reply_to,
         "app_id": message.app_id,
         "routing_key": routed_crew(message, rules),
+        "queue": None if rules.mapping is None else rules.requests,
     }
-    texts = {f"{ORIGINAL}{name}": text for name, value in kept.items() if (text := _printable(value))}
+    texts = {f"{ORIGINAL}{name}": text for name, value in kept.items() if (text := printable(value))}
     return texts | ({f"{ORIGINAL}priority": message.priority} if message.priority else {})
 
 
-def _printable(text: str | None) -> str | None:
+def printable(text: str | None) -> str | None:
+    """Return text unchanged, None if it is absent, empty, or not printable."""
     return text if text and text.isprintable() else None

@@ -1,7 +1,7 @@
 """The exchanges and queues that must exist on the broker: requests, results, and dead letters."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from aio_pika import ExchangeType
@@ -22,7 +22,7 @@ DEAD_ARGUMENTS: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """A binding of the requests queue to an exchange of others, which must exist."""
+    """A binding of an inbound queue to an exchange of others, which must exist."""
 
     exchange: str
     key: str
@@ -32,7 +32,8 @@ class Binding:
 class Topology:
     """The names. `requests` is an exchange and a queue; with `declare` false, all must exist already.
 
-    `publishes_results`: whether events are published to the exchange `results`.
+    `publishes_results`: whether events are published to the exchange `results`. `sources`: the queues of all sources.
+    `is_source`: `requests` is one of them, without an exchange of its own.
     """
 
     requests: str = "kickoff.requests"
@@ -41,10 +42,16 @@ class Topology:
     declare: bool = True
     bindings: tuple[Binding, ...] = ()
     publishes_results: bool = True
+    sources: frozenset[str] = frozenset()
+    is_source: bool = False
+
+    def for_source(self, queue: str, bindings: tuple[Binding, ...]) -> "Topology":
+        """Return the names for the consumer of a source."""
+        return replace(self, requests=queue, bindings=bindings, is_source=True)
 
 
 def requests_arguments(dead: str) -> dict[str, Any]:
-    """Return the arguments of the requests queue: the broker dead-letters to the dead queue, at least once."""
+    """Return the arguments of an inbound queue: the broker dead-letters to the dead queue, at least once."""
     return {
         "x-queue-type": "quorum",
         "x-delivery-limit": DELIVERY_LIMIT,
@@ -58,7 +65,8 @@ def requests_arguments(dead: str) -> dict[str, Any]:
 async def ensure_inbound(channel: AbstractChannel, topology: Topology) -> AbstractQueue:
     """Declare or check the inbound exchange and queue; return the queue. Raise what the broker reports."""
     await _ensure_dead(channel, topology)  # first: dead letters need somewhere to go
-    await _ensure_exchange(channel, topology.requests, declare=topology.declare)
+    if not topology.is_source:
+        await _ensure_exchange(channel, topology.requests, declare=topology.declare)
     if not topology.declare:
         return await channel.declare_queue(topology.requests, passive=True)
     arguments = requests_arguments(topology.dead)
@@ -85,7 +93,8 @@ async def ensure_outbound(channel: AbstractChannel, topology: Topology) -> None:
 
 
 async def _bind(queue: AbstractQueue, topology: Topology) -> None:
-    for binding in (Binding(topology.requests, "#"), *topology.bindings):
+    own = () if topology.is_source else (Binding(topology.requests, "#"),)
+    for binding in (*own, *topology.bindings):
         await queue.bind(binding.exchange, routing_key=binding.key)
 
 

@@ -1,16 +1,20 @@
-"""Encodes AMQP headers exactly, for messages and for the store.
+"""Encodes AMQP headers exactly, for messages and for the store, and converts them to JSON values.
 
 The library encodes each float in single precision, which rounds it or fails (1e300). It decodes long strings that are
 not text as bytes, which it cannot encode.
 """
 
 import base64
+import math
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from aio_pika import Message
 from pamqp import commands as spec
 from pamqp import common, decode, encode
+
+from bridge.core.delivery.events import timestamp
 
 
 class _Properties(spec.Basic.Properties):
@@ -45,6 +49,23 @@ def pack(headers: Mapping[str, Any]) -> str:
 def unpack(text: str) -> dict[str, Any]:
     """Decode the result of `pack`."""
     return dict(decode.field_table(base64.b64decode(text))[1])
+
+
+def to_json(value: Any) -> Any:
+    """Convert the value of a header to JSON values."""
+    if isinstance(value, dict):
+        return {name: to_json(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [to_json(item) for item in value]
+    if isinstance(value, datetime):
+        return timestamp(value.timestamp())
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # JSON has no NaN and no infinity
+    return value if value is None or isinstance(value, str | int | float) else _text(value)
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes | bytearray) else str(value)
 
 
 def _value(item: Any) -> bytes:

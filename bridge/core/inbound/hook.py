@@ -15,9 +15,6 @@ from bridge.core.runs.model import KickoffRequest
 FORM = "application/x-www-form-urlencoded"
 MAX_FIELDS = 1000  # of a form
 
-_SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie"})
-"""Headers hidden from expressions, because mapped values are stored, and a stored request must contain no secret."""
-
 
 @dataclass(frozen=True, slots=True)
 class InboundWebhook:
@@ -78,11 +75,9 @@ def read(hook: Hook, webhook: InboundWebhook, signature_digest: str | None) -> H
     body = _content(webhook)
     if (challenge := _challenge(hook.scheme, webhook.headers, body)) is not None:
         return challenge
-    headers = {
-        name: _clean(", ".join(values)) for name, values in webhook.headers.items() if name not in _SECRET_HEADERS
-    }
+    headers = {name: _clean(", ".join(values)) for name, values in webhook.headers.items()}
     query = {_clean(name): _parameter(values) for name, values in webhook.query.items()}
-    request = hook.rule.request(mapping.scope(body, headers, query), hook.crew)
+    request = hook.rule.request(mapping.scope(body, headers, query=query), hook.crew)
     return Ignored() if request is None else Kickoff(request, signature_digest)
 
 

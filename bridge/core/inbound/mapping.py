@@ -1,8 +1,9 @@
 """Map an inbound webhook or message to a kickoff request with JMESPath expressions, bounded in time and size.
 
-The scope of an expression is the members of the body, and `body`, `headers`, and `query`, which take precedence: so
-`action` and `body.action` are equivalent, and no body can pose as a header. The names of headers are in lower case;
-expressions may write them in any case. The expressions are trusted, the content is not.
+The scope of an expression is the members of the body, and `body`, `headers`, and either `query` (a webhook) or
+`properties` (a message), which take precedence: so `action` and `body.action` are equivalent, and no body can pose as
+a header. The names of headers are in lower case; expressions may write them in any case. The expressions are trusted,
+the content is not.
 """
 
 import math
@@ -23,7 +24,10 @@ from bridge.core.runs.model import KickoffRequest
 Scope = Mapping[str, Any]
 
 MAX_EXPRESSION = 1000  # characters
-MAX_STEPS = 50_000  # of evaluation, for all expressions of one webhook together; less than 0.1 s
+MAX_STEPS = 50_000  # of evaluation, for all expressions of one webhook or message together; less than 0.1 s
+
+_SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie"})
+"""Headers hidden from expressions, because mapped values are stored, and a stored request must contain no secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +53,11 @@ class Rule:
     default_key: Expression | None = None
     max_bytes: int = 1024 * 1024
 
-    def request(self, scope: Scope, crew: str) -> KickoffRequest | None:
-        """Return the kickoff request, or None if `when` is false; raises `RequestRefused` naming the expression."""
+    def request(self, scope: Scope, crew: str, key: str | None = None) -> KickoffRequest | None:
+        """Return the kickoff request, or None if `when` is false; raises `RequestRefused` naming the expression.
+
+        `key`: the idempotency key if no expression yields one.
+        """
         evaluator = Evaluator(scope)
         if self.when is not None and not evaluator.is_true(self.when):
             return None
@@ -66,7 +73,7 @@ class Rule:
             else evaluator.evaluate("callback_url", self.callback_url),
         }
         _require_json(mapped, self.max_bytes)
-        return request.parse(mapped)
+        return request.parse(mapped, idempotency_key=key)
 
     def _key(self, evaluator: "Evaluator") -> str | None:
         if self.idempotency_key is not None:
@@ -75,10 +82,11 @@ class Rule:
         return None if found is None else _key_text(found)
 
 
-def scope(body: Any, headers: Mapping[str, str], query: Mapping[str, Any]) -> Scope:
-    """Build the scope in which expressions are evaluated."""
+def scope(body: Any, headers: Mapping[str, Any], **others: Mapping[str, Any]) -> Scope:
+    """Build the scope in which expressions are evaluated; `others` is the `query` or the `properties`."""
     members = body if isinstance(body, dict) else {}
-    return {**members, "body": body, "headers": headers, "query": query}
+    visible = {name: value for name, value in headers.items() if name not in _SECRET_HEADERS}
+    return {**members, "body": body, "headers": visible, **others}
 
 
 def compile_expression(text: str) -> Expression:
@@ -120,7 +128,7 @@ class _BoundedInterpreter(TreeInterpreter):
 
 
 class Evaluator:
-    """Evaluates the expressions of one rule on one webhook."""
+    """Evaluates the expressions of one rule on one webhook or message."""
 
     def __init__(self, scope: Scope) -> None:
         self._scope = scope

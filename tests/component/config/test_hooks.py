@@ -154,7 +154,7 @@ class TestHook:
         self, files: SettingsFiles, scheme: str, headers: Any, body: Any, key: str
     ):
         hook = files.load(hooks({"scheme": scheme, "secret": WEBHOOK_SECRET})).hooks["shop"]
-        request = hook.rule(1000).request(scope(body, headers, {}), "research")
+        request = hook.rule(1000).request(scope(body, headers, query={}), "research")
         assert request is not None
         assert request.idempotency_key == key
 
@@ -167,7 +167,7 @@ class TestHook:
             "callback_url": "c",
         }
         rule = files.load(hooks(**more)).hooks["shop"].rule(1000)
-        request = rule.request(scope({"a": 1, "b": "k", "c": "https://c.example"}, {}, {}), "research")
+        request = rule.request(scope({"a": 1, "b": "k", "c": "https://c.example"}, {}, query={}), "research")
         assert request is not None
         found = (request.inputs, request.meta, request.idempotency_key, request.callback_url)
         assert found == ({"x": 1}, {"y": "k"}, "k", "https://c.example")

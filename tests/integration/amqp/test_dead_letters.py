@@ -4,6 +4,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,33 @@ async def test_messages_dead_lettered_by_the_broker_are_replayed(
     sent = (await client.receive(topology.requests))[0]
     assert (sent.routing_key, sent.message_id) == ("research", listed["id"])
     assert "x-death" not in sent.headers
+
+
+async def test_messages_of_a_source_dead_lettered_by_the_broker_return_to_its_queue(
+    broker: Broker, client: Client, topology: Topology
+):
+    orders = f"{topology.requests}-orders"
+    queue = await ensure_inbound(client.channel, topology.for_source(orders, ()))
+    await client.send({"order": 7}, orders, message_id="m-7")
+    message = await queue.get()
+    assert message is not None
+    await message.reject(requeue=False)
+    await client.until_count(topology.dead, 1)
+    async with open_dead_queue(broker.url, replace(topology, sources=frozenset({orders}))) as dead:
+        assert (await dead.replay(None)).sent == ["m-7"]
+    assert (await client.receive(orders))[0].message_id == "m-7"
+
+
+async def test_a_message_of_a_source_that_is_no_longer_configured_stays(
+    commands: DeadLetterCommands, client: Client, topology: Topology
+):
+    """As a request, it would mean something else; and a header must not lead to any queue."""
+    headers: dict[str, Any] = {"x-bridge-original-queue": topology.requests}
+    await client.channel.default_exchange.publish(Message(b"{}", message_id="m-7", headers=headers), topology.dead)
+    code, _, err = await commands.run("replay", "--all")
+    assert code == 69
+    assert "m-7: not sent back: the source whose queue it came from is no longer configured" in err
+    await client.until_count(topology.dead, 1)
 
 
 async def test_unreadable_messages_are_listed_and_replayed(

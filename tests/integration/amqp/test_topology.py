@@ -42,6 +42,27 @@ async def test_messages_of_other_exchanges_reach_the_requests_queue(client: Clie
         await client.send({}, "invoice.sent", exchange=other.name)
 
 
+async def test_the_queue_of_a_source_gets_only_messages_of_its_bindings(client: Client, topology: Topology):
+    """It is a quorum queue like the requests queue, and no exchange of its name is declared."""
+    other = await client.channel.declare_exchange(f"other-{topology.requests}", ExchangeType.TOPIC, auto_delete=True)
+    source = topology.for_source(f"{topology.requests}-orders", (Binding(other.name, "order.#"),))
+    for _ in range(2):
+        queue = await ensure_inbound(client.channel, source)
+    await client.send({}, "order.placed", exchange=other.name)
+    assert (await client.receive(queue.name))[0].routing_key == "order.placed"
+    await ensure_inbound(client.channel, replace(source, declare=False))
+    await client.channel.declare_queue(queue.name, durable=True, arguments=requests_arguments(topology.dead))
+    with pytest.raises(ChannelNotFoundEntity, match=queue.name):
+        await client.channel.declare_exchange(queue.name, passive=True)
+
+
+async def test_without_declare_the_queue_of_a_source_must_exist(client: Client, topology: Topology):
+    source = replace(topology.for_source(f"{topology.requests}-orders", ()), declare=False)
+    await client.channel.declare_queue(topology.dead, durable=True)
+    with pytest.raises(ChannelNotFoundEntity, match=source.requests):
+        await ensure_inbound(client.channel, source)
+
+
 async def test_a_missing_exchange_of_others_is_reported(client: Client, topology: Topology):
     bound = replace(topology, bindings=(Binding("no-such-exchange", "#"),))
     with pytest.raises(ChannelNotFoundEntity, match="no-such-exchange"):

@@ -28,7 +28,7 @@ def a_rule(**expressions: Any) -> Rule:
 
 
 def mapped(rule: Rule, body: Any = ISSUE, headers: Any = HEADERS, query: Any = None) -> KickoffRequest | None:
-    return rule.request(scope(body, headers, query or {}), "triage")
+    return rule.request(scope(body, headers, query=query or {}), "triage")
 
 
 def made(rule: Rule, body: Any = ISSUE, **more: Any) -> KickoffRequest:
