@@ -33,6 +33,7 @@ from bridge.ports.crew_api import CrewInfo
 from bridge.ports.inbound import Accepted
 from bridge.ports.lifecycle import Health, HealthCheck
 from bridge.ports.queries import DeliveryFilter, Page, RunFilter
+from bridge.steps.runs.waiting import ExplainWaiting
 
 TOKENS = {name: f"{name}-token-" + "x" * 32 for name in ("submitter", "reader", "operator", "narrow")}
 CLIENTS = (
@@ -100,9 +101,9 @@ class FakeStore:
         found = [run for run in reversed(self.runs.values()) if _matches(run, which)]
         return Page(found[: which.limit], more=len(found) > which.limit)
 
-    async def is_served(self, crew: str) -> bool:
+    async def crews_served(self) -> set[str]:
         self._check()
-        return crew not in self.unserved
+        return {run.crew for run in self.runs.values()} - self.unserved
 
     async def deliveries_for_run(self, wanted: str) -> list[Delivery]:
         self._check()
@@ -253,7 +254,8 @@ async def serving(
     store = FakeStore()
     accept = FakeAccept(store)
     checks: dict[str, HealthCheck] = {"store": _fine}
-    api = RunsApi(accept, store, clients, patience, base_path)  # type: ignore[arg-type]  # a fake of what is used
+    explain = ExplainWaiting({}, store, time.time)  # type: ignore[arg-type]
+    api = RunsApi(accept, explain, store, clients, patience, base_path)  # type: ignore[arg-type]  # a fake of what is used
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(aiohttp.ClientSession())
         bridge = Bridge(store, accept, (), http, checks)
@@ -270,7 +272,7 @@ async def serving(
         others = bridge.others
         routes = [
             *api.routes(),
-            *CommandsApi(partial(others.apply_command, store), store, clients).routes(),  # type: ignore[arg-type]
+            *CommandsApi(partial(others.apply_command, store), explain, store, clients).routes(),  # type: ignore[arg-type]
             *DeliveriesApi(store, clients, lambda: 1_700_000_000.0, bridge.woken.set).routes(),  # type: ignore[arg-type]
             *CrewsApi(lambda: others.crews, others.crew_inputs, clients).routes(),
             *CrewWebhooksApi(others.handle_webhook).routes(),

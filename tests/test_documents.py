@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from http import HTTPStatus
 from typing import Any, get_args
 
@@ -19,8 +18,8 @@ from bridge.core.delivery import events
 from bridge.core.delivery.model import Attempt, Channel, DeliveryState
 from bridge.core.errors import RefusalCode
 from bridge.core.runs import request, state_machine
-from bridge.core.runs.model import Deferral, Envelope, KickoffRequest, RunError, State
-from bridge.core.runs.waiting import Reason
+from bridge.core.runs.model import Envelope, KickoffRequest, RunError, State
+from bridge.core.runs.waiting import Reason, Waiting
 from bridge.documents import asyncapi, openapi
 from tests.fakes import NOW, a_delivery, a_run
 from tests.test_docs import HTTP, REQUESTS, ROOT, STATES, _calls, _event_types, _has_row
@@ -62,7 +61,7 @@ def test_the_fields_of_a_request() -> None:
 
 
 def test_the_members_of_a_run_and_its_deliveries() -> None:
-    run = views.run_detail(a_run(), [a_delivery()], served=True)
+    run = views.run_detail(a_run(), [a_delivery()])
     in_full = SCHEMAS["RunInFull"]["allOf"][1]["required"]
     assert set(run) - {"waiting", *in_full} == set(SCHEMAS["Run"]["required"])
     not_always = {"question", "restore_from", "tasks"}  # only while there is one, if requested, not in lists
@@ -78,7 +77,7 @@ def test_the_reasons_for_which_a_run_waits() -> None:
     _, with_members = added["properties"]["waiting"]["oneOf"]
     assert with_members["properties"]["reason"]["enum"] == list(Reason)
     assert [reason for reason in Reason if not _has_row(HTTP, reason)] == []
-    shown = views.run_summary(replace(a_run(), deferral=Deferral("an internal error", NOW, NOW + 5.0)), served=True)
+    shown = views.run_summary(a_run(), Waiting(Reason.RETRY, "an internal error", NOW, NOW + 5.0))
     assert set(shown["waiting"]) == set(with_members["required"])
     assert shown["waiting"]["reason"] == "retry"
 

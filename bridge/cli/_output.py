@@ -17,7 +17,7 @@ STYLES = {
     "dead": "red",
 }
 
-_COLUMNS = ("run_id", "crew", "state", "accepted_at", "finished_at")
+_COLUMNS = ("run_id", "crew", "state", "waiting", "accepted_at", "finished_at")
 _DELIVERY_COLUMNS = ("id", "type", "destination", "state", "attempts", "next_attempt_at", "last_error")
 _FACTS = ("kickoff_id", "accepted_at", "started_at", "finished_at", "error", "result", "result_json")
 _MAX_WIDTH = 1000  # columns; fitting a table into 80 would truncate the ids
@@ -34,8 +34,7 @@ def print_run(run: dict[str, Any], *, as_json: bool) -> None:
         if run.get(name) is not None:
             out.print(f"  {name}: {_fact(run[name])}", markup=False)
     if waiting := run.get("waiting"):
-        until = f" (until {waiting['until']})" if waiting["until"] else ""
-        out.print(f"  waiting: {waiting['reason']} since {waiting['since']}{until}: {waiting['detail']}", markup=False)
+        out.print(f"  waiting: {waiting['reason']} since {waiting['since']}{_waiting_detail(waiting)}", markup=False)
     for delivery in run.get("deliveries", []):
         problem = f": {delivery['last_error']}" if delivery["last_error"] else ""
         out.print(f"  {delivery['type']} to {delivery['destination']}: {delivery['state']}{problem}", markup=False)
@@ -55,10 +54,11 @@ def print_page(page: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print_json(page)
         return
-    table = Table("run", "crew", "state", "accepted", "finished", box=None, header_style="bold")
+    table = Table("run", "crew", "state", "waiting", "accepted", "finished", box=None, header_style="bold")
     for run in page["runs"]:
         cells = {name: Text(str(run.get(name) or "")) for name in _COLUMNS}
-        table.add_row(*(cells | {"state": Text(*_state(run))}).values())
+        waiting = Text((run.get("waiting") or {}).get("reason", ""))
+        table.add_row(*(cells | {"state": Text(*_state(run)), "waiting": waiting}).values())
     Console(soft_wrap=True, width=_MAX_WIDTH).print(table)
     if page.get("next_cursor"):
         print(f"more: --cursor {page['next_cursor']}")
@@ -98,10 +98,17 @@ def print_deliveries(page: dict[str, Any], *, as_json: bool) -> None:
 
 
 def progress_line(run: dict[str, Any]) -> Text:
-    """Return one line with a run's state and progress."""
+    """Return one line with a run's state, its progress, and what it waits for."""
     progress = run.get("progress") or {}
     tasks = f"  {progress.get('completed')} of {progress['total']} tasks" if progress.get("total") else ""
-    return Text(f"{run['run_id']}  {run['state']}{tasks}")
+    waiting = run.get("waiting")
+    waits = f"  waiting: {waiting['reason']}{_waiting_detail(waiting)}" if waiting else ""
+    return Text(f"{run['run_id']}  {run['state']}{tasks}{waits}")
+
+
+def _waiting_detail(waiting: dict[str, Any]) -> str:
+    until = f" (until {waiting['until']})" if waiting["until"] else ""
+    return f"{until}: {waiting['detail']}"
 
 
 def _state(run: dict[str, Any]) -> tuple[str, str]:

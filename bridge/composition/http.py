@@ -89,8 +89,8 @@ def _routes(runtime: Runtime, clients: Clients, inputs: CrewInputs) -> list[web.
     runtime.renewals.append(lambda renewed: hooks.renew(build_hooks(renewed)))
     runtime.renewals.append(lambda renewed: flows.renew(flow_sources(renewed)))
     apis = (
-        RunsApi(accept, store.queries, clients, base_path=base_path(settings)),
-        CommandsApi(steps.apply_command, store.queries, clients),
+        RunsApi(accept, steps.explain_waiting, store.queries, clients, base_path=base_path(settings)),
+        CommandsApi(steps.apply_command, steps.explain_waiting, store.queries, clients),
         DeliveriesApi(store.queries, clients, runtime.clock, runtime.signals.deliver),
         CrewsApi(partial(crew_infos, settings, runtime.crews), inputs, clients),
         EventsApi(store.queries, clients),

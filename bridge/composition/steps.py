@@ -33,6 +33,7 @@ from bridge.steps.runs.deferred_commands import AcceptCommand, ApplyDeferredComm
 from bridge.steps.runs.human_input import SubmitHumanInput
 from bridge.steps.runs.kickoff import Kickoff
 from bridge.steps.runs.poll import Poll
+from bridge.steps.runs.waiting import ExplainWaiting
 from bridge.steps.webhook_inbox import HandleWebhooks, ReceiveWebhooks
 from bridge.worker import Worker
 
@@ -78,6 +79,10 @@ class Steps:
     @property
     def accept_command(self) -> AcceptCommand:
         return AcceptCommand(self.apply_command, self.store.commands, self.clock)
+
+    @property
+    def explain_waiting(self) -> ExplainWaiting:
+        return ExplainWaiting(self.crews, self.store.queries, self.clock)
 
     @property
     def receive_webhooks(self) -> ReceiveWebhooks:

@@ -1,6 +1,6 @@
 """What the listeners need from the steps."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +8,7 @@ from bridge.core.crew.flow_questions import FlowQuestion
 from bridge.core.crew.webhooks import Kind
 from bridge.core.runs.commands import RunCommand
 from bridge.core.runs.model import Envelope, KickoffRequest, RequestWarning, Run
+from bridge.core.runs.waiting import Waiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,9 @@ Raises `RequestRefused`, `PostInProgress`, `StoreUnavailable`.
 
 AcceptCommand = Callable[[str | RunKey, RunCommand, str], Awaitable[None]]
 """As `ApplyCommand`, for a listener that crews share: a command that must wait for a POST is stored instead."""
+
+ExplainWaiting = Callable[[Sequence[Run]], Awaitable[Mapping[str, Waiting]]]
+"""Returns what each of some runs waits for, by its id; no entry: nothing. Raises `StoreUnavailable`."""
 
 ReceiveFlowQuestion = Callable[[str, FlowQuestion], Awaitable[None]]
 """Stores a flow's question, signed by the deployment of the named crew. Raises `StoreUnavailable`."""

@@ -1,10 +1,11 @@
 """What the HTTP API needs from the store: lists, pages, and the event stream."""
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from bridge.core.delivery.model import Attempt, Delivery, DeliveryState, Event
+from bridge.core.runs.budget import Budget, SpentBudget
 from bridge.core.runs.model import Run, State
 
 Item = TypeVar("Item")
@@ -58,6 +59,15 @@ class DeliveryFilter:
     limit: int = 50
 
 
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """The slots that each crew's runs hold, and the spent budgets of crews and of senders."""
+
+    slots_held: Mapping[str, int] = field(default_factory=dict)
+    crew_budgets: Mapping[str, SpentBudget] = field(default_factory=dict)
+    sender_budgets: Mapping[str, SpentBudget] = field(default_factory=dict)
+
+
 class Queries(Protocol):
     """Answers the HTTP API over connections of its own, so that no step waits for a caller.
 
@@ -100,5 +110,8 @@ class Queries(Protocol):
     async def counts(self) -> dict[str, dict[str, int]]:
         """Return the number of runs and of deliveries per state, under `runs` and `deliveries`."""
 
-    async def is_served(self, crew: str) -> bool:
-        """Return whether any process serves the crew."""
+    async def usage(self, crews: Mapping[str, Budget | None], senders: Mapping[str, Budget], now: float) -> Usage:
+        """Return what these crews and senders use of their slots and budgets; None: the crew has no budget."""
+
+    async def crews_served(self) -> Collection[str]:
+        """Return the crews that any process serves."""

@@ -24,8 +24,10 @@ from bridge.core.polling import PollPlanner
 from bridge.core.runs import timing, tracking
 from bridge.core.runs.budget import UNLIMITED, Budgets
 from bridge.core.runs.model import Run, TrackedRun
+from bridge.core.runs.waiting import CrewSituation
 from bridge.ports.crew_api import CrewApi, CrewFigures
 from bridge.ports.lifecycle import Clock
+from bridge.ports.queries import Usage
 from bridge.steps._tracker import RunTracker
 
 log = structlog.get_logger()
@@ -85,6 +87,19 @@ class Crew:
         stopped = self.breaker.is_open or self.rate_limiter.backing_off(clock())
         request_rate = 0.0 if stopped else self.rate_limiter.per_second
         return CrewFigures(self.breaker.is_open, request_rate, len(self.tracker), self.tracker.queue.overdue)
+
+    def situation(self, usage: Usage, now: float) -> CrewSituation:
+        """Return what delays the crew's runs now: what this process knows, and what the store says about its limits."""
+        return CrewSituation(
+            now,
+            pause=self.breaker.pause,
+            backoff=self.rate_limiter.backoff(now),
+            kickoffs_limited=self.rate_limiter.kickoffs_waiting > 0,
+            max_running=self.max_running,
+            slots_held=usage.slots_held.get(self.name, 0),
+            crew_budget=usage.crew_budgets.get(self.name),
+            sender_budgets=usage.sender_budgets,
+        )
 
     @property
     def paused(self) -> str | None:

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from bridge.cli._output import print_run
+from bridge.cli._output import print_page, print_run, progress_line
 
+WAITING = {"reason": "slot", "detail": "4 runs are in progress", "since": "then", "until": None}
 RUN: dict[str, Any] = {"run_id": "an-id", "crew": "research", "state": "failed", "error": None, "result": None}
 
 
@@ -25,3 +26,18 @@ def test_a_result_that_is_not_text_is_printed_as_json(
     capsys: pytest.CaptureFixture[str], result: Any, text: str
 ) -> None:
     assert printed(capsys, result_json=result) == [f"  result_json: {text}"]
+
+
+@pytest.mark.parametrize(("until", "shown"), [(None, ""), ("later", " (until later)")])
+def test_what_a_run_waits_for_is_shown_in_full_in_short_and_while_it_is_tracked(
+    capsys: pytest.CaptureFixture[str], until: str | None, shown: str
+) -> None:
+    waiting = WAITING | {"until": until}
+    assert printed(capsys, waiting=waiting) == [f"  waiting: slot since then{shown}: 4 runs are in progress"]
+    assert (
+        str(progress_line(RUN | {"waiting": waiting})) == f"an-id  failed  waiting: slot{shown}: 4 runs are in progress"
+    )
+    print_page({"runs": [RUN | {"waiting": waiting}, RUN]}, as_json=False)
+    header, first, second = capsys.readouterr().out.splitlines()
+    assert header.split() == ["run", "crew", "state", "waiting", "accepted", "finished"]
+    assert (first.split(), second.split()) == (["an-id", "research", "failed", "slot"], ["an-id", "research", "failed"])

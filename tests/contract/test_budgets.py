@@ -12,8 +12,9 @@ from sqlalchemy import Connection, Engine, event
 from bridge.adapters.store import SqlStore
 from bridge.core.crew.responses import InDoubt, NotStarted, Refused, Started
 from bridge.core.runs import late_results, state_machine
-from bridge.core.runs.budget import Budget, Budgets
+from bridge.core.runs.budget import Budget, Budgets, SpentBudget
 from bridge.core.runs.model import Envelope, State
+from bridge.ports.queries import Usage
 from tests.contract.conftest import Adapter, readers
 from tests.contract.run_states import POLICY, accepted, ids
 from tests.fakes import NOW, applied, run_id
@@ -43,6 +44,20 @@ async def test_no_more_runs_start_than_the_budget_of_the_crew_permits(store: Sql
     assert await begun(store, OF_CREW, NOW + DAY - 1) == []
     assert await begun(store, OF_CREW, NOW + DAY) == [run_id(3), run_id(4)]
     assert await begun(store, OF_CREW, NOW + 2 * DAY - 1) == []
+
+
+async def test_a_spent_budget_permits_a_start_once_enough_starts_no_longer_count(store: SqlStore):
+    for number in range(1, 5):
+        await accepted(store, number, envelope=ORDERS)
+    assert (await store.queries.usage({"research": OF_CREW.crew}, OF_ORDERS.senders, NOW)).slots_held == {"research": 0}
+    for number in range(3):
+        await begun(store, Budgets(), NOW + number, limit=1)
+    usage = await store.queries.usage({"research": OF_CREW.crew, "triage": None}, OF_ORDERS.senders, NOW + 9)
+    spent = SpentBudget(2, DAY, NOW + 1 + DAY)
+    assert usage == Usage({"research": 3, "triage": 0}, {"research": spent}, {"client/orders": spent})
+    assert await begun(store, OF_CREW, spent.until - 0.5) == []
+    assert (await store.queries.usage({"research": OF_CREW.crew}, {}, spent.until)).crew_budgets == {}
+    assert await begun(store, OF_CREW, spent.until) == [run_id(4)]
 
 
 async def test_claimed_runs_count_before_their_post(store: SqlStore):

@@ -145,5 +145,7 @@ async def test_no_step_of_the_bridge_reads_all_runs_or_deliveries(plans: Plans, 
         await store.run_times.newest("research", NOW, 9)
         await store.cluster.delete_ended_runs(NOW, 9)
         await store.queries.counts()
+        await store.queries.usage({"research": limits.crew, "triage": None}, limits.senders, NOW)
+        await store.queries.crews_served()
         await store.health()
     assert plans.scans() == []

@@ -517,7 +517,7 @@ NOT_REACHED: dict[str, Sequence[str]] = {
         )),
         "kickoff_journal.KickoffJournal.append", "kickoff_journal.KickoffJournal.drop",
         *(f"store.SqlStore.{name}" for name in ("find_key", "is_served")),
-        "store.SqlQueries.load_events",
+        *(f"store.SqlQueries.{name}" for name in ("load_events", "usage", "crews_served")),
         "store.SqlQueries.peek", "store.SqlRunTimes.newest",
         *(f"store.SqlCluster.{name}" for name in ("rejoin", "membership", "release_runs")),
         "store.SqlCommands.defer", "store.SqlCommands.remove",

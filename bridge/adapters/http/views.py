@@ -11,7 +11,8 @@ from bridge.core.delivery import events
 from bridge.core.delivery.model import Attempt, Channel, Delivery, DeliveryState, Destination
 from bridge.core.errors import RequestRefused
 from bridge.core.runs.model import RequestWarning, Run, State
-from bridge.core.runs.waiting import why_waiting
+from bridge.core.runs.waiting import Waiting
+from bridge.ports.inbound import ExplainWaiting
 from bridge.ports.queries import Queries
 
 RUN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -42,14 +43,8 @@ def accepted(run: Run, warnings: Sequence[RequestWarning] = ()) -> dict[str, Any
     }
 
 
-async def is_served(store: Queries, run: Run) -> bool:
-    """Return whether any bridge process has configured the run's crew; always true for a run that has ended."""
-    return run.final or await store.is_served(run.crew)
-
-
-def run_summary(run: Run, *, served: bool) -> dict[str, Any]:
+def run_summary(run: Run, waiting: Waiting | None = None) -> dict[str, Any]:
     """Return one run as in lists: an event's data without the tasks, and what the run waits for."""
-    waiting = why_waiting(run, served=served)
     shown = waiting and {
         "reason": waiting.reason.value,
         "detail": waiting.detail,
@@ -61,14 +56,15 @@ def run_summary(run: Run, *, served: bool) -> dict[str, Any]:
     return {**document, "waiting": shown}
 
 
-async def load_run_detail(store: Queries, run: Run) -> dict[str, Any]:
-    """Return one run with its deliveries, which are read from the store."""
-    return run_detail(run, await store.deliveries_for_run(run.run_id), served=await is_served(store, run))
+async def load_run_detail(store: Queries, explain_waiting: ExplainWaiting, run: Run) -> dict[str, Any]:
+    """Return one run with what it waits for, and with its deliveries, which are read from the store."""
+    waiting = await explain_waiting([run])
+    return run_detail(run, await store.deliveries_for_run(run.run_id), waiting.get(run.run_id))
 
 
-def run_detail(run: Run, deliveries: Iterable[Delivery], *, served: bool) -> dict[str, Any]:
+def run_detail(run: Run, deliveries: Iterable[Delivery], waiting: Waiting | None = None) -> dict[str, Any]:
     """Return one run with its tasks and deliveries."""
-    shown = {**events.run_document(run), **run_summary(run, served=served)}
+    shown = {**events.run_document(run), **run_summary(run, waiting)}
     return {**shown, "deliveries": [delivery(item) for item in deliveries]}
 
 

@@ -19,12 +19,25 @@ class BreakerState(StrEnum):
     TRYING = "trying"
 
 
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A pause of a crew: why (`HTTP 401`) and since when. `probed`: calls pass again, but only one kickoff so far."""
+
+    reason: str
+    since: float
+    probed: bool
+
+
 @dataclass(slots=True)
 class Breaker:
-    """One crew's breaker; `opened_at` and `probe_at` in seconds since the epoch, meaningful while it is open."""
+    """One crew's breaker. `opened_at` and `probe_at` in seconds since the epoch, meaningful while it is open.
+
+    `paused_at`: since when it has not been closed.
+    """
 
     state: BreakerState = BreakerState.CLOSED
     reason: str = ""
+    paused_at: float = 0.0
     opened_at: float = 0.0
     probe_at: float = 0.0
 
@@ -32,6 +45,12 @@ class Breaker:
     def is_open(self) -> bool:
         """Whether kickoffs, polls, and human input wait; probes, polls of ended runs, and `GET /inputs` do not."""
         return self.state is BreakerState.OPEN
+
+    @property
+    def pause(self) -> Pause | None:
+        """The pause, until a kickoff has found the crew available; None while the breaker is closed."""
+        closed = self.state is BreakerState.CLOSED
+        return None if closed else Pause(self.reason, self.paused_at, probed=not self.is_open)
 
     def capacity(self, wanted: int) -> int:
         """Return how many of `wanted` kickoffs may be started."""
@@ -52,6 +71,8 @@ class Breaker:
     def trip(self, reason: str, now: float) -> bool:
         """Open the breaker; return whether it was closed."""
         opened = self.state is BreakerState.CLOSED
+        if opened:
+            self.paused_at = now
         if not self.is_open:
             self.opened_at = now
         self.state, self.reason, self.probe_at = BreakerState.OPEN, reason, now + PROBE_INTERVAL

@@ -9,6 +9,7 @@ it gets a response.
 """
 
 import math
+from dataclasses import dataclass
 
 from bridge.core.crew.fair_share import FairShare
 
@@ -24,6 +25,14 @@ MAX_RETRY_AFTER = 300.0  # seconds; longest Retry-After that is honored for a wh
 PROBE_TIMEOUT = 60.0  # seconds to wait for the response to a probing call
 _RETRY_INTERVAL = 0.1  # seconds
 _ROUNDING = 1e-6  # of a permit
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """A suspension of all calls. `until`: when a call is made again, None while that call awaits its response."""
+
+    since: float
+    until: float | None
 
 
 class RateLimiter:
@@ -44,6 +53,7 @@ class RateLimiter:
         self._at = -math.inf
         self._lowered_at = -math.inf
         self._raised_at = -math.inf
+        self._suspended_at = -math.inf
         self._suspended_until = -math.inf
         self._failures = 0
         self._backoffs = 0
@@ -57,6 +67,12 @@ class RateLimiter:
     def backing_off(self, now: float) -> bool:
         """Return whether calls to the crew are suspended."""
         return now < self._suspended_until
+
+    def backoff(self, now: float) -> Backoff | None:
+        """Return the suspension of calls, if there is one."""
+        suspended = self.backing_off(now)
+        until = self._suspended_until if suspended else None
+        return Backoff(self._suspended_at, until) if suspended or self._awaits_probe(now) else None
 
     def acquire(self, now: float) -> float:
         """Acquire a permit for a call that waits: 0.0 if there is one, otherwise the seconds to wait."""
@@ -189,5 +205,7 @@ class RateLimiter:
         self._backoffs += 1
 
     def _suspend(self, now: float, seconds: float) -> None:
+        if not self._backoffs:
+            self._suspended_at = now
         self._suspended_until = max(self._suspended_until, now + seconds)
         self._probe_sent_at = None

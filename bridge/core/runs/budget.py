@@ -13,6 +13,15 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True)
+class SpentBudget:
+    """A budget that permits no start before `until`."""
+
+    runs: int
+    per: float
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
 class Budgets:
     """The budgets that apply to one crew's runs. `senders`: by `Envelope.source`, over all crews together."""
 

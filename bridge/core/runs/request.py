@@ -78,6 +78,12 @@ def parse_duration(text: str) -> float:
     return math.inf if number is None else float(number) * _UNITS[match[2]]
 
 
+def format_duration(seconds: float) -> str:
+    """Return a duration as `parse_duration` reads it, in the largest unit of which it is a whole number."""
+    unit = max((unit for unit, size in _UNITS.items() if seconds % size == 0), key=_UNITS.__getitem__, default="ms")
+    return f"{round(seconds / _UNITS[unit])}{unit}"
+
+
 def parse_traceparent(value: object) -> str | None:
     """Return a W3C trace context (level 1) given as text or bytes; None if it is not well-formed.
 

@@ -1,6 +1,6 @@
 """A crew's circuit breaker: opened by errors that no request caused, closed after a successful probe and kickoff."""
 
-from bridge.core.crew.circuit_breaker import PROBE_INTERVAL, Breaker
+from bridge.core.crew.circuit_breaker import PROBE_INTERVAL, Breaker, Pause
 
 NOW = 1_800_000_000.0
 
@@ -75,3 +75,17 @@ def test_a_probe_does_not_change_a_closed_breaker():
     breaker = Breaker()
     assert breaker.on_probe(ok=True, now=NOW) == 0
     assert breaker.capacity(7) == 7
+
+
+def test_a_pause_lasts_from_the_first_refusal_until_a_kickoff_succeeds():
+    breaker = opened()
+    assert breaker.pause == Pause("HTTP 401", NOW, probed=False)
+    breaker.on_probe(ok=True, now=NOW + 60)
+    breaker.begin_trial(1)
+    assert breaker.pause == Pause("HTTP 401", NOW, probed=True)
+    breaker.trip("HTTP 403", NOW + 61)
+    assert breaker.pause == Pause("HTTP 403", NOW, probed=False)
+    breaker.on_probe(ok=True, now=NOW + 120)
+    breaker.begin_trial(1)
+    breaker.on_kickoff_answered()
+    assert breaker.pause is None

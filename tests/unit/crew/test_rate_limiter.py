@@ -7,6 +7,7 @@ from bridge.core.crew.rate_limiter import (
     MAX_RETRY_AFTER,
     POLL_RESERVE,
     PROBE_TIMEOUT,
+    Backoff,
     RateLimiter,
 )
 
@@ -212,3 +213,17 @@ def test_the_full_rate_returns_within_a_minute_of_the_last_refusal():
     caller.call_for(30.0, refused=False)
     assert caller.rate_limiter.per_second == 20.0
     assert 195 < caller.call_for(10.0, refused=False) < 203
+
+
+def test_a_backoff_lasts_from_the_first_suspension_until_a_test_call_succeeds():
+    rate_limiter = RateLimiter(20.0)
+    assert rate_limiter.backoff(START) is None
+    rate_limiter.on_throttled(START, START, 30.0)
+    assert rate_limiter.backoff(START + 29.0) == Backoff(START, START + 30.0)
+    assert rate_limiter.acquire(START + 30.0) == 0.0
+    assert rate_limiter.backoff(START + 30.0) == Backoff(START, None)
+    rate_limiter.on_throttled(START + 30.0, START + 31.0, 30.0)
+    assert rate_limiter.backoff(START + 31.0) == Backoff(START, START + 61.0)
+    assert rate_limiter.acquire(START + 61.0) == 0.0
+    rate_limiter.on_response(START + 62.0)
+    assert rate_limiter.backoff(START + 62.0) is None

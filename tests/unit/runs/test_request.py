@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from bridge.core.errors import RequestRefused
 from bridge.core.runs.model import KickoffRequest
-from bridge.core.runs.request import MAX_KEY, check_key, fingerprint, parse, parse_duration
+from bridge.core.runs.request import MAX_KEY, check_key, fingerprint, format_duration, parse, parse_duration
 from tests.fakes import a_request
 from tests.unit.test_json import JSON, TEXT
 
@@ -153,3 +153,8 @@ def test_any_object_gives_a_request_or_a_refusal_that_names_a_field_of_it(body: 
         assert parse(body).crew == body["crew"]
     except RequestRefused as refused:
         assert refused.field in body or refused.field == "crew"  # noqa: PT017 - both outcomes are fine
+
+
+@pytest.mark.parametrize("text", ["500ms", "1ms", "30s", "90s", "5m", "25h", "14d"])
+def test_a_duration_is_written_as_it_is_read(text: str) -> None:
+    assert format_duration(parse_duration(text)) == text

@@ -13,15 +13,18 @@ from bridge.core.errors import RequestRefused
 from bridge.core.json import check_members
 from bridge.core.runs import request as kickoff_request
 from bridge.core.runs.commands import Abandon, Adopt, Cancel, Retry, RunCommand, read_resume
-from bridge.ports.inbound import ApplyCommand
+from bridge.ports.inbound import ApplyCommand, ExplainWaiting
 from bridge.ports.queries import Queries
 
 
 class CommandsApi:
     """Commands over HTTP. A client may cancel and resume the runs it submitted; everything else requires `operate`."""
 
-    def __init__(self, apply_command: ApplyCommand, store: Queries, clients: Clients) -> None:
+    def __init__(
+        self, apply_command: ApplyCommand, explain_waiting: ExplainWaiting, store: Queries, clients: Clients
+    ) -> None:
         self._apply_command = apply_command
+        self._explain_waiting = explain_waiting
         self._store = store
         self._clients = clients
 
@@ -50,7 +53,7 @@ class CommandsApi:
         if not client.may_command(run):
             raise problems.from_status(403, "this client did not submit the run; the role operate is required")
         run = await self._apply_command(run.run_id, command, client.source)
-        return respond(await views.load_run_detail(self._store, run))
+        return respond(await views.load_run_detail(self._store, self._explain_waiting, run))
 
 
 def _resolution(body: Mapping[str, Any]) -> RunCommand:

@@ -18,7 +18,7 @@ from bridge.core.errors import RequestRefused, StoreUnavailable
 from bridge.core.runs import request as kickoff_request
 from bridge.core.runs.model import Envelope, KickoffRequest, Run, State
 from bridge.core.runs.request import parse_traceparent
-from bridge.ports.inbound import Accept, Accepted
+from bridge.ports.inbound import Accept, Accepted, ExplainWaiting
 from bridge.ports.queries import Queries, RunFilter
 
 _LIST_PARAMETERS = frozenset({"state", "crew", "limit", "cursor"})
@@ -33,12 +33,14 @@ class RunsApi:
     def __init__(
         self,
         accept: Accept,
+        explain_waiting: ExplainWaiting,
         store: Queries,
         clients: Clients,
         options: LongPollOptions | None = None,
         base_path: str = "",
     ) -> None:
         self._accept = accept
+        self._explain_waiting = explain_waiting
         self._store = store
         self._clients = clients
         self._long_poll = LongPoll(store, options or LongPollOptions())
@@ -96,13 +98,13 @@ class RunsApi:
             complete = (
                 await self._store.load_for_api(run.run_id) or run
             )  # the long poll reads runs without their results
-            return await views.load_run_detail(self._store, complete)
+            return await views.load_run_detail(self._store, self._explain_waiting, complete)
         except StoreUnavailable:
             return None
 
     async def _show(self, request: web.Request, client: Client) -> web.Response:
         run = await views.load_visible_run(self._store, client, request.match_info["run_id"])
-        return respond(await views.load_run_detail(self._store, run))
+        return respond(await views.load_run_detail(self._store, self._explain_waiting, run))
 
     async def _result(self, request: web.Request, client: Client) -> web.Response:
         return respond(
@@ -122,7 +124,8 @@ class RunsApi:
             )
         )
         next_cursor = found.items[-1].run_id if found.more else None
-        shown = [views.run_summary(run, served=await views.is_served(self._store, run)) for run in found.items]
+        waiting = await self._explain_waiting(found.items)
+        shown = [views.run_summary(run, waiting.get(run.run_id)) for run in found.items]
         return respond({"runs": shown, "next_cursor": next_cursor})
 
 

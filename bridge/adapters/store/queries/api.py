@@ -1,33 +1,32 @@
 """Queries of the HTTP API, over connections of their own, so that no step waits for a caller."""
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import partial
 from typing import Any
 
 from bridge.adapters.store.batch_loader import BatchLoader
 from bridge.adapters.store.connections import Connections, Work
 from bridge.adapters.store.decoding import ReportUndecodable
-from bridge.adapters.store.queries import cluster, run_lists
+from bridge.adapters.store.queries import cluster, kickoffs, run_lists
 from bridge.adapters.store.queries import deliveries as delivery_queries
 from bridge.adapters.store.queries import events as event_queries
 from bridge.core.delivery.model import Attempt, Delivery, Event
+from bridge.core.runs.budget import Budget
 from bridge.core.runs.model import Run
-from bridge.ports.queries import DeliveryFilter, Page, RunFilter, StoredEvent
+from bridge.ports.queries import DeliveryFilter, Page, RunFilter, StoredEvent, Usage
 
 
 class SqlQueries:
-    """`ports.Queries`. `write` runs work in a transaction; `crews`: those that this process serves."""
+    """`ports.Queries`. `write` runs work in a transaction."""
 
     def __init__(
         self,
         connections: Connections,
         write: Callable[[Work[Any]], Awaitable[Any]],
-        crews: Collection[str],
         report: ReportUndecodable,
     ) -> None:
         self._connections = connections
         self._write = write
-        self._crews = crews
         self._report = report
         self._peeks = BatchLoader(lambda run_ids: connections.read(partial(run_lists.load_summaries, run_ids=run_ids)))
 
@@ -78,6 +77,10 @@ class SqlQueries:
         """Return the number of runs and of deliveries per state."""
         return await self._connections.read(run_lists.counts)
 
-    async def is_served(self, crew: str) -> bool:
-        """Return whether any process serves the crew."""
-        return crew in self._crews or crew in await self._connections.read(cluster.crews_served)
+    async def usage(self, crews: Mapping[str, Budget | None], senders: Mapping[str, Budget], now: float) -> Usage:
+        """Return what these crews and senders use of their slots and budgets; None: the crew has no budget."""
+        return await self._connections.read(partial(kickoffs.usage, crews=crews, senders=senders, now=now))
+
+    async def crews_served(self) -> Collection[str]:
+        """Return the crews that any process serves."""
+        return await self._connections.read(cluster.crews_served)

@@ -4,7 +4,7 @@ A run is claimed only to be POSTed at once, so no run is both `accepted` and own
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -20,9 +20,10 @@ from bridge.adapters.store.queries.runs import update_runs, with_next_version
 from bridge.adapters.store.rows import run_from_row
 from bridge.adapters.store.schema import OPEN, WAITING, pending_commands, runs
 from bridge.core.runs import state_machine
-from bridge.core.runs.budget import UNLIMITED, Budgets
+from bridge.core.runs.budget import UNLIMITED, Budget, Budgets
 from bridge.core.runs.kickoff_memory import INPUTS_FACTOR, META_FACTOR
 from bridge.core.runs.model import Run, State
+from bridge.ports.queries import Usage
 
 _IN_PROGRESS = (State.STARTING.value, State.RUNNING.value, State.WAITING_FOR_HUMAN.value)
 
@@ -84,6 +85,16 @@ def claim_accepted(connection: Connection, requests: Sequence[ClaimAccepted]) ->
         # Counting and claiming must be atomic across processes; locked in order, so that there is no deadlock.
         dialect.serialize(connection, "slots", crew)
     return [_claim(connection, request) for request in requests]
+
+
+def usage(
+    connection: Connection, crews: Mapping[str, Budget | None], senders: Mapping[str, Budget], now: float
+) -> Usage:
+    """Return what these crews and senders use of their slots and budgets; None: the crew has no budget."""
+    held = {crew: connection.execute(_SLOTS_HELD, {"crew": crew}).scalar_one() for crew in crews}
+    limited = {crew: budget for crew, budget in crews.items() if budget is not None}
+    of_crews = budgets.spent_by_crews(connection, limited, now)
+    return Usage(held, of_crews, budgets.spent_by_senders(connection, senders, now))
 
 
 def _claim(connection: Connection, request: ClaimAccepted) -> Claimed[Run]:
