@@ -104,6 +104,7 @@ async def try_connections(settings: Settings) -> dict[str, Health]:
         for name, crew in settings.crews.items():
             proxy = proxy_rule(settings.proxy)
             token = crew.token.get_secret_value()
-            api = HttpCrewApi(crew.url, token, RateLimiter(), sessions, steady_clock(), proxy=proxy)
+            tls = None if crew.tls is None else crew.tls.context()
+            api = HttpCrewApi(crew.url, token, RateLimiter(), sessions, steady_clock(), proxy=proxy, tls=tls)
             health[f"crew {name}"] = await api.probe()
     return health

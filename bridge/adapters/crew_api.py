@@ -6,6 +6,7 @@ reused one that the server closes at the wrong moment looks like an execution in
 """
 
 import asyncio
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -92,7 +93,10 @@ class _Transmission:
 
 
 class HttpCrewApi:
-    """The API of one deployed crew. Calls take permits from `rate_limiter` and report every response to it."""
+    """The API of one deployed crew. Calls take permits from `rate_limiter` and report every response to it.
+
+    `tls`: for calls to the crew's own host; None: the authorities of the system, no client certificate.
+    """
 
     def __init__(
         self,
@@ -105,10 +109,12 @@ class HttpCrewApi:
         redactor: Redactor | None = None,
         count: CountResponse = lambda _operation, _response: None,
         proxy: ProxyRule = DIRECT,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._count = count
         self._url = url.rstrip("/")
         self._proxy = proxy
+        self._tls = tls
         self._redactor = redactor or Redactor()
         self.use_token(token)
         self._rate_limiter = rate_limiter
@@ -221,6 +227,7 @@ class HttpCrewApi:
                     allow_redirects=False,
                     timeout=timeout,
                     proxy=self._proxy.proxy_for(self._url),
+                    ssl=self._tls_for(self._url),
                 )
                 async with request as response:
                     return await self._read(response, started)
@@ -242,6 +249,7 @@ class HttpCrewApi:
                     allow_redirects=False,
                     trace_request_ctx=transmission,
                     proxy=self._proxy.proxy_for(url),
+                    ssl=self._tls_for(url),
                 )
                 async with request as response:
                     reply = await self._read(response, started)
@@ -252,6 +260,10 @@ class HttpCrewApi:
                 reply = truncated
         self._update_rate_limiter(reply, sent_at, posted=True)
         return reply
+
+    def _tls_for(self, url: str) -> ssl.SSLContext | bool:
+        """Return the crew's TLS for its own host; True, the library's default, for others."""
+        return self._tls if self._tls is not None and same_host(url, self._url) else True
 
     def _unanswered_post(
         self, error: Exception, transmission: _Transmission, sent_at: float

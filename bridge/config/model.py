@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from bridge.config import urls
 from bridge.config.hooks import Hook, Mapped
+from bridge.config.tls import Tls
 from bridge.config.types import (
     AS_LIST,
     DAY,
@@ -247,6 +248,8 @@ class Crew(Section):
     """Signs this crew's callbacks instead of `callbacks.secret`."""
     max_response: Bytes = 32 * MIB
     """The largest response that is read."""
+    tls: Tls | None = None
+    """For calls to the crew's own host; None: the authorities of the system, no client certificate."""
     poll: Poll = Poll()
 
     @rule("url")

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import datetime as dt
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -13,51 +12,15 @@ from pathlib import Path
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives import serialization
 
 from bridge.adapters.callbacks.sender import CallbackSender, callback_sessions
 from bridge.core.delivery.model import Channel, Destination
 from bridge.core.delivery.outcome import Confirmed, Retryable, SendResult
+from tests.certificates import DAY, Authority, Key, make_certificate, new_key, write_certificate, write_key
 from tests.fakes import HandClock, a_delivery
 
 HOST = "receiver.example"
-DAY = dt.timedelta(days=1)
-Key = ec.EllipticCurvePrivateKey
-
-
-def named(name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-
-
-class Authority:
-    """The certificate authority that the client of the test trusts."""
-
-    def __init__(self) -> None:
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self.certificate = _certificate("authority", self._key, self._key, "authority", is_authority=True)
-
-    def sign(self, host: str, key: Key, since: dt.timedelta) -> x509.Certificate:
-        return _certificate(host, key, self._key, "authority", since=since)
-
-
-def _certificate(
-    host: str, key: Key, issuer_key: Key, issuer: str, *, since: dt.timedelta = DAY, is_authority: bool = False
-) -> x509.Certificate:
-    """Valid for two days, of which `since` have passed."""
-    begin = dt.datetime.now(dt.UTC) - since
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(named(host))
-        .issuer_name(named(issuer))
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(begin)
-        .not_valid_after(begin + 2 * DAY)
-        .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
-    )
-    return builder.sign(issuer_key, hashes.SHA256())
 
 
 class Receiver:
@@ -125,7 +88,7 @@ BAD: dict[str, Serve] = {
     "not valid yet": lambda authority, key: authority.sign(HOST, key, -DAY),
     "another host": lambda authority, key: authority.sign("other.example", key, DAY),
     "a host with only the same suffix": lambda authority, key: authority.sign(f"x{HOST}", key, DAY),
-    "self-signed": lambda _, key: _certificate(HOST, key, key, HOST),
+    "self-signed": lambda _, key: make_certificate(HOST, key, key, HOST),
     "an unknown authority": lambda _, key: Authority().sign(HOST, key, DAY),
 }
 
@@ -133,13 +96,11 @@ BAD: dict[str, Serve] = {
 @asynccontextmanager
 async def receiving(folder: Path, serve: Serve) -> AsyncIterator[tuple[Receiver, ssl.SSLContext]]:
     """The receiver, and the TLS context of a client that trusts its authority."""
-    authority, key = Authority(), ec.generate_private_key(ec.SECP256R1())
-    (folder / "key.pem").write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    (folder / "chain.pem").write_bytes(serve(authority, key).public_bytes(serialization.Encoding.PEM))
+    authority, key = Authority(), new_key()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "chain.pem", folder / "key.pem")
+    context.load_cert_chain(
+        write_certificate(folder / "chain.pem", serve(authority, key)), write_key(folder / "key.pem", key)
+    )
     trusted = authority.certificate.public_bytes(serialization.Encoding.PEM).decode()
     async with serving(Receiver(context)) as receiver:
         yield receiver, ssl.create_default_context(cadata=trusted)
