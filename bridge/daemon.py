@@ -21,7 +21,7 @@ from bridge.adapters.crew_api import HttpCrewApi, crew_sessions
 from bridge.adapters.store import migrate_store, probe_store
 from bridge.adapters.threads import start_threads
 from bridge.composition.build import open_bridge
-from bridge.composition.policies import build_topology, proxy_rule
+from bridge.composition.policies import broker_urls, build_topology, proxy_rule
 from bridge.config import Amqp as AmqpSettings
 from bridge.config import Renewable, Settings, Source
 from bridge.core.crew.rate_limiter import RateLimiter
@@ -92,14 +92,14 @@ async def migrate(settings: Settings) -> str:
 
 def dead_queue(amqp: AmqpSettings, sources: Mapping[str, Source]) -> AbstractAsyncContextManager[DeadQueue]:
     """Open the dead queue for an operator. Entering raises the broker's error."""
-    return open_dead_queue(amqp.url.get_secret_value(), build_topology(amqp, sources))
+    return open_dead_queue(broker_urls(amqp), build_topology(amqp, sources))
 
 
 async def try_connections(settings: Settings) -> dict[str, Health]:
     """Try to reach each dependency; return its health by name. Changes nothing."""
     health = {"store": await probe_store(settings.store.url.get_secret_value(), pooler=settings.store.pooler)}
     if settings.amqp is not None:
-        health["broker"] = await probe_broker(settings.amqp.url.get_secret_value())
+        health["broker"] = await probe_broker(broker_urls(settings.amqp))
     async with crew_sessions() as sessions:
         for name, crew in settings.crews.items():
             proxy = proxy_rule(settings.proxy)

@@ -24,6 +24,7 @@ PLACES = f"/usr/lib/rabbitmq/bin:{os.environ['PATH']}:/usr/local/sbin:/opt/homeb
 PORTS_PER_WORKER = 5000
 _WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 4
 _PORTS = (10_000 + _WORKER * PORTS_PER_WORKER + number % PORTS_PER_WORKER for number in count(os.getpid()))
+UNREACHABLE = "amqp://guest:guest@127.0.0.1:1/"
 ERLANG = (
     "-kernel inet_dist_use_interface {127,0,0,1} "  # the distribution port listens on all interfaces otherwise
     "-start_epmd false +S 2:2 +sbwt none"

@@ -38,7 +38,12 @@ MAX_CONCURRENT_KICKOFFS = 64  # per crew; after a crash, at most so many runs ar
 
 def link_options(amqp: AmqpSettings, process: str, report: ReportFault) -> LinkOptions:
     """Return where the broker is, and the name of this process there."""
-    return LinkOptions(amqp.url.get_secret_value(), process, report=report)
+    return LinkOptions(broker_urls(amqp), process, report=report)
+
+
+def broker_urls(amqp: AmqpSettings) -> list[str]:
+    """Return the URLs of the broker's nodes, in the order in which to try them."""
+    return [url.get_secret_value() for url in amqp.url]
 
 
 def build_topology(amqp: AmqpSettings, sources: Mapping[str, SourceSettings]) -> Topology:

@@ -16,6 +16,7 @@ from bridge.config.hooks import Hook, Mapped
 from bridge.config.tls import Tls
 from bridge.config.types import (
     AS_LIST,
+    AS_URLS,
     DAY,
     HOUR,
     KIB,
@@ -37,6 +38,7 @@ from bridge.config.types import (
     Root,
     Seconds,
     Secret,
+    SecretAmqpUrl,
     SecretHttpUrl,
     Section,
     SourceName,
@@ -127,7 +129,10 @@ class Bind(Section):
 class Amqp(Section):
     """RabbitMQ and the names there: `requests` is an exchange and a queue, `results` an exchange, `dead` a queue."""
 
-    url: SecretStr = SecretStr("amqp://guest:guest@127.0.0.1:5672/")
+    url: Annotated[tuple[SecretAmqpUrl, ...], AS_URLS, Field(min_length=1)] = (
+        SecretStr("amqp://guest:guest@127.0.0.1:5672/"),
+    )
+    """The nodes of one cluster, tried in this order."""
     requests: AmqpName = "kickoff.requests"
     results: Annotated[AmqpName | None, BeforeValidator(none_word)] = "kickoff.results"
     """None: events go only to reply queues and callbacks."""
@@ -144,14 +149,8 @@ class Amqp(Section):
 
     @property
     def location(self) -> str:
-        """`host:port/vhost`, without secrets."""
-        return urls.amqp_location(self.url.get_secret_value())
-
-    @rule("url")
-    @classmethod
-    def _url_is_valid(cls, url: SecretStr) -> SecretStr:
-        urls.check_amqp_url(url.get_secret_value())
-        return url
+        """`host:port/vhost` of each node, without secrets."""
+        return ", ".join(urls.amqp_location(url.get_secret_value()) for url in self.url)
 
     @rule("results", "dead")
     @classmethod

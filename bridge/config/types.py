@@ -22,7 +22,14 @@ from pydantic import (
 )
 
 from bridge.config.placeholders import PUBLIC, SANDBOX_TOKEN, is_placeholder
-from bridge.config.urls import check_base_url, check_host, check_http_url, check_pattern, check_proxy_url
+from bridge.config.urls import (
+    check_amqp_url,
+    check_base_url,
+    check_host,
+    check_http_url,
+    check_pattern,
+    check_proxy_url,
+)
 from bridge.core.addresses import is_loopback
 from bridge.core.inbound.mapping import compile_expression
 from bridge.core.inbound.signatures import PRIVATE, ed25519_seed
@@ -62,6 +69,13 @@ def _json(text: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError):
         raise ValueError("must be a list, as JSON or as words separated by commas") from None
+
+
+def as_urls(value: Any) -> Any:
+    """As `as_list`, but in a text a comma or a space separates only where another URL follows; a password has both."""
+    if isinstance(value, str) and not value.lstrip().startswith("["):
+        return re.split(r"[\s,]+(?=[A-Za-z]+://)", value)
+    return as_list(value)
 
 
 def one_or_many(value: Any) -> Any:
@@ -166,6 +180,12 @@ def read_proxy_network(value: Any) -> ipaddress.IPv4Network | ipaddress.IPv6Netw
     return network
 
 
+def check_secret_amqp_url(url: SecretStr) -> SecretStr:
+    """Return a broker's URL. Raise `ValueError`."""
+    check_amqp_url(url.get_secret_value())
+    return url
+
+
 def check_secret_http_url(url: SecretStr) -> SecretStr:
     """Return an http or https URL, which may contain a token in its query. Raise `ValueError`."""
     check_http_url(url.get_secret_value())
@@ -196,7 +216,9 @@ Token = Annotated[SecretStr, AfterValidator(check_token)]
 Secret = Annotated[SecretStr, AfterValidator(check_secret_text)]
 WebhookSecret = Annotated[SecretStr, AfterValidator(check_webhook_secret)]
 ProxyUrl = Annotated[SecretStr, AfterValidator(check_proxy)]
+SecretAmqpUrl = Annotated[SecretStr, AfterValidator(check_secret_amqp_url)]
 SecretHttpUrl = Annotated[SecretStr, AfterValidator(check_secret_http_url)]
+AS_URLS = BeforeValidator(as_urls)
 AS_LIST = BeforeValidator(as_list)
 LOWER = BeforeValidator(lower)
 

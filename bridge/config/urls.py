@@ -12,9 +12,13 @@ from bridge.core.addresses import is_loopback
 _AMQP_PORTS = {"amqp": 5672, "amqps": 5671}
 _PATTERN = re.compile(r"https?://(\*\.)?[A-Za-z0-9_.-]+(:[0-9]{1,5})?|https?://\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?")
 _HOST_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
+_SEVERAL_BROKERS = re.compile(r"[A-Za-z]+://[^/?#]*(@[^/?#]*,|,[^/?#@]*([/?#]|$))")
 _SQLITE = "sqlite:///"
 _POSTGRESQL = ("postgresql://", "postgres://")
-_POSTGRESQL_OPTIONS = frozenset({"host", "sslmode", "sslrootcert", "sslcert", "sslkey", "channel_binding"})
+_POSTGRESQL_OPTIONS = frozenset(
+    {"host", "sslmode", "sslrootcert", "sslcert", "sslkey", "channel_binding", "target_session_attrs"}
+)
+_SESSION_ATTRS = ("any", "read-write", "primary")
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
 
@@ -77,6 +81,10 @@ def check_pattern(pattern: str) -> str:
 
 def check_amqp_url(url: str) -> str:
     """Return a broker's URL. Raise `ValueError`, also for options that the AMQP library would silently misread."""
+    if _SEVERAL_BROKERS.match(url):
+        raise ValueError(
+            "must name one host; give several as a list of URLs, and percent-encode a comma or @ in a password"
+        )
     parts = _split(url)
     if parts.scheme not in _AMQP_PORTS or not parts.hostname:
         raise ValueError(
@@ -112,17 +120,20 @@ def store_location(url: str) -> str:
     """Return the file or `host:port/database` of a store's URL, without secrets."""
     if not url.startswith(_POSTGRESQL):
         return url.removeprefix(_SQLITE)
-    parts = urlsplit(url)
-    return f"{parts.hostname or 'local socket'}:{parts.port or 5432}{parts.path}"
+    hosts = _each_host(url)
+    names = ",".join(f"{host.hostname or 'local socket'}:{host.port or 5432}" for host in hosts)
+    return f"{names}{hosts[0].path}"
 
 
 def _check_postgresql_url(url: str) -> str:
-    parts = _split(url)
+    hosts = _each_host(url)
+    parts = hosts[0]
     options = parse_qs(parts.query, keep_blank_values=True)
     if not parts.path.strip("/") or "/" in parts.path[1:]:
         raise ValueError("must name a database: postgresql://user:password@host/database")
-    if parts.hostname:
-        check_host(parts.hostname)
+    if parts.hostname or len(hosts) > 1:
+        for host in hosts:
+            check_host(host.hostname or "")
     elif not options.get("host", [""])[0].startswith("/"):
         raise ValueError(
             "must name a host, or the directory of a local socket: postgresql:///database?host=/run/postgresql"
@@ -132,7 +143,17 @@ def _check_postgresql_url(url: str) -> str:
         raise ValueError(f"accepts only these options: {', '.join(sorted(_POSTGRESQL_OPTIONS))}")
     if options.get("sslmode", ["disable"])[0] not in _SSL_MODES:
         raise ValueError(f"sslmode must be one of {', '.join(_SSL_MODES)}")
+    if options.get("target_session_attrs", ["any"])[0] not in _SESSION_ATTRS:
+        raise ValueError(f"target_session_attrs must be one of {', '.join(_SESSION_ATTRS)}, because the bridge writes")
     return url
+
+
+def _each_host(url: str) -> list[SplitResult]:
+    """Return one URL for each host of a PostgreSQL URL, in which libpq accepts several, separated by commas."""
+    scheme, _, rest = url.partition("://")
+    authority, slash, path = rest.partition("/")
+    user, at, hosts = authority.rpartition("@")
+    return [_split(f"{scheme}://{user}{at}{host}{slash}{path}") for host in hosts.split(",")]
 
 
 def _is_address(host: str) -> bool:

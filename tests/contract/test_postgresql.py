@@ -5,6 +5,7 @@ import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -69,10 +70,28 @@ async def test_behind_a_pooler_no_statement_is_prepared_and_no_setting_outlives_
         ("postgresql://u:p@[::1]/x", {}),
         ("postgresql://u:p@localhost/x", {}),
         ("postgresql:///x?host=/run/postgresql", {"host": "/run/postgresql"}),
+        ("postgresql://u:p@[::1],localhost:1/x", {"host": "::1,localhost", "port": "5432,1"}),
+        (
+            "postgresql://u:p@db_1:5433,10.0.0.5/x?target_session_attrs=read-write",
+            {
+                "host": "db_1,10.0.0.5",
+                "port": "5433,5432",
+                "target_session_attrs": "read-write",
+                "sslmode": "verify-full",
+                "sslrootcert": "system",
+            },
+        ),
     ],
 )
 def test_a_remote_server_must_prove_its_identity(url: str, asked_for: dict[str, str]):
     assert dict(Postgresql(url).url.query) == asked_for
+
+
+@pytest.mark.parametrize("hosts", ["127.0.0.1:1,127.0.0.1:{port}", "127.0.0.1:{port},127.0.0.1:1"])
+async def test_the_first_of_several_hosts_that_can_write_is_used(postgresql: PostgresqlAdapter, hosts: str):
+    address = urlsplit(postgresql.url)
+    several = postgresql.url.replace(f"127.0.0.1:{address.port}", hosts.format(port=address.port))
+    assert (await probe_store(f"{several}?target_session_attrs=read-write")).ok
 
 
 async def test_a_server_without_tls_is_refused_if_tls_is_required(postgresql: PostgresqlAdapter):

@@ -29,7 +29,7 @@ def topology() -> Topology:
 
 @pytest.fixture
 def link(broker: Broker) -> LinkOptions:
-    return LinkOptions(broker.url, "test", timeout=5.0, longest_pause=0.5)
+    return LinkOptions([broker.url], "test", timeout=5.0, longest_pause=0.5)
 
 
 @pytest.fixture

@@ -497,7 +497,8 @@ NOT_REACHED: dict[str, Sequence[str]] = {
         "amqp.topology", "store.SqlStore.probe",
     ),
     "for an operator at the command line": (
-        "amqp.dead_letters", "amqp.connection.probe_broker", "amqp.messages.is_reserved",
+        "amqp.dead_letters", "amqp.connection.probe_broker", "amqp.connection.connect_in_turn",
+        "amqp.messages.is_reserved",
     ),
     "for other settings or messages: amqp/test_values, amqp/test_memory, http/test_ops": (
         "cloudevents.to_binary", "amqp.values.pack", "amqp.values.unpack", "byte_budget.ByteBudget.free",

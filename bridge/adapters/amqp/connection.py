@@ -6,9 +6,10 @@ is logged once, and leads to a complete reconnect.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
 import aio_pika
@@ -34,12 +35,13 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class LinkOptions:
-    """The address of the broker, and the name of this process.
+    """The addresses of the broker's nodes, and the name of this process.
 
+    `urls`: tried in this order; after a failed or lost connection, the next one.
     `timeout`: seconds for connecting and for setup. `longest_pause`: maximum seconds between two attempts.
     """
 
-    url: str = field(repr=False)
+    urls: Sequence[str] = field(repr=False)
     instance: str
     timeout: float = 10.0
     longest_pause: float = 10.0
@@ -106,6 +108,7 @@ class AmqpLink:
 
     def __init__(self, options: LinkOptions, name: str, use: Use) -> None:
         self.name = f"amqp-{name}"
+        self._link = name
         self._options = options
         self._connection_name = f"kickoff-bridge:{options.instance}:{name}"
         self._use = use
@@ -114,11 +117,9 @@ class AmqpLink:
         self._stopping = False
         self._bug: BaseException | None = None
         self._attempts = 0
+        self._node = 0  # the position in `urls`
         self._problem: BrokerProblem | None = BrokerProblem("not connected yet", "")  # None while connected
         self._logged_problem: BrokerProblem | None = None  # the problem logged for this outage
-        parts = urlsplit(options.url)
-        vhost = unquote(parts.path[1:]) or "/"
-        self._log = log.bind(link=name, host=f"{parts.hostname}:{parts.port or 'default port'}", vhost=vhost)
 
     def __repr__(self) -> str:
         return f"<AmqpLink {self.name}: {'connected' if self.ready else 'not connected'}>"
@@ -127,6 +128,16 @@ class AmqpLink:
     def ready(self) -> bool:
         """Whether the connection is open and set up."""
         return self._session is not None
+
+    @property
+    def _url(self) -> str:
+        """The node in use, or tried next."""
+        return self._options.urls[self._node]
+
+    @property
+    def _log(self) -> structlog.stdlib.BoundLogger:
+        bound: structlog.stdlib.BoundLogger = log.bind(link=self._link, **_address(self._url))
+        return bound
 
     async def health(self) -> Health:
         """Return the state of the connection, for `/readyz`."""
@@ -166,6 +177,7 @@ class AmqpLink:
             if self._bug is not None:
                 raise self._bug
             self._log_outage(reason)
+            self._node = (self._node + 1) % len(self._options.urls)
             await asyncio.sleep(self._pause())
 
     async def _once(self) -> BaseException:
@@ -202,7 +214,7 @@ class AmqpLink:
 
     async def _connect(self, name: str, memory: MessageMemory) -> AbstractConnection:
         return await aio_pika.connect(
-            self._options.url,
+            self._url,
             timeout=self._options.timeout,
             heartbeat=HEARTBEAT,  # overrides the URL's, because an invalid value there would disable heartbeats
             client_properties={"connection_name": name},
@@ -225,14 +237,23 @@ class AmqpLink:
             write(event, reason=problem.reason, remedy=problem.remedy)
 
     def _pause(self) -> float:
-        """Return the seconds until the next attempt: exponential backoff with full jitter."""
-        span = min(MIN_PAUSE * 2.0 ** min(self._attempts, 16), self._options.longest_pause)
+        """Return the seconds until the next attempt: exponential backoff with full jitter, per round of all nodes."""
+        rounds = self._attempts // len(self._options.urls)
+        span = min(MIN_PAUSE * 2.0 ** min(rounds, 16), self._options.longest_pause)
         self._attempts += 1
         return spread(f"{self._connection_name}:{self._attempts}", 0.0, span)
 
 
-async def probe_broker(url: str) -> Health:
-    """Try once to connect to the broker; declare nothing."""
+async def probe_broker(urls: Sequence[str]) -> Health:
+    """Try once to connect to each node of the broker, one of which is enough; declare nothing."""
+    nodes = [await _probe_node(url) for url in urls]
+    if len(nodes) == 1:
+        return nodes[0]
+    details = [f"{_address(url)['host']}: {node.detail}" for url, node in zip(urls, nodes, strict=True)]
+    return Health(ok=any(node.ok for node in nodes), detail="; ".join(details))
+
+
+async def _probe_node(url: str) -> Health:
     try:
         connection = await aio_pika.connect(url, timeout=PROBE_TIMEOUT, heartbeat=HEARTBEAT)
     except TRANSIENT_ERRORS as error:
@@ -241,6 +262,22 @@ async def probe_broker(url: str) -> Health:
         return Health(ok=False, detail=f"{problem.summary} ({problem.reason}){remedy}")
     await connection.close()
     return Health(ok=True, detail="accepts the connection")
+
+
+async def connect_in_turn(urls: Sequence[str], **options: Any) -> AbstractConnection:
+    """Connect to the first node that accepts it; raise the error of the last one."""
+    *others, last = urls
+    for url in others:
+        with suppress(*TRANSIENT_ERRORS):
+            return cast("AbstractConnection", await aio_pika.connect(url, **options))
+    return cast("AbstractConnection", await aio_pika.connect(last, **options))
+
+
+def _address(url: str) -> dict[str, str]:
+    """Return the host and the virtual host of a URL, for the log."""
+    parts = urlsplit(url)
+    host = f"{parts.hostname}:{parts.port or 'default port'}"
+    return {"host": host, "vhost": unquote(parts.path[1:]) or "/"}
 
 
 def being_cancelled() -> bool:

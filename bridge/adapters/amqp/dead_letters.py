@@ -7,18 +7,17 @@ message in the queue can be listed.
 
 import hashlib
 import struct
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import aio_pika
 from aio_pika import DeliveryMode, Message
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
 from aio_pika.exceptions import DeliveryError, PublishError
 
-from bridge.adapters.amqp.connection import HEARTBEAT
+from bridge.adapters.amqp.connection import HEARTBEAT, connect_in_turn
 from bridge.adapters.amqp.frames import UNREADABLE, sanitizing_connection
 from bridge.adapters.amqp.memory import MessageMemory
 from bridge.adapters.amqp.messages import ORIGINAL, is_reserved
@@ -142,10 +141,10 @@ class DeadQueue:
 
 
 @asynccontextmanager
-async def open_dead_queue(url: str, topology: Topology) -> AsyncIterator[DeadQueue]:
-    """Connect and open the queue; raises the library's errors."""
-    connection = await aio_pika.connect(
-        url, timeout=TIMEOUT, heartbeat=HEARTBEAT, connection_class=sanitizing_connection(MessageMemory())
+async def open_dead_queue(urls: Sequence[str], topology: Topology) -> AsyncIterator[DeadQueue]:
+    """Connect to one of the brokers and open the queue; raises the library's errors."""
+    connection = await connect_in_turn(
+        urls, timeout=TIMEOUT, heartbeat=HEARTBEAT, connection_class=sanitizing_connection(MessageMemory())
     )
     async with connection, connection.channel(publisher_confirms=True, on_return_raises=True) as channel:
         queue = await channel.declare_queue(topology.dead, passive=True)

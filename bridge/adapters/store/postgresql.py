@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 from sqlalchemy import URL, Connection, create_engine, event, make_url
@@ -15,7 +16,8 @@ from bridge.core.addresses import is_loopback
 from bridge.core.errors import BridgeError, StoreDamaged, StoreMisconfigured, StoreUnavailable
 from bridge.ports.lifecycle import Health
 
-CONNECT_TIMEOUT = 5  # seconds
+CONNECT_TIMEOUT = 5  # seconds, for each host
+DEFAULT_PORT = 5432
 READERS = 4  # connections, in addition to the writer
 LIMITS = {
     "statement_timeout": "10s",
@@ -48,7 +50,7 @@ class Postgresql:
     shared = True
 
     def __init__(self, url: str, *, pooler: bool = False) -> None:
-        self.url = _with_tls(make_url(url.replace("postgres://", "postgresql://", 1)))
+        self.url = _with_tls(_url(url.replace("postgres://", "postgresql://", 1)))
         self._pooler = pooler
 
     def writer(self) -> Connections:
@@ -170,6 +172,18 @@ def _check_settings(session: psycopg.Connection[Any]) -> None:
             )
 
 
+def _url(text: str) -> URL:
+    """Return the URL, with several hosts (`h1:5432,h2`, as in libpq) in the query, where the library reads them."""
+    authority = text.partition("://")[2].partition("/")[0]
+    user, at, hosts = authority.rpartition("@")
+    if "," not in hosts:
+        return make_url(text)
+    parts = [urlsplit(f"//{host}") for host in hosts.split(",")]
+    names = ",".join(str(part.hostname) for part in parts)
+    ports = ",".join(str(part.port or DEFAULT_PORT) for part in parts)
+    return make_url(text.replace(authority, user + at, 1)).update_query_dict({"host": names, "port": ports})
+
+
 def _with_tls(url: URL) -> URL:
     """Require a verified server certificate for remote hosts, unless the URL sets `sslmode`."""
     if "sslmode" in url.query or _is_local(url):
@@ -180,4 +194,4 @@ def _with_tls(url: URL) -> URL:
 
 def _is_local(url: URL) -> bool:
     host = str(url.query.get("host", url.host or ""))
-    return not host or host.startswith("/") or is_loopback(host)
+    return not host or host.startswith("/") or all(is_loopback(one) for one in host.split(","))

@@ -405,7 +405,7 @@ class TestSecretFiles:
 
         assert settings.amqp is not None
         assert settings.http.clients[0].token.get_secret_value() == "client-token"
-        assert settings.amqp.url.get_secret_value() == "amqp://u:p@broker/"
+        assert [url.get_secret_value() for url in settings.amqp.url] == ["amqp://u:p@broker/"]
         assert settings.store.location == "/var/lib/b.db"
         assert settings.crews["r"].token.get_secret_value() == "crew-token"
         assert len(settings.callbacks.secret) == 2

@@ -115,9 +115,14 @@ RULES = [
     (with_crew(url="http://r.crewai.com"), "crews.research.url: must be https"),
     (with_settings(public_url="http://bridge.example.com"), "public_url: must be https"),
     (with_crew(callback_url="ftp://x"), "crews.research.callback_url: must be an absolute URL"),
-    (with_settings(amqp={"url": "http://broker"}), "amqp.url: must look like amqp://"),
-    (with_settings(amqp={"url": "amqps://b/?no_verify_ssl=1"}), "amqp.url: must not disable"),
-    (with_settings(amqp={"url": "amqp://u:p/w@b/"}), "amqp.url: is not a URL"),
+    (with_settings(amqp={"url": "http://broker"}), "amqp.url.0: must look like amqp://"),
+    (with_settings(amqp={"url": "amqps://b/?no_verify_ssl=1"}), "amqp.url.0: must not disable"),
+    (with_settings(amqp={"url": "amqp://u:p/w@b/"}), "amqp.url.0: is not a URL"),
+    (with_settings(amqp={"url": []}), "amqp.url: must not be empty"),
+    (with_settings(amqp={"url": ["amqp://a", "http://b"]}), "amqp.url.1: must look like amqp://"),
+    (with_settings(amqp={"url": "amqp://u:p@h1,u:p@h2/"}), "amqp.url.0: must name one host; give several as a list"),
+    (with_settings(amqp={"url": "amqp://u:p@h1,h2"}), "amqp.url.0: must name one host; give several as a list"),
+    (with_settings(amqp={"url": "amqp://h1:5672,h2:5672/"}), "amqp.url.0: must name one host; give several as a list"),
     (with_settings(amqp={"dead": ""}), "amqp.dead: must be printable"),
     (with_settings(amqp={"results": "kickoff.requests"}), "amqp.results: must differ"),
     (with_settings(callbacks={"allow": ["https://a.example.com/path"]}), "callbacks.allow.0: must look like"),
@@ -169,6 +174,12 @@ RULES = [
     (with_settings(store={"url": "postgresql:///x"}), "store.url: must name a host"),
     (with_settings(store={"url": "postgresql://u:p@db/x?options=-c"}), "store.url: accepts only these options"),
     (with_settings(store={"url": "postgresql://u:p@db/x?sslmode=maybe"}), "store.url: sslmode must be one of"),
+    (with_settings(store={"url": "postgresql://h1,:5432/x"}), "store.url: the host must be"),
+    (with_settings(store={"url": "postgresql://h1,h2:x/x"}), "store.url: is not a URL"),
+    (
+        with_settings(store={"url": "postgresql://h1,h2/x?target_session_attrs=standby"}),
+        "store.url: target_session_attrs must be one of any, read-write, primary",
+    ),
     (with_settings(store={"url": "sqlite:///:memory:"}), "store.url: must be sqlite:///"),
     (with_settings(callbacks={"max_event_bytes": "0KiB"}), "callbacks.max_event_bytes: must be a size"),
 ]
@@ -232,7 +243,7 @@ class TestRules:
             "http.clients.0.token",
             "http.clients.0.crews",
             "amqp.results",
-            "amqp.url",
+            "amqp.url.0",
             "crews.r.url",
             "crews.r.token_file",
             "crews.r.deadline",
@@ -245,6 +256,45 @@ class TestRules:
             "log.level",
         }
         assert len(problems) == 16
+
+
+class TestSeveralHosts:
+    @pytest.mark.parametrize(
+        ("tree", "environ"),
+        [
+            ({"url": ["amqp://h1/", "amqp://u:p,w@h2/"]}, {}),
+            ({}, {"BRIDGE_AMQP__URL": "amqp://h1/,amqp://u:p,w@h2/"}),
+            ({}, {"BRIDGE_AMQP__URL": "amqp://h1/ amqp://u:p,w@h2/"}),
+            ({}, {"BRIDGE_AMQP__URL": '["amqp://h1/", "amqp://u:p,w@h2/"]'}),
+            ({}, {"BRIDGE_AMQP__URL__0": "amqp://h1/", "BRIDGE_AMQP__URL__1": "amqp://u:p,w@h2/"}),
+        ],
+    )
+    def test_brokers_are_a_list(self, files: SettingsFiles, tree: dict[str, Any], environ: dict[str, str]) -> None:
+        amqp = files.load(with_settings(amqp=tree), environ).amqp
+        assert amqp is not None
+        assert [url.get_secret_value() for url in amqp.url] == ["amqp://h1/", "amqp://u:p,w@h2/"]
+        assert amqp.location == "h1:5672/, h2:5672/"
+
+    def test_the_file_of_brokers_may_have_a_line_for_each(self, files: SettingsFiles) -> None:
+        tree = {"url_file": files.file("urls", "amqp://h1/\namqps://u:p@h2/v\n")}
+        amqp = files.load(with_settings(amqp=tree)).amqp
+        assert amqp is not None
+        assert amqp.location == "h1:5672/, h2:5671/v"
+
+    def test_a_single_broker_may_have_a_comma_in_its_password(self, files: SettingsFiles) -> None:
+        amqp = files.load(with_settings(amqp={"url": "amqp://u:p,w@h/"})).amqp
+        assert amqp is not None
+        assert amqp.location == "h:5672/"
+
+    @pytest.mark.parametrize(
+        ("url", "location"),
+        [
+            ("postgresql://u:p@h1:5433,h2/db?target_session_attrs=read-write", "h1:5433,h2:5432/db"),
+            ("postgresql://u:p@h1/db?sslrootcert=/ca.pem&sslcert=/tls.crt&sslkey=/tls.key", "h1:5432/db"),
+        ],
+    )
+    def test_postgresql_takes_the_form_of_libpq(self, files: SettingsFiles, url: str, location: str) -> None:
+        assert files.load(with_settings(store={"url": url})).store.location == location
 
 
 class TestCrewNames:

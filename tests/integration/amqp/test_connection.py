@@ -10,7 +10,7 @@ import pytest
 from aio_pika.abc import AbstractConnection
 from structlog.testing import capture_logs
 
-from bridge.adapters.amqp.connection import HEARTBEAT, LinkOptions
+from bridge.adapters.amqp.connection import HEARTBEAT, LinkOptions, probe_broker
 from bridge.adapters.amqp.consumer import AmqpConsumer
 from bridge.adapters.amqp.publisher import AmqpPublisher
 from bridge.adapters.amqp.topology import Topology
@@ -18,7 +18,7 @@ from bridge.core.delivery.model import Channel
 from bridge.core.delivery.outcome import Confirmed
 from bridge.ports.lifecycle import Health
 from tests.amqp_client import Client, FakeInbound, client_of, confirmed, delivery, eventually, rules_for, running
-from tests.broker import Broker
+from tests.broker import UNREACHABLE, Broker
 from tests.patience import PATIENCE
 
 
@@ -89,7 +89,7 @@ async def test_the_heartbeat_of_the_url_is_ignored(
 ):
     """The library reads an unparsable one as none: a silent broker would never be noticed."""
     instance = f"heartbeat-{heartbeat}"
-    publisher = AmqpPublisher(replace(link, url=f"{link.url}?heartbeat={heartbeat}", instance=instance), topology)
+    publisher = AmqpPublisher(replace(link, urls=[f"{broker.url}?heartbeat={heartbeat}"], instance=instance), topology)
     async with running(publisher):
         await eventually(lambda: publisher.ready)
         listed = await asyncio.to_thread(broker.ctl, "list_connections", "client_properties", "timeout")
@@ -178,7 +178,7 @@ async def test_wrong_credentials_are_reported(
     named: str,
 ):  # fmt: skip
     """The remedy names the setting; the secret of the URL is neither in the log nor in the health report."""
-    options = LinkOptions(broker.url_for(user, password, vhost), "test", longest_pause=0.5)
+    options = LinkOptions([broker.url_for(user, password, vhost)], "test", longest_pause=0.5)
     pair = pair_for(options, topology, inbound)
     with capture_logs() as logs:
         async with running(pair.consumer):
@@ -210,6 +210,42 @@ async def test_stops_while_the_broker_is_unavailable(
     link: LinkOptions, topology: Topology, inbound: FakeInbound, attempts: list[str]
 ):
     """Stopping waits neither for the attempt in progress nor for the pause."""
-    pair = pair_for(replace(link, url="amqp://guest:guest@127.0.0.1:1/"), topology, inbound)
+    pair = pair_for(replace(link, urls=[UNREACHABLE]), topology, inbound)
     async with asyncio.timeout(PATIENCE), running(pair.consumer, pair.publisher):
         await eventually(lambda: attempts)
+
+
+async def test_nodes_are_tried_in_turn(link: LinkOptions, topology: Topology, attempts: list[str]):
+    nodes = [f"amqp://guest:guest@127.0.0.1:{port}/" for port in (1, 2, 3)]
+    publisher = AmqpPublisher(replace(link, urls=nodes, longest_pause=0.01), topology)
+    with capture_logs() as logs:
+        async with running(publisher):
+            await eventually(lambda: len(attempts) > 3)
+    assert attempts[:4] == [*nodes, nodes[0]]
+    assert [(line["event"], line["host"]) for line in logs] == [("broker_unreachable", "127.0.0.1:1")]
+
+
+async def test_after_a_lost_connection_the_next_node_is_used(
+    link: LinkOptions, topology: Topology, broker: Broker, attempts: list[str]
+):
+    """The two nodes are one, under two names."""
+    nodes = [broker.url, UNREACHABLE, broker.url.replace("127.0.0.1", "localhost")]
+    publisher = AmqpPublisher(replace(link, urls=nodes, longest_pause=0.01), topology)
+    with capture_logs() as logs:
+        async with running(publisher):
+            await eventually(lambda: publisher.ready)
+            await asyncio.to_thread(broker.ctl, "close_all_connections", "test")
+            await eventually(lambda: len(attempts) == 3 and publisher.ready)
+            assert await confirmed(publisher, topology.dead)
+    assert attempts == nodes
+    connected = [line["host"] for line in logs if line["event"] == "broker_connected"]
+    assert connected == [f"{host}:{broker.port}" for host in ("127.0.0.1", "localhost")]
+
+
+async def test_a_probe_names_every_node(broker: Broker):
+    """One that accepts the connection is enough."""
+    health = await probe_broker([UNREACHABLE, broker.url])
+    assert health.ok
+    assert health.detail.startswith("127.0.0.1:1: not connected (")
+    assert health.detail.endswith(f"; 127.0.0.1:{broker.port}: accepts the connection")
+    assert not (await probe_broker([UNREACHABLE, UNREACHABLE])).ok

@@ -25,7 +25,7 @@ from bridge.core.delivery.events import dead_letter
 from bridge.core.delivery.model import Channel, Delivery, Destination
 from bridge.observability import logging
 from tests.amqp_client import Client, client_of, eventually, running
-from tests.broker import Broker
+from tests.broker import UNREACHABLE, Broker
 from tests.raw_frames import POISON, publish_raw
 
 
@@ -175,7 +175,7 @@ async def test_messages_of_a_source_dead_lettered_by_the_broker_return_to_its_qu
     assert message is not None
     await message.reject(requeue=False)
     await client.until_count(topology.dead, 1)
-    async with open_dead_queue(broker.url, replace(topology, sources=frozenset({orders}))) as dead:
+    async with open_dead_queue([broker.url], replace(topology, sources=frozenset({orders}))) as dead:
         assert (await dead.replay(None)).sent == ["m-7"]
     assert (await client.receive(orders))[0].message_id == "m-7"
 
@@ -212,7 +212,7 @@ async def test_unreadable_messages_are_listed_and_replayed(
 async def test_a_silent_broker_is_noticed_whatever_the_url_contains(broker: Broker, client: Client, topology: Topology):
     """Without a heartbeat the command would wait forever."""
     await ensure_inbound(client.channel, topology)
-    async with open_dead_queue(f"{broker.url}?heartbeat=0", topology):
+    async with open_dead_queue([f"{broker.url}?heartbeat=0"], topology):
         listed = await asyncio.to_thread(broker.ctl, "list_connections", "timeout")
     assert str(HEARTBEAT) in listed.split()
     assert "0" not in listed.split()
@@ -243,7 +243,7 @@ async def test_a_message_that_cannot_be_replayed_is_reported_and_skipped(
         return ExactMessage(body, **properties)
 
     monkeypatch.setattr(dead_letters, "ExactMessage", poisoned)
-    async with open_dead_queue(broker.url, topology) as queue:
+    async with open_dead_queue([UNREACHABLE, broker.url], topology) as queue:
         replayed = await queue.replay(None)
     assert replayed.sent == [letters[0], letters[2]]
     assert replayed.failed == {letters[1]: "a header or property cannot be encoded; send its body as a new message"}

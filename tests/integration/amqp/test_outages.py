@@ -61,7 +61,7 @@ async def proxy(broker: Broker) -> AsyncIterator[Proxy]:
 
 @pytest.fixture
 def through(link: LinkOptions, broker: Broker, proxy: Proxy) -> LinkOptions:
-    return replace(link, url=link.url.replace(f":{broker.port}/", f":{proxy.port}/"), longest_pause=0.05)
+    return replace(link, urls=[broker.url.replace(f":{broker.port}/", f":{proxy.port}/")], longest_pause=0.05)
 
 
 async def send_all(client: Client, count: int = MESSAGES) -> None:
