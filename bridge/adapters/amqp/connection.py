@@ -172,7 +172,7 @@ class AmqpLink:
         return await self._connect(f"{self._connection_name}-{purpose}", MessageMemory())
 
     async def _supervise(self) -> None:
-        while True:
+        while not self._stopping:  # the library may swallow the cancellation of an attempt to connect
             reason = await self._once()
             if self._bug is not None:
                 raise self._bug

@@ -249,3 +249,20 @@ async def test_a_probe_names_every_node(broker: Broker):
     assert health.detail.startswith("127.0.0.1:1: not connected (")
     assert health.detail.endswith(f"; 127.0.0.1:{broker.port}: accepts the connection")
     assert not (await probe_broker([UNREACHABLE, UNREACHABLE])).ok
+
+
+async def test_a_stop_during_an_attempt_is_not_lost(topology: Topology, monkeypatch: pytest.MonkeyPatch):
+    """Cancelled while it connects, the library may raise another error instead."""
+    entered = asyncio.Event()
+
+    async def connect(url: str, **options: Any) -> AbstractConnection:
+        entered.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise ConnectionError from None
+        raise AssertionError
+
+    monkeypatch.setattr(aio_pika, "connect", connect)
+    async with asyncio.timeout(PATIENCE), running(AmqpPublisher(LinkOptions([UNREACHABLE], "test"), topology)):
+        await entered.wait()
