@@ -15,6 +15,7 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
 
 from bridge.config import Crew, Settings, load, setting_names
+from bridge.config.model import EventKind
 from bridge.config.names import SECRETS
 from bridge.core.crew.responses import KickoffResponse, ResumeResponse, StatusResponse
 from bridge.core.delivery import events
@@ -109,6 +110,12 @@ def test_every_state_is_documented() -> None:
 
 def test_every_event_type_is_documented() -> None:
     assert [name for name in sorted(_event_types()) if not _has_row(EVENTS, name)] == []
+
+
+def test_every_event_of_a_run_can_be_chosen_for_a_destination() -> None:
+    chosen = {f"run.{kind}" for kind in get_args(EventKind)}
+
+    assert chosen == {name for name in _event_types() if name.startswith("run.")}
 
 
 def test_every_field_of_an_event_is_documented() -> None:

@@ -28,12 +28,11 @@ from bridge.composition.policies import (
     base_path,
     build_clients,
     build_hooks,
-    callback_secrets,
     client_rate,
-    crew_callback_secrets,
     flow_sources,
     listen_on,
     proxy_rule,
+    signing_secrets,
 )
 from bridge.composition.runtime import Runtime
 from bridge.observability.metrics import CountedSender
@@ -48,11 +47,9 @@ async def build_callback_sender(runtime: Runtime, stack: AsyncExitStack) -> Send
     sessions = await stack.enter_async_context(
         callback_sessions(allow_private=settings.callbacks.allow_private, own_ports=runtime.own_ports)
     )
-    proxy, per_crew = proxy_rule(settings.callbacks.proxy), crew_callback_secrets(settings)
-    sender = CallbackSender(sessions, callback_secrets(settings), __version__, wall_clock, per_crew, proxy)
-    runtime.renewals.append(
-        lambda renewed: sender.use_secrets(callback_secrets(renewed), crew_callback_secrets(renewed))
-    )
+    proxy = proxy_rule(settings.callbacks.proxy)
+    sender = CallbackSender(sessions, signing_secrets(settings), __version__, wall_clock, proxy)
+    runtime.renewals.append(lambda renewed: sender.use_secrets(signing_secrets(renewed)))
     return CountedSender(sender, runtime.counters, runtime.redactor)
 
 

@@ -10,6 +10,7 @@ from pydantic import SecretStr
 
 from bridge.adapters.amqp.connection import LinkOptions
 from bridge.adapters.amqp.topology import Binding, Topology
+from bridge.adapters.callbacks.sender import SigningSecrets
 from bridge.adapters.callbacks.signing import build_checker
 from bridge.adapters.http.auth import Client, Role, client_source, digest
 from bridge.adapters.http.server import Listen
@@ -23,7 +24,7 @@ from bridge.config import Settings
 from bridge.config import Source as SourceSettings
 from bridge.config.model import Bind
 from bridge.core.callback_url import CallbackRules
-from bridge.core.crew_policy import CrewPolicy, DoubtPolicy
+from bridge.core.crew_policy import CrewPolicy, DoubtPolicy, PermanentDestination
 from bridge.core.http.limits import Rate
 from bridge.core.inbound.hook import Hook
 from bridge.core.inbound.source import Source
@@ -86,21 +87,26 @@ class StepRules:
 
 def step_rules(settings: Settings) -> StepRules:
     """Return the rules that the settings define for steps."""
-    orphaned = CrewPolicy(
-        **_results(settings),
-        max_event_bytes=settings.callbacks.max_event_bytes,
-        api_url=api_url(settings),
-    )
+    orphaned = CrewPolicy(**_event_rules(settings, None))
     kickoffs = {name: kickoff_capacity(crew) for name, crew in settings.crews.items()}
     unroutable_after = math.inf if settings.amqp is None else settings.amqp.unroutable_after
     return StepRules(callback_rules(settings), orphaned, settings.store.retention, kickoffs, unroutable_after)
 
 
-def _results(settings: Settings) -> dict[str, Any]:
-    """Return whether and under which keys events are published to the results exchange."""
-    if settings.amqp is None or settings.amqp.results is None:
-        return {"results_exchange": False}
-    return {"results_exchange": True, "routing_key": settings.amqp.routing_key}
+def _event_rules(settings: Settings, crew: str | None) -> dict[str, Any]:
+    """Return how events are built and where they go; `crew` None: those of crews that are not configured."""
+    rules: dict[str, Any] = {
+        "destinations": tuple(
+            PermanentDestination(destination.url.get_secret_value(), destination.events)
+            for destination in settings.destinations.values()
+            if destination.crews is None or crew in destination.crews
+        ),
+        "max_event_bytes": settings.callbacks.max_event_bytes,
+        "api_url": api_url(settings),
+    }
+    if settings.amqp is not None and settings.amqp.results is not None:
+        rules |= {"results_exchange": True, "routing_key": settings.amqp.routing_key}
+    return rules
 
 
 def kickoff_capacity(crew: CrewSettings) -> int:
@@ -125,9 +131,7 @@ def crew_policy(settings: Settings, name: str) -> CrewPolicy:
         human_input=crew.human_input,
         optional_events=frozenset(crew.events),
         callback_url=None if crew.callback_url is None else crew.callback_url.get_secret_value(),
-        **_results(settings),
-        max_event_bytes=settings.callbacks.max_event_bytes,
-        api_url=api_url(settings),
+        **_event_rules(settings, name),
         max_response=crew.max_response,
         poll_per_run=crew.poll.per_run,
         poll_min_interval=crew.poll.min_interval,
@@ -166,18 +170,18 @@ def callback_rules(settings: Settings) -> CallbackRules:
     return CallbackRules(settings.callbacks.allow, settings.callbacks.allow_private)
 
 
-def callback_secrets(settings: Settings) -> list[str]:
-    """Return the secrets that sign callbacks, newest first."""
-    return [secret.get_secret_value() for secret in settings.callbacks.secret]
+def signing_secrets(settings: Settings) -> SigningSecrets:
+    """Return the secrets that sign callbacks: of all, of crews with their own, and of permanent destinations."""
+    common, crews = settings.callbacks.secret, settings.crews.items()
+    return SigningSecrets(
+        _texts(common),
+        {name: _texts(crew.callback_secret) for name, crew in crews if crew.callback_secret},
+        {one.url.get_secret_value(): _texts(one.secret or common) for one in settings.destinations.values()},
+    )
 
 
-def crew_callback_secrets(settings: Settings) -> dict[str, list[str]]:
-    """Return the signing secrets of crews that define their own."""
-    return {
-        name: [secret.get_secret_value() for secret in crew.callback_secret]
-        for name, crew in settings.crews.items()
-        if crew.callback_secret
-    }
+def _texts(secrets: Sequence[SecretStr]) -> list[str]:
+    return [secret.get_secret_value() for secret in secrets]
 
 
 def build_hooks(settings: Settings) -> dict[str, Hook]:

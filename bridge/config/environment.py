@@ -29,6 +29,7 @@ _USER_NAMED = (
     ("sources",),
     ("sources", "*", "inputs"),
     ("sources", "*", "meta"),
+    ("destinations",),
 )
 REFERENCE = re.compile(r"\$\$|\$\{(?:(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<default>:-[^}]*)?\})?")
 

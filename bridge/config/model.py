@@ -28,6 +28,8 @@ from bridge.config.types import (
     Bytes,
     Count,
     CrewName,
+    CrewNames,
+    DestinationName,
     HookName,
     Host,
     Pattern,
@@ -52,6 +54,19 @@ from bridge.core.crew.flow_questions import PLATFORM
 from bridge.core.delivery.routing import check_template
 
 Role = Literal["submit", "read", "operate"]
+EventKind = Literal[
+    "started",
+    "progress",
+    "waiting_for_human",
+    "resume_unconfirmed",
+    "in_doubt",
+    "succeeded",
+    "failed",
+    "timed_out",
+    "cancelled",
+    "late_result",
+]
+"""The type of an event of a run, without `run.`."""
 
 
 class Budget(Section):
@@ -67,18 +82,10 @@ class Client(Section):
     name: Text
     token: Token
     roles: Annotated[frozenset[Role], AS_LIST, Field(min_length=1)] = frozenset({"submit", "read"})
-    crews: Annotated[frozenset[str] | None, AS_LIST] = None
+    crews: Annotated[CrewNames | None, AS_LIST] = None
     """The crews that this client may see and use; None: all."""
     budget: Budget | None = None
     """Applies to its runs of all crews together."""
-
-    @rule("crews")
-    @classmethod
-    def _crews_exist(cls, crews: frozenset[str] | None, info: ValidationInfo) -> frozenset[str] | None:
-        known: frozenset[str] | None = info.context
-        if crews is not None and known is not None and not crews <= known:
-            raise ValueError("must name only crews that are configured under `crews`")
-        return crews
 
 
 class Http(Section):
@@ -257,6 +264,17 @@ class Crew(Section):
         return urls.check_encrypted(url, insecure=info.data.get("insecure", True))
 
 
+class Destination(Section):
+    """A permanent receiver of the events of runs: the chosen kinds (`events`) of the chosen `crews`; None: all."""
+
+    url: SecretHttpUrl
+    """Secret, because it may contain a token. Not subject to `callbacks.allow`, which limits URLs from requests."""
+    events: Annotated[frozenset[EventKind] | None, AS_LIST, Field(min_length=1)] = None
+    crews: Annotated[CrewNames | None, AS_LIST, Field(min_length=1)] = None
+    secret: Annotated[tuple[WebhookSecret, ...], AS_LIST] = ()
+    """Signs its callbacks instead of `callbacks.secret`."""
+
+
 class Callbacks(Section):
     """How callbacks are signed, and which URLs a request may name (`allow` None: any public https address)."""
 
@@ -291,6 +309,7 @@ class Settings(BaseSettings, Root):
     crews: Annotated[Mapping[CrewName, Crew], Field(min_length=1)]
     hooks: Mapping[HookName, Hook] = {}
     sources: Mapping[SourceName, Source] = {}
+    destinations: Mapping[DestinationName, Destination] = {}
     callbacks: Annotated[Callbacks, Field(validate_default=True)] = Callbacks()
     log: Log = Log()
 
@@ -339,15 +358,24 @@ class Settings(BaseSettings, Root):
             users[source.queue] = name
         return sources
 
+    @rule("destinations")
+    @classmethod
+    def _urls_have_one_secret(cls, destinations: Mapping[str, Destination]) -> Mapping[str, Destination]:
+        """An event goes to a URL once, even if several destinations name it."""
+        secrets = dict[str, tuple[SecretStr, ...]]()
+        for name, destination in destinations.items():
+            if secrets.setdefault(destination.url.get_secret_value(), destination.secret) != destination.secret:
+                raise ValueError(f"must not sign one URL with different secrets; correct {name}")
+        return destinations
+
     @rule("callbacks")
     @classmethod
     def _callbacks_are_encrypted(cls, callbacks: Callbacks, info: ValidationInfo) -> Callbacks:
-        for name, crew in info.data.get("crews", {}).items():
-            url = crew.callback_url
+        urls = {f"crews.{name}.callback_url": crew.callback_url for name, crew in info.data.get("crews", {}).items()}
+        urls |= {f"destinations.{name}.url": one.url for name, one in info.data.get("destinations", {}).items()}
+        for name, url in urls.items():
             if url is not None and url.get_secret_value().lower().startswith("http:") and not callbacks.allow_private:
-                raise ValueError(
-                    f"must set allow_private, because crews.{name}.callback_url is plain http; or use https there"
-                )
+                raise ValueError(f"must set allow_private, because {name} is plain http; or use https there")
         return callbacks
 
     @classmethod

@@ -1,4 +1,4 @@
-"""List the names of all settings, from the model; `*` stands for a crew, a hook, or a list index."""
+"""List the names of all settings, from the model; `*` stands for a crew, a hook, a destination, or a list index."""
 
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -19,6 +19,7 @@ SECRETS = (
     ("hooks", "*", "verify", "secret"),
     ("hooks", "*", "verify", "password"),
     ("hooks", "*", "verify", "token"),
+    ("destinations", "*", "secret"),
     ("callbacks", "secret"),
     ("callbacks", "proxy"),
 )

@@ -94,7 +94,7 @@ def none_word(value: Any) -> Any:
 
 
 def check_name(kind: str) -> Callable[[str], str]:
-    """Return a check that raises `ValueError` for a name that is not valid for a crew, a hook, or a source."""
+    """Return a check that raises `ValueError` for a name that is not valid; `kind`: what it names, such as `crew`."""
 
     def check(name: str) -> str:
         if not CREW_NAME.fullmatch(name):
@@ -102,6 +102,14 @@ def check_name(kind: str) -> Callable[[str], str]:
         return name
 
     return check
+
+
+def check_crews_exist(names: frozenset[str], info: ValidationInfo) -> frozenset[str]:
+    """Return the names of crews. Raise `ValueError` if one is not configured."""
+    known: frozenset[str] | None = info.context
+    if known is not None and not names <= known:
+        raise ValueError("must name only crews that are configured under `crews`")
+    return names
 
 
 def check_header(name: str) -> str:
@@ -204,8 +212,10 @@ Rate = Annotated[float, BeforeValidator(refuse_bool), Field(gt=0, allow_inf_nan=
 Port = Annotated[int, BeforeValidator(refuse_bool), Field(ge=0, le=65535)]
 ProxyNetwork = Annotated[ipaddress.IPv4Network | ipaddress.IPv6Network, BeforeValidator(read_proxy_network)]
 CrewName = Annotated[str, AfterValidator(check_name("crew"))]
+CrewNames = Annotated[frozenset[str], AfterValidator(check_crews_exist)]
 HookName = Annotated[str, AfterValidator(check_name("hook"))]
 SourceName = Annotated[str, AfterValidator(check_name("source"))]
+DestinationName = Annotated[str, AfterValidator(check_name("destination"))]
 Header = Annotated[str, AfterValidator(check_header)]
 AmqpName = Annotated[str, AfterValidator(check_amqp_name)]
 BaseUrl = Annotated[str, AfterValidator(check_base_url)]

@@ -13,6 +13,18 @@ class DoubtPolicy(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class PermanentDestination:
+    """A callback URL from the settings for events of a crew; `events`: their kinds, such as `failed`; None: all."""
+
+    url: str
+    events: frozenset[str] | None = None
+
+    def accepts(self, kind: str) -> bool:
+        """Return whether it receives events of this kind."""
+        return self.events is None or kind in self.events
+
+
+@dataclass(frozen=True, slots=True)
 class CrewPolicy:
     """The settings of one crew; durations in seconds."""
 
@@ -22,6 +34,8 @@ class CrewPolicy:
     human_input: bool = False
     optional_events: frozenset[str] = frozenset()
     callback_url: str | None = None
+    destinations: tuple[PermanentDestination, ...] = ()
+    """Receivers from the settings, besides `callback_url`."""
     results_exchange: bool = False
     routing_key: str = "{crew}.{event}"
     """Template of the routing keys on the results exchange; see `core.delivery.routing`."""

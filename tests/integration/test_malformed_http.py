@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from aiohttp.abc import AbstractResolver
 
-from bridge.adapters.callbacks.sender import CallbackSender, callback_sessions
+from bridge.adapters.callbacks.sender import CallbackSender, SigningSecrets, callback_sessions
 from bridge.adapters.crew_api import LIMITS, HttpCrewApi, crew_sessions
 from bridge.core.crew.inputs import ListedInputs
 from bridge.core.crew.rate_limiter import RateLimiter
@@ -173,7 +173,7 @@ async def open_peer() -> AsyncIterator[Peer]:
         callbacks = await stack.enter_async_context(
             callback_sessions(allow_private=True, resolver=NoNames(), time_limit=TIME_LIMIT)
         )
-        yield Peer(server, crew, CallbackSender(callbacks, [], "0", time.time))
+        yield Peer(server, crew, CallbackSender(callbacks, SigningSecrets(), "0", time.time))
 
 
 @pytest.fixture

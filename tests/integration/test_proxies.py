@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from bridge.adapters.callbacks.sender import CallbackSender, callback_sessions
+from bridge.adapters.callbacks.sender import CallbackSender, SigningSecrets, callback_sessions
 from bridge.adapters.crew_api import HttpCrewApi, crew_sessions
 from bridge.adapters.http_client import DIRECT, ProxyRule
 from bridge.core.crew.rate_limiter import RateLimiter
@@ -91,7 +91,7 @@ async def crew_behind(proxy_url: str | None, crew_url: str) -> AsyncIterator[Htt
 @asynccontextmanager
 async def callbacks_through(rule: ProxyRule) -> AsyncIterator[CallbackSender]:
     async with callback_sessions(allow_private=True) as sessions:
-        yield CallbackSender(sessions, [], "1.2.3", HandClock(0.0), proxy=rule)
+        yield CallbackSender(sessions, SigningSecrets(), "1.2.3", HandClock(0.0), proxy=rule)
 
 
 async def test_a_crew_is_called_through_the_proxy(proxy: ForwardProxy):

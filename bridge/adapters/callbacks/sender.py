@@ -4,13 +4,14 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Container, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
 
 from bridge.adapters.callbacks.address_guard import ForbiddenAddress, guarded_sockets
-from bridge.adapters.callbacks.signing import build_signer
+from bridge.adapters.callbacks.signing import Signer, build_signer
 from bridge.adapters.http_client import (
     DIRECT,
     LenientRequest,
@@ -35,12 +36,24 @@ Sessions = Mapping[str, aiohttp.ClientSession]
 """URL scheme → client session; `PROXIED` → the one for calls through a proxy."""
 
 
+@dataclass(frozen=True)
+class SigningSecrets:
+    """The secrets (`whsec_…`, `whsk_…`) that sign callbacks; each list newest first.
+
+    Each secret of a list adds a signature, so that receivers can rotate secrets; an empty list leaves the POST
+    unsigned. Those of the URL (`urls`) take precedence over those of the event's crew (`crews`), and these over
+    `common`.
+    """
+
+    common: Sequence[str] = ()
+    crews: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    urls: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
 class CallbackSender:
     """Posts events to callback URLs; implements `ports.Sender`.
 
-    `secrets`: signing secrets (`whsec_…`, `whsk_…`), newest first. Each adds a signature, so that receivers can rotate
-    secrets. Without secrets the POST is unsigned. Crews in `crew_secrets` use their own secrets instead. Behind a
-    `proxy`, the addresses of receivers cannot be checked here.
+    Behind a `proxy`, the addresses of receivers cannot be checked here.
     """
 
     ready = True
@@ -48,22 +61,22 @@ class CallbackSender:
     def __init__(
         self,
         sessions: Sessions,
-        secrets: Sequence[str],
+        secrets: SigningSecrets,
         version: str,
         clock: Clock,
-        crew_secrets: Mapping[str, Sequence[str]] | None = None,
         proxy: ProxyRule = DIRECT,
     ) -> None:
         self._sessions = sessions
         self._proxy = proxy
-        self.use_secrets(secrets, crew_secrets or {})
+        self.use_secrets(secrets)
         self._user_agent = f"kickoff-bridge/{version}"
         self._clock = clock
 
-    def use_secrets(self, secrets: Sequence[str], crew_secrets: Mapping[str, Sequence[str]]) -> None:
+    def use_secrets(self, secrets: SigningSecrets) -> None:
         """Replace the signing secrets."""
-        self._signers = [build_signer(secret) for secret in secrets]
-        self._crew_signers = {crew: [build_signer(secret) for secret in own] for crew, own in crew_secrets.items()}
+        self._signers = _signers(secrets.common)
+        self._crew_signers = {crew: _signers(own) for crew, own in secrets.crews.items()}
+        self._url_signers = {url: _signers(own) for url, own in secrets.urls.items()}
 
     async def send(self, delivery: Delivery) -> SendResult:
         """Make one attempt with the stored body; only timestamp and signature are new.
@@ -106,7 +119,8 @@ class CallbackSender:
             "webhook-id": event.event_id,
             "webhook-timestamp": str(now),
         }
-        if signers := self._crew_signers.get(event.crew or "", self._signers):
+        of_crew = self._crew_signers.get(event.crew or "", self._signers)
+        if signers := self._url_signers.get(delivery.destination.target, of_crew):
             headers["webhook-signature"] = " ".join(sign(event.event_id, now, event.body) for sign in signers)
         if "traceparent" in event.headers:
             headers["traceparent"] = str(event.headers["traceparent"])
@@ -162,6 +176,10 @@ def _strict_tls() -> ssl.SSLContext:
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
+
+
+def _signers(secrets: Sequence[str]) -> list[Signer]:
+    return [build_signer(secret) for secret in secrets]
 
 
 async def _body(response: aiohttp.ClientResponse) -> bytes:

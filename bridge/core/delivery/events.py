@@ -174,14 +174,15 @@ def _cloud_event(
 
 def _destinations(run: Run, type_: str, policy: CrewPolicy) -> list[Destination]:
     """Return the results exchange, the reply queue, and each callback URL once."""
-    found = []
+    found, kind = [], type_.removeprefix("run.")
     if policy.results_exchange:
-        key = routing_key(policy.routing_key, run.crew, type_.removeprefix("run."), run.request.meta)
+        key = routing_key(policy.routing_key, run.crew, kind, run.request.meta)
         found.append(Destination(Channel.EXCHANGE, key))
     if run.envelope.reply_to is not None:
         found.append(Destination(Channel.QUEUE, run.envelope.reply_to))
-    urls = dict.fromkeys(url for url in (run.request.callback_url, policy.callback_url) if url is not None)
-    return found + [Destination(Channel.CALLBACK, url) for url in urls]
+    permanent = (destination.url for destination in policy.destinations if destination.accepts(kind))
+    urls = dict.fromkeys((run.request.callback_url, policy.callback_url, *permanent))
+    return found + [Destination(Channel.CALLBACK, url) for url in urls if url is not None]
 
 
 def _delivery(event: Event, index: int, destination: Destination, now: float) -> Delivery:

@@ -14,6 +14,7 @@ from bridge.config.types import read_duration, read_size
 from tests.component.config.settings_files import SMALLEST, WEBHOOK_SECRET, SettingsFiles, with_crew, with_settings
 
 STRIPE = {"scheme": "stripe", "secret": "s"}
+CRM = {"url": "https://crm.example.com/events"}
 SLOW_HMAC = {"scheme": "hmac", "secret": "s", "header": "X-Sign", "timestamp_header": "X-Time", "tolerance": "31m"}
 
 
@@ -91,6 +92,24 @@ RULES = [
     (
         with_crew(callback_url="HTTP://shop.example/done"),
         "callbacks: must set allow_private, because crews.research.callback_url is plain http",
+    ),
+    (
+        with_settings(destinations={"crm": {"url": "http://crm.example.com"}}),
+        "callbacks: must set allow_private, because destinations.crm.url is plain http",
+    ),
+    (with_settings(destinations={"crm": {}}), "destinations.crm.url: is required"),
+    (with_settings(destinations={"a.b": CRM}), "destinations.a.b: a destination's name is"),
+    (with_settings(destinations={"crm": {**CRM, "secret": "x"}}), "destinations.crm.secret.0: must be whsec_"),
+    (with_settings(destinations={"crm": {**CRM, "crews": ["none"]}}), "destinations.crm.crews: must name only crews"),
+    (with_settings(destinations={"crm": {**CRM, "crews": []}}), "destinations.crm.crews: must not be empty"),
+    (with_settings(destinations={"crm": {**CRM, "events": []}}), "destinations.crm.events: must not be empty"),
+    (
+        with_settings(destinations={"crm": {**CRM, "events": ["ended"]}}),
+        "destinations.crm.events.0: must be started, progress,",
+    ),
+    (
+        with_settings(destinations={"crm": {**CRM, "secret": WEBHOOK_SECRET}, "again": CRM}),
+        "destinations: must not sign one URL with different secrets; correct",
     ),
     # types
     (with_settings(http=[]), "http: must be a section of settings"),
@@ -303,8 +322,9 @@ class TestCrewNames:
     OTHER: ClassVar[Any] = with_settings(crews={"other": SMALLEST["crews"]["research"]})
     HOOKS: ClassVar[Any] = {"shop": {"crew": "research", "verify": {"scheme": "github", "secret": "s"}}}
     CLIENTS: ClassVar[Any] = {"clients": [{"name": "a", "token": "t", "crews": ["research"]}]}
+    DESTINATIONS: ClassVar[Any] = {"crm": {**CRM, "crews": ["research"]}}
 
-    @pytest.mark.parametrize("sections", [{"hooks": HOOKS}, {"http": CLIENTS}])
+    @pytest.mark.parametrize("sections", [{"hooks": HOOKS}, {"http": CLIENTS}, {"destinations": DESTINATIONS}])
     def test_crews_of_the_same_settings_can_be_named(self, files: SettingsFiles, sections: dict[str, Any]) -> None:
         files.load(self.OTHER)
 

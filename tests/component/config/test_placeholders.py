@@ -42,11 +42,10 @@ def test_the_examples_contain_placeholders() -> None:
 def with_secret(path: tuple[str, ...], secret: str) -> dict[str, Any]:
     """Valid settings with this value in one secret field."""
     crew = {"url": "https://crew.example.com", "token": "a-token"}
-    verify: dict[str, Any] = {"scheme": "github", "secret": "a-secret-of-ours"}
-    if path[-1] == "password":
-        verify = {"scheme": "basic", "username": "u"}
-    elif path[-1] == "token":
-        verify = {"scheme": "bearer"}
+    verify: dict[str, Any] = {
+        "password": {"scheme": "basic", "username": "u"},
+        "token": {"scheme": "bearer"},
+    }.get(path[-1], {"scheme": "github", "secret": "a-secret-of-ours"})
     tree: dict[str, Any] = {"crews": {"a": crew}, "hooks": {"b": {"crew": "a", "verify": verify, "inputs": {}}}}
     match path:
         case (name,):
@@ -55,6 +54,8 @@ def with_secret(path: tuple[str, ...], secret: str) -> dict[str, Any]:
             tree["http"] = {"clients": [{"name": "c", "token": secret}]}
         case ("amqp" | "store" | "callbacks" as section, name):
             tree[section] = {name: secret}
+        case ("destinations", "*", name):
+            tree["destinations"] = {"d": {"url": "https://crm.example.com", name: secret}}
         case ("crews", "*", "human", name):
             crew["human"] = {name: [secret]}  # type: ignore[assignment]
         case ("crews", "*", name):

@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from bridge.adapters.callbacks.sender import CallbackSender, callback_sessions
+from bridge.adapters.callbacks.sender import CallbackSender, SigningSecrets, callback_sessions
 from bridge.core.delivery.model import Channel, Delivery, Destination
 from bridge.core.delivery.outcome import Retryable, SendResult, Undeliverable
 from tests.fakes import HandClock, a_delivery
@@ -101,7 +101,7 @@ async def sending(
     responses: Mapping[str, Sequence[Sequence[str]]] | None = None, *, allow_private: bool = False
 ) -> AsyncIterator[CallbackSender]:
     async with callback_sessions(allow_private=allow_private, resolver=FakeResolver(responses or {})) as sessions:
-        yield CallbackSender(sessions, [], "0", HandClock(0.0))
+        yield CallbackSender(sessions, SigningSecrets(), "0", HandClock(0.0))
 
 
 def to(url: str) -> Delivery:
@@ -153,7 +153,7 @@ async def test_through_a_name_that_changes_its_address():
         with WIRE.recorded() as dialled:
             for result in (Retryable("connection failed"), REFUSED):
                 async with callback_sessions(allow_private=False, resolver=names) as sessions:
-                    sender = CallbackSender(sessions, [], "0", HandClock(0.0))
+                    sender = CallbackSender(sessions, SigningSecrets(), "0", HandClock(0.0))
                     assert await sender.send(to("https://changing.example/")) == result
         assert dialled == [PUBLIC]
 

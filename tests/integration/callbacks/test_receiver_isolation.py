@@ -13,7 +13,7 @@ from typing import cast
 import aiohttp
 from aiohttp import web
 
-from bridge.adapters.callbacks.sender import CallbackSender, callback_sessions
+from bridge.adapters.callbacks.sender import CallbackSender, SigningSecrets, callback_sessions
 from bridge.adapters.store import SqlStore, open_store
 from bridge.composition.steps import build_deliverers
 from bridge.core.delivery.model import Channel, Delivery, Destination
@@ -96,7 +96,9 @@ async def delivering(path: Path) -> AsyncIterator[tuple[SqlStore, Callable[[], N
         store = await stack.enter_async_context(open_store(f"sqlite:///{path}", "me", time.time()))
         sessions = await stack.enter_async_context(callback_sessions(allow_private=True, time_limit=TIME_LIMIT))
         bench = Bench(store, clock=time.time)
-        [worker] = build_deliverers(bench.steps, CallbackSender(sessions, [], "0", time.time), None, raise_fault)
+        [worker] = build_deliverers(
+            bench.steps, CallbackSender(sessions, SigningSecrets(), "0", time.time), None, raise_fault
+        )
         running = asyncio.create_task(worker.run())
         try:
             yield store, bench.signals.deliver
@@ -161,7 +163,7 @@ async def test_names_without_an_answer_do_not_delay_another_name() -> None:
     port = transport.get_extra_info("sockname")[1]
     names = aiohttp.AsyncResolver(nameservers=[f"127.0.0.1:{port}"], timeout=PATIENCE)
     async with live_receiver() as live, callback_sessions(allow_private=True, resolver=names) as sessions:
-        sender = CallbackSender(sessions, [], "0", time.time)
+        sender = CallbackSender(sessions, SigningSecrets(), "0", time.time)
         hanging = [asyncio.create_task(sender.send(to(f"http://dead{one}.example/", one))) for one in range(dead)]
         await asyncio.wait_for(server.all_asked.wait(), PATIENCE)
         assert await sender.send(to(live.url.replace("127.0.0.1", "live.example"), dead)) == Confirmed()

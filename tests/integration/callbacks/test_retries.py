@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from bridge.adapters.callbacks.sender import CallbackSender, callback_sessions
+from bridge.adapters.callbacks.sender import CallbackSender, SigningSecrets, callback_sessions
 from bridge.adapters.store import SqlStore, open_store
 from bridge.core.delivery.model import Attempt, Channel, Delivery, DeliveryState, Destination
 from bridge.ports.queries import DeliveryFilter
@@ -96,7 +96,7 @@ async def delivery_run(tmp_path: Path, time_limit: float) -> AsyncIterator[Deliv
         sessions = await stack.enter_async_context(
             callback_sessions(allow_private=True, own_ports={9}, time_limit=time_limit)
         )
-        bench = Bench(store, clock=clock, sender=CallbackSender(sessions, [], "0", clock))
+        bench = Bench(store, clock=clock, sender=CallbackSender(sessions, SigningSecrets(), "0", clock))
         yield DeliveryRun(store, bench.send_callbacks, clock)
 
 

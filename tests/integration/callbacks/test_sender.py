@@ -13,7 +13,7 @@ from aiohttp import web
 from standardwebhooks import Webhook
 
 from bridge.adapters.callbacks import sender as callback_sender
-from bridge.adapters.callbacks.sender import CallbackSender, callback_sessions
+from bridge.adapters.callbacks.sender import CallbackSender, SigningSecrets, callback_sessions
 from bridge.core.delivery.model import Channel, Delivery, Destination, Event
 from bridge.core.delivery.outcome import CallbackReply, Confirmed, Retryable, SendResult, Undeliverable
 from tests.fakes import HandClock
@@ -78,11 +78,12 @@ async def sender() -> AsyncIterator[Make]:
             *secrets: str,
             allow_private: bool = True,
             clock: HandClock | None = None,
-            crew_secrets: dict[str, list[str]] | None = None,
+            secrets_of: SigningSecrets | None = None,
             **options: Any,
         ) -> CallbackSender:
             session = await stack.enter_async_context(callback_sessions(allow_private=allow_private, **options))
-            return CallbackSender(session, secrets, "1.2.3", clock or HandClock(VECTOR_TIME + 0.9), crew_secrets)
+            signing = secrets_of or SigningSecrets(secrets)
+            return CallbackSender(session, signing, "1.2.3", clock or HandClock(VECTOR_TIME + 0.9))
 
         yield make
 
@@ -175,13 +176,26 @@ async def test_a_key_pair_signs_beside_a_shared_secret(sender: Make, receiver: R
     ]
 
 
+def signature_by(secret: str) -> str:
+    return Webhook(secret).sign(VECTOR_ID, datetime.fromtimestamp(VECTOR_TIME, UTC), VECTOR_BODY.decode())
+
+
 @pytest.mark.parametrize(("crew", "secret"), [("research", OLD), ("triage", VECTOR_SECRET), (None, VECTOR_SECRET)])
 async def test_a_crew_may_have_secrets_of_its_own(sender: Make, receiver: Receiver, crew: str | None, secret: str):
-    posting = await sender(VECTOR_SECRET, crew_secrets={"research": [OLD]})
+    posting = await sender(secrets_of=SigningSecrets([VECTOR_SECRET], {"research": [OLD]}))
     await posting.send(delivery(receiver.url, crew=crew))
-    at = datetime.fromtimestamp(VECTOR_TIME, UTC)
-    expected = Webhook(secret).sign(VECTOR_ID, at, VECTOR_BODY.decode())
-    assert receiver.got[0][0]["webhook-signature"] == expected
+    assert receiver.got[0][0]["webhook-signature"] == signature_by(secret)
+
+
+async def test_secrets_of_a_url_take_precedence_over_those_of_a_crew(sender: Make, receiver: Receiver):
+    secrets = SigningSecrets([VECTOR_SECRET], {"research": [OLD]}, {receiver.url: [NEW, VECTOR_SECRET]})
+    posting = await sender(secrets_of=secrets)
+    await posting.send(delivery(receiver.url, crew="research"))
+    await posting.send(delivery(receiver.url + "&other", crew="research"))
+    assert [headers["webhook-signature"] for headers, _ in receiver.got] == [
+        f"{signature_by(NEW)} {signature_by(VECTOR_SECRET)}",
+        signature_by(OLD),
+    ]
 
 
 async def test_without_a_secret_nothing_is_signed(sender: Make, receiver: Receiver):

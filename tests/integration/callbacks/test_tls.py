@@ -14,7 +14,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from bridge.adapters.callbacks.sender import CallbackSender, callback_sessions
+from bridge.adapters.callbacks.sender import CallbackSender, SigningSecrets, callback_sessions
 from bridge.core.delivery.model import Channel, Destination
 from bridge.core.delivery.outcome import Confirmed, Retryable, SendResult
 from tests.certificates import DAY, Authority, Key, make_certificate, new_key, write_certificate, write_key
@@ -111,7 +111,7 @@ async def send(
 ) -> SendResult:
     names = names or Everywhere()
     async with callback_sessions(allow_private=True, resolver=names, tls=tls, time_limit=time_limit) as sessions:
-        sender = CallbackSender(sessions, [], "0", HandClock(0.0))
+        sender = CallbackSender(sessions, SigningSecrets(), "0", HandClock(0.0))
         return await sender.send(replace(a_delivery(1), destination=Destination(Channel.CALLBACK, url)))
 
 

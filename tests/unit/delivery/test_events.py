@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bridge.core.crew_policy import CrewPolicy
+from bridge.core.crew_policy import CrewPolicy, PermanentDestination
 from bridge.core.delivery import events
 from bridge.core.delivery.events import run_document
 from bridge.core.delivery.model import Channel, Destination
@@ -172,6 +172,29 @@ def test_a_url_that_occurs_twice_is_called_once():
         len(events.with_event(run, "run.failed", CrewPolicy(callback_url="https://crew.example/all"), NOW).deliveries)
         == 1
     )
+
+
+def callback_urls(type_: str, policy: CrewPolicy, callback_url: str | None = None) -> list[str]:
+    found = events.with_event(a_run(callback_url=callback_url), type_, policy, NOW).deliveries
+    return [delivery.destination.target for delivery in found]
+
+
+def test_a_permanent_destination_receives_the_kinds_that_it_chose():
+    policy = CrewPolicy(
+        destinations=(
+            PermanentDestination("https://crm.example/", frozenset({"succeeded", "failed"})),
+            PermanentDestination("https://audit.example/"),
+        )
+    )
+    assert callback_urls("run.failed", policy) == ["https://crm.example/", "https://audit.example/"]
+    assert callback_urls("run.in_doubt", policy) == ["https://audit.example/"]
+
+
+def test_a_permanent_destination_that_the_request_names_is_called_once():
+    same = "https://crm.example/"
+    destinations = (PermanentDestination(same), PermanentDestination(same, frozenset({"failed"})))
+    policy = CrewPolicy(callback_url="https://crew.example/all", destinations=destinations)
+    assert callback_urls("run.failed", policy, same) == [same, "https://crew.example/all"]
 
 
 def test_a_run_without_destinations_has_no_deliveries():
