@@ -20,6 +20,7 @@ from bridge.adapters.http import memory, problems
 from bridge.core.addresses import client_network
 from bridge.core.http.limits import Connections
 
+SERVER = "kickoff-bridge"  # the header, which would otherwise reveal library versions
 _LINGER_SECONDS = 2.0  # to read the rest of a refused body, so that the client sees the response and not a reset
 _LINGER_BYTES = 1024 * 1024  # at most that much of it
 _READ_BUFFER = 64 * 1024  # bytes of a body; twice as many pause reading, before the body's task can count them
@@ -162,7 +163,7 @@ class Connection(web.RequestHandler):
         unread = not request.content.is_eof()
         if unread:
             resp.force_close()
-        resp.headers[hdrs.SERVER] = "kickoff-bridge"  # do not reveal library versions
+        resp.headers[hdrs.SERVER] = SERVER
         # A malformed request never reaches the application, which knows the trusted proxies.
         caller = memory.caller_of(request) if self._handling else client_network(request.remote)
         with memory.response_hold(request, resp, self._responses, caller) as hold:

@@ -131,6 +131,7 @@ async def opened_when_free(streams: Streams) -> None:
 async def test_an_event_without_a_destination_is_streamed_with_its_id_and_type(streams: Streams) -> None:
     stream = await streams.open()
     assert (stream.status, stream.content_type) == (200, "text/event-stream")
+    assert stream.headers["Server"] == "kickoff-bridge", "as that of other responses"
     assert await block(stream) == {"retry": "2000"}
     event_id = await streams.add_event(meta={"text": "two\nlines\r"})
     event = await next_event(stream)

@@ -12,6 +12,7 @@ from aiohttp import hdrs, web
 from bridge.adapters.http import problems, query
 from bridge.adapters.http.api.event_feed import EventFeed, StreamCursor
 from bridge.adapters.http.auth import Client, Clients, Role
+from bridge.adapters.http.connection import SERVER
 from bridge.adapters.http.long_poll import SHUTTING_DOWN, is_set_within
 from bridge.core.delivery.model import Event
 from bridge.core.http.limits import Slots
@@ -21,7 +22,12 @@ from bridge.ports.queries import Queries
 LAST_EVENT_ID = "Last-Event-ID"
 
 _EVENT_ID = re.compile(r"[0-9A-Za-z._-]{1,128}")
-_HEADERS = {hdrs.CONTENT_TYPE: "text/event-stream", hdrs.CACHE_CONTROL: "no-store", "X-Accel-Buffering": "no"}
+_HEADERS = {
+    hdrs.CONTENT_TYPE: "text/event-stream",
+    hdrs.CACHE_CONTROL: "no-store",
+    hdrs.SERVER: SERVER,  # set for other responses when they are sent as a whole
+    "X-Accel-Buffering": "no",
+}
 _GAP = b"event: stream.gap\ndata: {}\n\n"
 
 
