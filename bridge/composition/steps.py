@@ -108,8 +108,8 @@ class Steps:
         )
 
     def poll(self, crew: Crew) -> Poll:
-        notify = (partial(self.signals.kickoff, crew.name), self.signals.deliver, self.signals.recover)
-        return Poll(crew, self.store, self.clock, *notify)
+        notify = (partial(self.signals.kickoff, crew.name), partial(self.signals.poll, crew.name))
+        return Poll(crew, self.store, self.clock, *notify, self.signals.deliver, self.signals.recover)
 
     def human_input(self, crew: Crew) -> SubmitHumanInput:
         return SubmitHumanInput(crew, self.store, self.clock, self.signals.deliver)

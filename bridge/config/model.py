@@ -53,6 +53,7 @@ from bridge.core.addresses import is_loopback
 from bridge.core.crew.flow_questions import PLATFORM
 from bridge.core.delivery.routing import check_template
 
+MIN_POLL_INTERVAL = 0.1  # seconds
 Role = Literal["submit", "read", "operate"]
 EventKind = Literal[
     "started",
@@ -223,6 +224,13 @@ class Poll(Section):
     per_run: Count = 5
     min_interval: Seconds = 1.0
     max_interval: Seconds = Field(default="60s", validate_default=True)
+
+    @rule("min_interval")
+    @classmethod
+    def _min_can_be_honored(cls, shortest: float) -> float:
+        if shortest < MIN_POLL_INTERVAL:
+            raise ValueError("must be at least 100ms")
+        return shortest
 
     @rule("max_interval")
     @classmethod

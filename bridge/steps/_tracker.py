@@ -54,12 +54,16 @@ class RunTracker:
         self._being_polled.update(tracked.run_id for tracked in taken)
         return taken
 
-    def resume_polling(self, tracked: TrackedRun, due: float, *, outdated: bool = False) -> None:
-        """Put a polled run back, unless it has been forgotten; `outdated`: its next poll loads it first."""
-        if tracked.run_id in self._being_polled:
-            self.queue.put(tracked, due)
-            if outdated:
-                self._outdated.add(tracked.run_id)
+    def resume_polling(self, tracked: TrackedRun, due: float, *, outdated: bool = False) -> bool:
+        """Put a polled run back, unless it has been forgotten; return whether its next poll is the first one due.
+
+        `outdated`: its next poll loads it first.
+        """
+        if tracked.run_id not in self._being_polled:
+            return False
+        if outdated:
+            self._outdated.add(tracked.run_id)
+        return self.queue.put(tracked, due)
 
     def mark_too_large(self, run_id: str) -> bool:
         """Record that the status of a run is too large to be read; return whether that is new."""

@@ -36,7 +36,7 @@ async def test_the_consumer_prints_the_event_of_the_request_that_the_producer_se
 async def _bridge(folder: Path, amqp_url: str) -> AsyncIterator[None]:
     """A bridge that has declared its exchanges, with a sandbox crew."""
     async with running(SandboxSettings(run_time=parse_run_time("fixed:0.2"))) as crew_url:
-        poll = {"min_interval": "50ms", "max_interval": "100ms"}
+        poll = {"min_interval": "100ms", "max_interval": "100ms"}
         settings = {
             "http": {"port": 0},
             "store": {"url": f"sqlite:///{folder}/bridge.db"},

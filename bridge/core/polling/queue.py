@@ -46,13 +46,14 @@ class PollQueue:
         """The approximate number of due runs that have not been taken."""
         return len(self._overdue)
 
-    def put(self, tracked: TrackedRun, due: float) -> None:
-        """Schedule the next poll of a run, replacing its previous entry."""
+    def put(self, tracked: TrackedRun, due: float) -> bool:
+        """Schedule the next poll of a run, replacing its previous entry; return whether it is due before all others."""
         if tracked.run_id in self._expedited:
             self._expedited.remove(tracked.run_id)
             due = _EXPEDITED
         entry = self._entries[tracked.run_id] = (due, next(self._numbers), tracked)
         heapq.heappush(self._heap, entry)
+        return self._heap[0] is entry
 
     def expedite(self, run_id: str) -> None:
         """Poll a run now; during a poll, poll once more after it, because that one may be too early."""

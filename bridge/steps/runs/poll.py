@@ -44,6 +44,7 @@ class Poll:
         store: RunStore,
         clock: Clock,
         notify_kickoff: Notify,
+        notify_poll: Notify,
         notify_deliveries: Notify,
         notify_recover: Notify,
     ) -> None:
@@ -52,6 +53,7 @@ class Poll:
         self._store = store
         self._clock = clock
         self._notify_kickoff = notify_kickoff
+        self._notify_poll = notify_poll
         self._notify_deliveries = notify_deliveries
         self._notify_recover = notify_recover
 
@@ -75,7 +77,7 @@ class Poll:
                 await self._poll(current, polled_at)
         except StoreUnavailable:
             # as before this poll: the next one finds the change again
-            tracker.resume_polling(tracked, polled_at + RETRY_AFTER, outdated=True)
+            self._resume_polling(tracked, polled_at + RETRY_AFTER, outdated=True)
             raise
         finally:
             tracker.poll_finished(tracked.run_id)
@@ -131,7 +133,12 @@ class Poll:
         if still_tracked is not None:
             after = response.after if isinstance(response, NoResponse) else None
             due = self._crew.next_poll_at(still_tracked, self._clock(), after)
-            self._crew.tracker.resume_polling(still_tracked, due)
+            self._resume_polling(still_tracked, due)
+
+    def _resume_polling(self, tracked: TrackedRun, due: float, *, outdated: bool = False) -> None:
+        """Put a polled run back; if it is the first one due, its worker waits for a later one, and is notified."""
+        if self._crew.tracker.resume_polling(tracked, due, outdated=outdated):
+            self._notify_poll()
 
     async def _request_status(self, tracked: TrackedRun, polled_at: float) -> StatusResponse:
         """Request the status, completed with what webhooks reported if it is inconclusive."""

@@ -168,6 +168,7 @@ RULES = [
         with_crew(poll={"min_interval": "90s"}),
         "crews.research.poll.max_interval: must not be shorter than min_interval",
     ),
+    (with_crew(poll={"min_interval": "99ms"}), "crews.research.poll.min_interval: must be at least 100ms"),
     (
         with_crew(poll={"max_interval": "900ms"}),
         "crews.research.poll.max_interval: must not be shorter than min_interval",

@@ -146,7 +146,7 @@ async def _bridge(folder: Path, amqp_url: str, topology: Topology, mode: str, ca
         sandbox.running(SandboxSettings(run_time=parse_run_time("fixed:0.2"))) as open_crew,
         sandbox.running(SandboxSettings(faults=(refuses,))) as closed_crew,
     ):
-        crew = {"url": open_crew, "token": "sandbox-token", "poll": {"min_interval": "50ms", "max_interval": "100ms"}}
+        crew = {"url": open_crew, "token": "sandbox-token", "poll": {"min_interval": "100ms", "max_interval": "100ms"}}
         tree = {
             "http": {"port": 0},
             "store": {"url": f"sqlite:///{folder}/bridge.db"},

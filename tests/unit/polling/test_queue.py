@@ -48,6 +48,17 @@ def test_a_moved_run_is_due_once_at_its_new_time_with_its_new_entry():
     assert queue.take_due(99.0, 9) == []
 
 
+def test_a_run_put_before_all_others_is_reported_as_the_first_one_due():
+    queue = PollQueue()
+    assert [queue.put(tracked(run_id), due) for run_id, due in (("a", 9.0), ("b", 10.0), ("c", 8.0))] == [
+        True,
+        False,
+        True,
+    ]
+    queue.expedite("b")
+    assert not queue.put(tracked("a"), 1.0)
+
+
 def test_a_run_put_back_at_the_same_time_is_due_once():
     queue = PollQueue()
     for _ in range(3):

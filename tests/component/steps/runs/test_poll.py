@@ -55,6 +55,23 @@ def test_without_tracked_runs_the_step_waits_for_a_signal(bench: Bench):
     assert bench.poll.pause() == 1.0
 
 
+async def test_a_run_that_is_due_before_all_others_wakes_the_worker(bench: Bench):
+    """The worker waited for the next run that was due when this one was taken."""
+    wakes = bench.signals["poll-research"]
+    await bench.started()
+    await poll(bench, Running())
+    assert wakes.is_set()
+    wakes.clear()
+    await bench.started()
+    wakes.clear()
+    for _ in range(3):
+        await poll(bench, Running())
+        assert not wakes.is_set(), "the other run is due earlier"
+    bench.clock.forward(9)
+    await bench.round(bench.poll)
+    assert wakes.is_set()
+
+
 async def test_a_poll_without_a_change_neither_writes_nor_reads(bench: Bench):
     await bench.started()
     await poll(bench, Running({"completed": 1}))
