@@ -227,10 +227,23 @@ async def test_the_lock_timeout_applies_again_during_a_migration(postgresql: Pos
         assert await reader.run(limit) == LIMITS["lock_timeout"]
 
 
-async def test_a_probe_reports_a_missing_schema(postgresql: PostgresqlAdapter):
+async def test_a_probe_of_an_empty_database_says_that_its_schema_will_be_created(postgresql: PostgresqlAdapter):
     assert (await probe_store(postgresql.url)).ok
     postgresql.empty()
-    assert "migrate" in (await probe_store(postgresql.url)).detail
+    health = await probe_store(postgresql.url)
+    assert health.ok
+    assert health.detail.startswith("empty; `run` creates its schema")
+    tables = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
+    assert postgresql.execute(tables) == [(0,)], "nothing was created"
+
+
+async def test_a_probe_of_an_empty_database_fails_for_a_role_that_may_not_create_tables(postgresql: PostgresqlAdapter):
+    postgresql.empty()
+    name = f"rows_{postgresql.database}"
+    postgresql.execute(f"CREATE ROLE {name} LOGIN")
+    health = await probe_store(postgresql.server.url(postgresql.database, name))
+    assert not health.ok
+    assert health.detail.endswith("run `migrate`, with a role that may create tables")
 
 
 async def test_a_role_that_may_only_change_rows_is_enough_after_the_migration(postgresql: PostgresqlAdapter):

@@ -4,7 +4,7 @@ import math
 import secrets
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AbstractContextManager, asynccontextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Protocol
 
@@ -66,6 +66,9 @@ class Database(Protocol):
 
     def durability_problem(self, connection: Connection) -> str | None:
         """Return a sentence that says why confirmed writes could be lost, or None if they are durable."""
+
+    def may_create_tables(self, connection: Connection) -> bool:
+        """Return whether this connection may migrate an empty database."""
 
     def opening_error(self, error: DatabaseError) -> BridgeError:
         """Convert an error of the driver while the database is opened."""
@@ -138,14 +141,13 @@ async def migrate_store(url: str, *, pooler: bool = False) -> str:
 
 
 async def probe_store(url: str, *, pooler: bool = False) -> Health:
-    """Return whether `open_store` would succeed; the schema is not changed and no database is created."""
+    """Return whether `open_store` would succeed with `migrate`; nothing is created or changed."""
     base = database(url, pooler=pooler)
     if (missing := base.health_if_missing()) is not None:
         return missing
     try:
-        async with open_database(base, migrate=False) as writer:
-            problem = await writer.run(base.durability_problem)
-            return Health(ok=True, detail="; ".join(filter(None, ["sound and up to date", problem])))
+        async with open_database(base, migrate=False, any_revision=True) as writer:
+            return await writer.run(partial(_health, base))
     except StoreInUse:
         return Health(ok=True, detail="in use by a running bridge")
     except (StoreDamaged, StoreUnavailable) as error:
@@ -162,22 +164,28 @@ async def open_connections(connections: Connections) -> AsyncIterator[Connection
 
 
 @asynccontextmanager
-async def open_database(base: Database, *, migrate: bool) -> AsyncIterator[Connections]:
-    """Lock and check a database and its schema, and yield its writer; raises as `open_store` does."""
+async def open_database(base: Database, *, migrate: bool, any_revision: bool = False) -> AsyncIterator[Connections]:
+    """Lock and check a database and its schema, and yield its writer; raises as `open_store` does.
+
+    `any_revision`: without `migrate`, accept an empty database and an older schema.
+    """
     with base.locked():
         async with open_connections(base.writer()) as writer:
-            await _prepare(base, writer, migrate=migrate)
+            await _prepare(base, writer, migrate=migrate, any_revision=any_revision)
             base.watch_files()
             yield writer
 
 
-async def _prepare(base: Database, writer: Connections, *, migrate: bool) -> None:
+async def _prepare(base: Database, writer: Connections, *, migrate: bool, any_revision: bool) -> None:
     """Check the database, and migrate its schema or check that it is up to date."""
 
     def prepare(connection: Connection) -> None:
         base.check(connection)
         _refuse_newer(connection)
-        (upgrade if migrate else _check_revision)(connection)
+        if migrate:
+            upgrade(connection)
+        elif not any_revision:
+            _check_revision(connection)
 
     try:
         await writer.run(prepare)
@@ -185,9 +193,20 @@ async def _prepare(base: Database, writer: Connections, *, migrate: bool) -> Non
         raise base.opening_error(error) from None
 
 
+def _health(base: Database, connection: Connection) -> Health:
+    found, needed = _revision(connection), _newest_revision()
+    if found == needed:
+        state = "sound and up to date"
+    elif not base.may_create_tables(connection):
+        return Health(ok=False, detail=f"{_outdated(found)}, with a role that may create tables")
+    else:
+        state = f"its schema is {found}; `run` migrates it to {needed}" if found else "empty; `run` creates its schema"
+    return Health(ok=True, detail="; ".join(filter(None, [state, base.durability_problem(connection)])))
+
+
 def _refuse_newer(connection: Connection) -> None:
     """Raise `StoreUnavailable` for a schema of an unknown revision."""
-    found = MigrationContext.configure(connection).get_current_revision()
+    found = _revision(connection)
     if found is not None and found not in _revisions():
         raise StoreUnavailable(
             f"the store was made by a newer version of the bridge (its schema is {found}, the newest known here is "
@@ -203,9 +222,17 @@ def upgrade(connection: Connection, revision: str = "head") -> None:
 
 
 def _check_revision(connection: Connection) -> None:
-    found, needed = MigrationContext.configure(connection).get_current_revision(), _newest_revision()
-    if found != needed:
-        raise StoreUnavailable(f"the store's schema is {found or 'empty'}, {needed} is needed: run `migrate`")
+    found = _revision(connection)
+    if found != _newest_revision():
+        raise StoreUnavailable(_outdated(found))
+
+
+def _outdated(found: str | None) -> str:
+    return f"the store's schema is {found or 'empty'}, {_newest_revision()} is needed: run `migrate`"
+
+
+def _revision(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
 
 
 def _newest_revision() -> str:

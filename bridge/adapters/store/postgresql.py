@@ -94,6 +94,11 @@ class Postgresql:
             return None
         return f"the server runs with {' and '.join(off)} off: a power failure can lose or damage confirmed writes"
 
+    def may_create_tables(self, connection: Connection) -> bool:
+        """Return whether the role may create tables in its schema."""
+        query = "SELECT has_schema_privilege(current_schema(), 'CREATE')"
+        return bool(connection.exec_driver_sql(query).scalar_one())
+
     def opening_error(self, error: DatabaseError) -> BridgeError:
         """Convert an error at opening."""
         if getattr(error.orig, "sqlstate", None) in _DATA_CORRUPTED:

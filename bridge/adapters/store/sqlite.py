@@ -101,6 +101,10 @@ class Sqlite:
         """Return None: every connection is durable."""
         return None
 
+    def may_create_tables(self, _connection: Connection) -> bool:
+        """Return True: a file that can be written can be migrated."""
+        return True
+
     def opening_error(self, error: DatabaseError) -> BridgeError:
         """Convert an error at opening; the driver raises other errors than `OperationalError` for damaged files."""
         if isinstance(error, OperationalError):
