@@ -6,7 +6,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 from aio_pika import Message, connect
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
@@ -18,6 +18,7 @@ from bridge.adapters.amqp.topology import Topology
 from bridge.core.delivery.model import Channel, Delivery, Destination, Event
 from bridge.core.delivery.outcome import Confirmed
 from bridge.core.errors import StoreUnavailable
+from bridge.core.runs import state_machine
 from bridge.core.runs.commands import RunCommand
 from bridge.core.runs.model import Envelope, KickoffRequest
 from bridge.ports.inbound import Accepted, RefusedMessage, RunKey
@@ -75,6 +76,7 @@ class FakeInbound:
     accepted: list[tuple[KickoffRequest, Envelope]] = field(default_factory=list)
     refused: list[RefusedMessage] = field(default_factory=list)
     commands: list[tuple[str | RunKey, RunCommand, str]] = field(default_factory=list)
+    outcomes: list[str] = field(default_factory=list)
     errors: list[Exception] = field(default_factory=list)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     entered: asyncio.Event = field(default_factory=asyncio.Event)
@@ -91,7 +93,7 @@ class FakeInbound:
         if self.errors:
             raise self.errors.pop(0)
         self.accepted.append((request, envelope))
-        return cast("Accepted", None)  # this fake has no use for it
+        return Accepted(state_machine.accept(request, envelope, f"run-{len(self.accepted)}", 0.0), replayed=False)
 
     async def apply_command(self, wanted: str | RunKey, command: RunCommand, by: str) -> None:
         if self.errors:

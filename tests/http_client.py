@@ -212,6 +212,11 @@ class Bridge:
     draining: bool = False
     stalled: bool = False
     woken: asyncio.Event = field(default_factory=asyncio.Event)
+    counted: list[tuple[str, str]] = field(default_factory=list)
+    """The counted requests: entry point and outcome."""
+
+    def count(self, via: str, outcome: str) -> None:
+        self.counted.append((via, outcome))
 
     @property
     def port(self) -> int:
@@ -255,10 +260,11 @@ async def serving(
     accept = FakeAccept(store)
     checks: dict[str, HealthCheck] = {"store": _fine}
     explain = ExplainWaiting({}, store, time.time)  # type: ignore[arg-type]
-    api = RunsApi(accept, explain, store, clients, patience, base_path)  # type: ignore[arg-type]  # a fake of what is used
     async with AsyncExitStack() as stack:
         http = await stack.enter_async_context(aiohttp.ClientSession())
         bridge = Bridge(store, accept, (), http, checks)
+        count = partial(bridge.count, "http")
+        api = RunsApi(accept, explain, store, clients, patience, base_path, count)  # type: ignore[arg-type]  # a fake of what is used
         ops = OpsApi(
             checks,
             lambda: bridge.draining,
@@ -276,7 +282,7 @@ async def serving(
             *DeliveriesApi(store, clients, lambda: 1_700_000_000.0, bridge.woken.set).routes(),  # type: ignore[arg-type]
             *CrewsApi(lambda: others.crews, others.crew_inputs, clients).routes(),
             *CrewWebhooksApi(others.handle_webhook).routes(),
-            *HooksApi(accept, hooks or {}, time.time).routes(),
+            *HooksApi(accept, hooks or {}, time.time, count=partial(bridge.count, "hook")).routes(),
         ]
         bridge.servers = build_servers(listen, routes, ops.routes(), clients)
         for server in bridge.servers:

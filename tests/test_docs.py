@@ -25,7 +25,7 @@ from bridge.core.errors import RefusalCode
 from bridge.core.runs import request, state_machine
 from bridge.core.runs.model import FINAL_STATES, Envelope, KickoffRequest, State
 from bridge.observability.logging import LIBRARY_EVENT
-from bridge.observability.metrics import outcome_label
+from bridge.observability.metrics import OPERATIONS, TOKEN_KINDS, VIA, outcome_label
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -77,6 +77,9 @@ _LABEL_VALUES: dict[str, Sequence[str]] = {
     "polls_total": _names_of(StatusResponse),
     "delivery_attempts_total": [*Channel, *_names_of(SendResult)],
     "deliveries": list(DeliveryState),
+    "requests_total": [*VIA, "accepted", "replayed"],
+    "crew_request_seconds": OPERATIONS,
+    "tokens_used_total": TOKEN_KINDS,
 }
 
 

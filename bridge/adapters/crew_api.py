@@ -8,11 +8,11 @@ reused one that the server closes at the wrong moment looks like an execution in
 import asyncio
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
 import aiohttp
@@ -84,6 +84,11 @@ LARGE_BYTES = 80 * MIB  # of large responses that are read or stored at once, ha
 CountResponse = Callable[[str, object], None]
 """Counts a response to a kickoff, a poll, or human input: the operation, and the value that came of it."""
 
+ObserveCall = Callable[[str, float], None]
+"""Observes how many seconds a call took: the operation (also `stop` and `inputs`), and the seconds."""
+
+T = TypeVar("T")
+
 
 @dataclass(slots=True)
 class _Transmission:
@@ -110,8 +115,10 @@ class HttpCrewApi:
         count: CountResponse = lambda _operation, _response: None,
         proxy: ProxyRule = DIRECT,
         tls: ssl.SSLContext | None = None,
+        observe: ObserveCall = lambda _operation, _seconds: None,
     ) -> None:
         self._count = count
+        self._observe = observe
         self._url = url.rstrip("/")
         self._proxy = proxy
         self._tls = tls
@@ -143,7 +150,8 @@ class HttpCrewApi:
 
     async def kickoff(self, body: dict[str, Any]) -> KickoffResponse:
         """Call `POST /kickoff` once, without following redirects. Must not be cancelled."""
-        reply = await self._post(self._kickoffs, f"{self._url}/kickoff", body, self._headers)
+        post = self._post(self._kickoffs, f"{self._url}/kickoff", body, self._headers)
+        reply = await self._timed("kickoff", post)
         response = self._read_kickoff(reply) if isinstance(reply, Reply) else reply
         self._count("kickoff", response)
         return response
@@ -157,7 +165,8 @@ class HttpCrewApi:
 
     async def resume(self, body: dict[str, Any]) -> ResumeResponse:
         """Call `POST /resume`, with the same guarantees as `kickoff`."""
-        reply = await self._post(self._kickoffs, f"{self._url}/resume", body, self._headers)
+        post = self._post(self._kickoffs, f"{self._url}/resume", body, self._headers)
+        reply = await self._timed("human_input", post)
         response = self._read_resume(reply) if isinstance(reply, Reply) else reply
         self._count("human_input", response)
         return response
@@ -178,7 +187,8 @@ class HttpCrewApi:
         """
         unguarded = same_host(callback_url, self._url) or self._proxy.proxy_for(callback_url) is not None
         session = self._kickoffs if unguarded else self._external
-        reply = await self._post(session, callback_url, {"feedback": feedback, "source": SOURCE}, {})
+        post = self._post(session, callback_url, {"feedback": feedback, "source": SOURCE}, {})
+        reply = await self._timed("human_input", post)
         response = self._redactor.fields(read_answer_reply(reply)) if isinstance(reply, Reply) else reply
         self._count("human_input", response)
         return response
@@ -187,7 +197,7 @@ class HttpCrewApi:
         """Call `GET /status/{kickoff_id}`."""
         assert responses.usable_kickoff_id(kickoff_id)  # it becomes part of a path
         sent_at = self._clock()
-        reply = await self._request("GET", f"/status/{quote(kickoff_id, safe='')}")
+        reply = await self._timed("poll", self._request("GET", f"/status/{quote(kickoff_id, safe='')}"))
         self._update_rate_limiter(reply, sent_at)
         response = self._redactor.fields(responses.read_status(reply)) if isinstance(reply, Reply) else reply
         self._count("poll", response)
@@ -197,13 +207,13 @@ class HttpCrewApi:
         """Call `POST /stop/{kickoff_id}`, which only some deployments support; return what came of it."""
         assert responses.usable_kickoff_id(kickoff_id)
         sent_at = self._clock()
-        reply = await self._request("POST", f"/stop/{quote(kickoff_id, safe='')}")
+        reply = await self._timed("stop", self._request("POST", f"/stop/{quote(kickoff_id, safe='')}"))
         self._update_rate_limiter(reply, sent_at)
         return responses.read_stop(reply) if isinstance(reply, Reply) else StopResponse.NOT_STOPPED
 
     async def probe(self) -> Health:
         """Return whether `GET /inputs` succeeds with this token; the root path returns 404 even for a healthy crew."""
-        match await self._request("GET", "/inputs", self._limits.inputs):
+        match await self._timed("inputs", self._request("GET", "/inputs", self._limits.inputs)):
             case Reply(code):
                 return Health(ok=code == 200, detail=f"GET /inputs: HTTP {code}")
             case NoResponse(why):
@@ -211,8 +221,14 @@ class HttpCrewApi:
 
     async def inputs(self) -> ListedInputs | None:
         """Return what `GET /inputs` lists; None if it fails."""
-        reply = await self._request("GET", "/inputs", self._limits.inputs)
+        reply = await self._timed("inputs", self._request("GET", "/inputs", self._limits.inputs))
         return read_inputs(reply) if isinstance(reply, Reply) else None
+
+    async def _timed(self, operation: str, call: Awaitable[T]) -> T:
+        started = time.monotonic()
+        result = await call
+        self._observe(operation, time.monotonic() - started)
+        return result
 
     async def _request(self, method: str, path: str, seconds: float | None = None) -> Reply | NoResponse:
         """Make one call that starts no execution. `seconds`: its timeout, by default that of a poll."""

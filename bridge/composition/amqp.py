@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from bridge.adapters.amqp.consumer import AmqpConsumer
 from bridge.adapters.amqp.messages import MessageRules
@@ -32,10 +33,11 @@ def build_broker(runtime: Runtime, amqp: AmqpSettings, inputs: CrewInputs) -> Br
     link, topology = link_options(amqp, runtime.process, counters.report), build_topology(amqp, sources)
 
     def build_consumer(topology: Topology, rules: MessageRules) -> AmqpConsumer:
+        via = "amqp" if rules.mapping is None else "source"
         accept = steps.accept(BoundedInputCheck(inputs, max(1, amqp.prefetch // INPUT_CHECK_FRACTION)))
         consumer = AmqpConsumer(
             link, topology, rules, amqp.prefetch, accept, steps.refuse(amqp.dead), steps.accept_command,
-            runtime.store.probe, runtime.values,
+            runtime.store.probe, runtime.values, partial(counters.count_request, via),
         )  # fmt: skip
         counters.show_link(rules.link, lambda: consumer.ready)
         return consumer
@@ -47,4 +49,4 @@ def build_broker(runtime: Runtime, amqp: AmqpSettings, inputs: CrewInputs) -> Br
         consumers[source.source] = build_consumer(source_topology(topology, settings), rules)
     publisher = AmqpPublisher(link, topology, amqp.event_mode)
     counters.show_link("publish", lambda: publisher.ready)
-    return Broker(consumers, publisher, CountedSender(publisher, counters, runtime.redactor))
+    return Broker(consumers, publisher, CountedSender(publisher, counters, runtime.redactor, runtime.clock))

@@ -38,6 +38,7 @@ async def add_crews(runtime: Runtime, stack: AsyncExitStack) -> None:
             partial(runtime.counters.count_response, name),
             proxy_rule(settings.proxy),
             None if crew.tls is None else crew.tls.context(),
+            partial(runtime.counters.observe_crew_request, name),
         )
         runtime.renewals.append(partial(_renew_token, api, name))
         policy = crew_policy(settings, name)

@@ -50,7 +50,7 @@ async def build_callback_sender(runtime: Runtime, stack: AsyncExitStack) -> Send
     proxy = proxy_rule(settings.callbacks.proxy)
     sender = CallbackSender(sessions, signing_secrets(settings), __version__, wall_clock, proxy)
     runtime.renewals.append(lambda renewed: sender.use_secrets(signing_secrets(renewed)))
-    return CountedSender(sender, runtime.counters, runtime.redactor)
+    return CountedSender(sender, runtime.counters, runtime.redactor, runtime.clock)
 
 
 def build_http_servers(
@@ -81,12 +81,13 @@ def _max_open_files() -> float:
 def _routes(runtime: Runtime, clients: Clients, inputs: CrewInputs) -> list[web.RouteDef]:
     settings, store, steps = runtime.settings, runtime.store, runtime.steps
     accept, webhooks = steps.accept(inputs.check), steps.receive_webhooks
-    hooks = HooksApi(accept, build_hooks(settings), wall_clock, base_path(settings))
+    count, path = runtime.counters.count_request, base_path(settings)
+    hooks = HooksApi(accept, build_hooks(settings), wall_clock, path, partial(count, "hook"))
     flows = FlowQuestionsApi(flow_sources(settings), webhooks.flow_question, wall_clock, runtime.redactor)
     runtime.renewals.append(lambda renewed: hooks.renew(build_hooks(renewed)))
     runtime.renewals.append(lambda renewed: flows.renew(flow_sources(renewed)))
     apis = (
-        RunsApi(accept, steps.explain_waiting, store.queries, clients, base_path=base_path(settings)),
+        RunsApi(accept, steps.explain_waiting, store.queries, clients, base_path=path, count=partial(count, "http")),
         CommandsApi(steps.apply_command, steps.explain_waiting, store.queries, clients),
         DeliveriesApi(store.queries, clients, runtime.clock, runtime.signals.deliver),
         CrewsApi(partial(crew_infos, settings, runtime.crews), inputs, clients),

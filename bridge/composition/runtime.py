@@ -1,7 +1,6 @@
 """What every part is built on: the settings, the store, the clock, the counters, and the signals."""
 
 import os
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -51,16 +50,15 @@ async def open_runtime(settings: Settings, stack: AsyncExitStack, *, migrate: bo
     """Open the store and the kickoff journal; `stack` closes them."""
     process = f"{os.uname().nodename}-{os.getpid()}-{str(uuid_utils.uuid4())[:8]}"
     counters, url, clock = Counters(CollectorRegistry()), settings.store.url.get_secret_value(), steady_clock()
-    on_stale: Callable[[], None] = counters.stale_writes.inc
     opening = open_store(
         url,
         process,
         clock(),
         migrate=migrate,
         pooler=settings.store.pooler,
-        on_stale=on_stale,
         crews=settings.crews,
         report=counters.report,
+        metrics=counters.store,
     )
     store = await stack.enter_async_context(opening)
     journal = await stack.enter_async_context(open_journal(url))

@@ -19,6 +19,11 @@ class Accepted:
     replayed: bool
     warnings: tuple[RequestWarning, ...] = ()
 
+    @property
+    def outcome(self) -> str:
+        """The outcome as in the metrics."""
+        return "replayed" if self.replayed else "accepted"
+
 
 Accept = Callable[[KickoffRequest, Envelope], Awaitable[Accepted]]
 """Stores a request once. Raises `RequestRefused`, or `StoreUnavailable` if the commit was not confirmed."""

@@ -74,7 +74,7 @@ class SqliteAdapter:
         base = database(self.url)
         writer = await self._twins.enter_async_context(open_connections(base.writer()))
         reader = await self._twins.enter_async_context(open_connections(base.readers()))
-        twin = SqlStore(reader, writer.run, process, store.key, lambda: None, shared=False, crews=crews)
+        twin = SqlStore(reader, writer.run, process, store.key, shared=False, crews=crews)
         await twin.cluster.join(now)
         return twin
 
@@ -255,7 +255,7 @@ async def lossy(adapter: Adapter, connection: LossyConnection) -> AsyncIterator[
     """A store that writes through the connection."""
     async with readers(adapter) as reader:
         shared = database(adapter.url).shared
-        store = SqlStore(reader, connection.run, "me", b"k" * 32, lambda: None, shared=shared)
+        store = SqlStore(reader, connection.run, "me", b"k" * 32, shared=shared)
         await store.cluster.join(NOW)
         yield store
         await store.close()

@@ -158,22 +158,31 @@ async def test_a_deploy_that_renames_an_input_refuses_no_valid_request(api: Api,
             await inputs.check(a_request(inputs={"topic": "peat"}))
 
 
-async def test_every_response_to_a_kickoff_a_poll_or_human_input_is_counted(sandbox: str):
+async def test_every_call_is_counted_with_its_duration(sandbox: str):
     counters = Counters(CollectorRegistry())
     count = partial(counters.count_response, "research")
+    observe = partial(counters.observe_crew_request, "research")
     async with crew_sessions() as sessions:
-        crew = HttpCrewApi(sandbox, TOKEN, RateLimiter(), sessions, time.time, count=count)
+        crew = HttpCrewApi(sandbox, TOKEN, RateLimiter(), sessions, time.time, count=count, observe=observe)
         await crew.kickoff({"inputs": {}})
         await crew.status("never-seen")
         await crew.status("never-seen")
         await crew.resume({})
         await crew.answer_flow(f"{sandbox}/nowhere", "yes")
+        await crew.stop("never-seen")
+        await crew.inputs()
+        await crew.probe()
     shown = generate_latest(counters.registry).decode()
     assert [line for line in shown.splitlines() if 'crew="research",outcome=' in line and "_created" not in line] == [
         'kickoff_bridge_kickoffs_total{crew="research",outcome="refused"} 1.0',
         'kickoff_bridge_polls_total{crew="research",outcome="not_found"} 2.0',
         'kickoff_bridge_human_inputs_total{crew="research",outcome="refused"} 2.0',
     ]
+    calls = partial(counters.registry.get_sample_value, "kickoff_bridge_crew_request_seconds_count")
+    assert {
+        operation: calls({"crew": "research", "operation": operation})
+        for operation in ("kickoff", "poll", "human_input", "stop", "inputs")
+    } == {"kickoff": 1, "poll": 2, "human_input": 2, "stop": 1, "inputs": 2}
 
 
 async def test_a_running_and_an_unknown_execution(api: Api, sandbox: str):

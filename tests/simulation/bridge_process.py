@@ -19,6 +19,7 @@ from bridge.core.crew_policy import CrewPolicy
 from bridge.core.runs.commands import RunCommand
 from bridge.core.runs.model import Envelope, KickoffRequest, Run
 from bridge.ports.inbound import Accepted
+from bridge.ports.metrics import StoreMetrics
 from bridge.steps.recovery.journal import replay_journal
 from bridge.supervisor import Supervisor
 from tests.component.steps.conftest import Bench
@@ -74,7 +75,8 @@ class BridgeProcess:
         env = self._environment
         base = SimulatedDatabase(f"sqlite:///{env.file}", env.world, shared=env.shared)
         now = database_time() if env.shared else clock()
-        opened = open_store(base, self._given_name, now, migrate=False, on_stale=self._on_stale, crews=("research",))
+        metrics = StoreMetrics(stale_write=self._on_stale)
+        opened = open_store(base, self._given_name, now, migrate=False, metrics=metrics, crews=("research",))
         async with opened as store, self._opened_journal() as journal:
             base.shaky = True
             await self._start(store, journal, clock)

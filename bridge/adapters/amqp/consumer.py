@@ -25,9 +25,11 @@ from bridge.adapters.byte_budget import ByteBudget, values_budget
 from bridge.core.errors import FATAL, RequestRefused, StoreUnavailable
 from bridge.core.inbound.source import Source
 from bridge.core.json import parsed_bytes
+from bridge.core.runs.model import Envelope, KickoffRequest
 from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.inbound import Accept, AcceptCommand, Refuse
 from bridge.ports.lifecycle import Health
+from bridge.ports.metrics import CountRequest
 
 log = structlog.get_logger()
 
@@ -46,6 +48,7 @@ class AmqpConsumer:
         take_command: AcceptCommand,
         probe_store: ProbeStore,
         values: ByteBudget | None = None,
+        count: CountRequest = lambda _outcome: None,
     ) -> None:
         self._link = AmqpLink(link, rules.link, self._consuming)
         self._report = link.report
@@ -58,6 +61,7 @@ class AmqpConsumer:
         self._take_command = take_command
         self._probe_store = probe_store
         self._values = values or values_budget()
+        self._count = count
         self._backpressure = Backpressure()
         self._channel_consumer: ChannelConsumer | None = None
         self._stopping = asyncio.Event()
@@ -144,6 +148,7 @@ class AmqpConsumer:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is costs this message alone
             self._report(Quarantined.MESSAGE, error, message_id=message.message_id)
+            self._count("internal")
             await self._refuse(read_refused(message, self._rules, RequestRefused("internal", INTERNAL)))
 
     async def _store(self, message: AbstractIncomingMessage) -> None:
@@ -161,8 +166,9 @@ class AmqpConsumer:
             elif is_command(message):
                 await self._take_command(*read_command(message, self._rules), self._rules.source)
             else:
-                await self._accept(*read_request(message, self._rules))
+                await self._accept_and_count(*read_request(message, self._rules))
         except RequestRefused as refusal:
+            self._count(refusal.code)
             await self._refuse(read_refused(message, self._rules, refusal))
             log.warning(
                 "message_refused",
@@ -178,4 +184,8 @@ class AmqpConsumer:
             reason = "the expression `when` is false"
             log.debug("message_ignored", source=mapping.source, message_id=message.message_id, reason=reason)
         else:
-            await self._accept(*found)
+            await self._accept_and_count(*found)
+
+    async def _accept_and_count(self, request: KickoffRequest, envelope: Envelope) -> None:
+        accepted = await self._accept(request, envelope)
+        self._count(accepted.outcome)

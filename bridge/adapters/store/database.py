@@ -2,7 +2,7 @@
 
 import math
 import secrets
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Collection
 from contextlib import AbstractContextManager, asynccontextmanager
 from functools import cache, partial
 from pathlib import Path
@@ -22,10 +22,11 @@ from bridge.adapters.store.connections import Connections
 from bridge.adapters.store.postgresql import Postgresql
 from bridge.adapters.store.schema import store_metadata
 from bridge.adapters.store.sqlite import Sqlite
-from bridge.adapters.store.store import SqlStore
+from bridge.adapters.store.store import UNCOUNTED, SqlStore
 from bridge.core.errors import BridgeError, StoreDamaged, StoreInUse, StoreUnavailable
 from bridge.observability.logging import log_fault
 from bridge.ports.lifecycle import Health, ReportFault
+from bridge.ports.metrics import StoreMetrics
 
 log = structlog.get_logger()
 
@@ -79,10 +80,6 @@ def database(url: str, *, pooler: bool = False) -> Database:
     return Sqlite(url) if url.startswith("sqlite:") else Postgresql(url, pooler=pooler)
 
 
-def _nothing() -> None:
-    """Do nothing."""
-
-
 @asynccontextmanager
 async def open_store(
     url: str | Database,
@@ -91,14 +88,14 @@ async def open_store(
     *,
     migrate: bool = True,
     pooler: bool = False,
-    on_stale: Callable[[], None] = _nothing,
     crews: Collection[str] = (),
     report: ReportFault = log_fault,
+    metrics: StoreMetrics = UNCOUNTED,
 ) -> AsyncIterator[SqlStore]:
     """Open the store; closing it releases every claim.
 
     `process`: the name under which this process joins; `now`: seconds since the epoch; `crews`: those that this process
-    serves. `on_stale` is called for each stale write that is discarded. No other process can use an open SQLite store,
+    serves. No other process can use an open SQLite store,
     so the claims of other processes are released at once.
 
     Raises `StoreInUse`, `StoreDamaged`, `StoreMisconfigured`, or `StoreUnavailable`: the database is unreachable, its
@@ -119,12 +116,12 @@ async def open_store(
             writer.run,
             process,
             key,
-            on_stale,
             base.verify,
             shared=base.shared,
             crews=crews,
             api_reader=api,
             report=report,
+            metrics=metrics,
         )
         if not base.shared:
             await _follow_clock(writer, now)

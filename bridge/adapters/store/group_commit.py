@@ -5,6 +5,7 @@ statement for fifty rows costs a fraction of fifty statements.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -53,10 +54,11 @@ class _Write:
 
 
 class Batches:
-    """Commits all writes to the store."""
+    """Commits all writes to the store; `committed` is called with the seconds that each transaction took."""
 
-    def __init__(self, transaction: Transaction) -> None:
+    def __init__(self, transaction: Transaction, committed: Callable[[float], None] = lambda _seconds: None) -> None:
         self._transaction = transaction
+        self._committed = committed
         self._waiting: list[_Write] = []
         self._committing: asyncio.Task[None] | None = None
         self.failing = False
@@ -113,10 +115,13 @@ class Batches:
                 for one, result in zip(writes, write_all(connection, [one.item for one in writes]), strict=True):
                     one.result = result
 
+        started = time.monotonic()
         await self._transaction(write)
+        seconds = time.monotonic() - started
         self.failing = False
         for one in batch:
             _resolve(one, one.result)
+        self._committed(seconds)
 
     async def _commit_one_by_one(self, batch: Sequence[_Write], error: Exception) -> None:
         """Commit the writes of a failed batch separately, so that one invalid row does not affect the others."""

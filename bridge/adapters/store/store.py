@@ -35,7 +35,10 @@ from bridge.core.runs.model import Decision, Run, State
 from bridge.observability.logging import log_fault
 from bridge.ports.inbound import Accepted
 from bridge.ports.lifecycle import Health, ReportFault
+from bridge.ports.metrics import StoreMetrics
 from bridge.ports.runs import Conflict
+
+UNCOUNTED = StoreMetrics()
 
 log = structlog.get_logger()
 
@@ -43,9 +46,8 @@ log = structlog.get_logger()
 class SqlStore:
     """Stores runs in a SQL database; its other roles are its attributes.
 
-    `process`: the name of this process; `key`: the store's secret, from which webhook tokens are derived; `on_stale` is
-    called for each stale write that is discarded; `shared`: other processes may use the store; `api_reader`:
-    connections for queries of API callers.
+    `process`: the name of this process; `key`: the store's secret, from which webhook tokens are derived; `shared`:
+    other processes may use the store; `api_reader`: connections for queries of API callers; `metrics`: what is counted.
     """
 
     def __init__(
@@ -54,21 +56,21 @@ class SqlStore:
         transaction: Transaction,
         process: str,
         key: bytes,
-        on_stale: Callable[[], None],
         verify: Callable[[], None] = lambda: None,
         *,
         shared: bool,
         crews: Collection[str] = (),
         api_reader: Connections | None = None,
         report: ReportFault = log_fault,
+        metrics: StoreMetrics = UNCOUNTED,
     ) -> None:
         self.key, self._crews, undecodable = key, frozenset(crews), UndecodableReports(report)
         self.shared = shared
         self.verify = verify  # raises `StoreReplaced`
-        self._count_stale = on_stale
+        self._metrics = metrics
         self._reader = reader
         self._loads = BatchLoader(lambda run_ids: reader.read(partial(run_lists.load_runs, run_ids=run_ids)))
-        self._batches = Batches(transaction)
+        self._batches = Batches(transaction, metrics.committed)
         self._claimer = Claimer(self._batches, undecodable)
         self._handoff = LocalHandoff()
         write = self._batches.write_one
@@ -97,7 +99,10 @@ class SqlStore:
         request = kickoffs.ClaimAccepted(
             self.cluster.process, crew, limit, max_running, now, limits, max_bytes, self._free_slots
         )
-        return await self._claimer.claim(kickoffs.claim_accepted, request)
+        claimed: list[Run] = await self._claimer.claim(kickoffs.claim_accepted, request)
+        for run in claimed:
+            self._metrics.claimed(run)
+        return claimed
 
     async def claim(
         self, states: Collection[State], limit: int, now: float | None = None, crews: Collection[str] | None = None
@@ -122,6 +127,8 @@ class SqlStore:
             raise
         if isinstance(written, Run):
             self._handoff.add(own)
+            if decision.ends_run:
+                self._metrics.ended(written)
         return written
 
     async def _apply(self, request: run_queries.WriteRequest, *, retry: bool) -> Run | Conflict:
@@ -149,7 +156,7 @@ class SqlStore:
             self._claimer.release_later(request.release_own)
             await until_available(self._claimer.release)
         log.info("stale_write_discarded", run_id=request.decision.run.run_id, crew=request.decision.run.crew)
-        self._count_stale()
+        self._metrics.stale_write()
         return Conflict.STALE
 
     async def load(self, run_id: str) -> Run | None:

@@ -246,6 +246,12 @@ class Decision:
     deliveries: tuple[Delivery, ...] = ()
     unaddressed: tuple[Event, ...] = ()
 
+    @property
+    def ends_run(self) -> bool:
+        """Whether this ends the run: it contains the run's final event."""
+        events = (*(delivery.event for delivery in self.deliveries), *self.unaddressed)
+        return self.run.final and any(event.type == f"run.{self.run.state}" for event in events)
+
     def after(self, earlier: "Decision") -> "Decision":
         """Return this decision with the events of an earlier one put first."""
         return Decision(self.run, earlier.deliveries + self.deliveries, earlier.unaddressed + self.unaddressed)

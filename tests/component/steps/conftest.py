@@ -292,7 +292,7 @@ class OneDatabase:
 
     def store_of(self, process: str, *, shared: bool, crews: Collection[str] = ("research",)) -> SqlStore:
         """A store without cached state; several stores on one database are otherwise possible only on PostgreSQL."""
-        return SqlStore(self.reader, self._transaction, process, KEY, lambda: None, shared=shared, crews=crews)
+        return SqlStore(self.reader, self._transaction, process, KEY, shared=shared, crews=crews)
 
     async def _transaction(self, work: Work[Any]) -> Any:
         if self.full:

@@ -32,7 +32,7 @@ async def test_a_run_takes_five_or_six_transactions(
 ):
     """Acceptance, claim, response, end with its event, perhaps a claim of the event, and its confirmation."""
     transactions = CountedTransactions(one_database.writer)
-    counted = SqlStore(one_database.reader, transactions.run, "counted", KEY, lambda: None, shared=store.shared)
+    counted = SqlStore(one_database.reader, transactions.run, "counted", KEY, shared=store.shared)
     await counted.cluster.join(NOW)
     bench = Bench(counted, CrewPolicy(results_exchange=True))
     bench.api.default_status = Succeeded("done")

@@ -30,6 +30,7 @@ def consumer_for(link: LinkOptions, topology: Topology, inbound: FakeInbound, pr
         inbound.refuse,
         inbound.apply_command,
         inbound.probe,
+        count=inbound.outcomes.append,
     )
 
 
@@ -104,6 +105,17 @@ async def test_stopping_finishes_messages_in_progress(
         asyncio.get_running_loop().call_later(0.1, inbound.gate.set)
     assert inbound.keys == ["order-7"]
     assert await client.count(topology.requests) == 0
+
+
+@pytest.mark.usefixtures("consumer")
+async def test_each_request_is_counted_by_its_outcome(client: Client, inbound: FakeInbound):
+    """Commands are counted only if they are refused, because they are no kickoff requests."""
+    inbound.errors += [RequestRefused("unknown_crew", "no such crew"), ValueError("unexpected")]
+    for sent in (BODY, BODY, b"{oops", BODY):
+        await client.send(sent)
+    await client.send({"run_id": "r-1"}, type="cancel")
+    await eventually(lambda: len(inbound.outcomes) == 4 and inbound.commands)
+    assert sorted(inbound.outcomes) == ["accepted", "internal", "invalid_json", "unknown_crew"]
 
 
 @pytest.mark.usefixtures("consumer")

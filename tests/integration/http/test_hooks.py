@@ -52,6 +52,16 @@ async def from_github(bridge: Bridge, body: Any = ISSUE, secret: bytes = GITHUB_
     return await bridge.http.post(bridge.url("/hooks/github"), data=raw, headers=headers)
 
 
+async def test_each_request_is_counted_by_its_outcome():
+    """A webhook that is not verified or ignored is no request."""
+    async with serving(hooks=HOOKS) as bridge:
+        for body in (ISSUE, ISSUE, {"action": "closed"}, {"action": "opened", "issue": {}}):
+            await from_github(bridge, body)
+        await from_github(bridge, secret=b"wrong")
+        assert [via for via, _ in bridge.counted] == ["hook"] * 3
+        assert [outcome for _, outcome in bridge.counted] == ["accepted", "replayed", "invalid_request"]
+
+
 async def from_slack(bridge: Bridge, body: bytes, media: str) -> aiohttp.ClientResponse:
     at = str(int(time.time()))
     signature = f"v0={_hex(b's', f'v0:{at}:'.encode() + body)}"

@@ -39,6 +39,19 @@ async def test_an_accepted_run_has_its_location(bridge: Bridge) -> None:
     }
 
 
+async def test_each_request_is_counted_by_its_outcome(bridge: Bridge) -> None:
+    """A request that is not authenticated, not permitted, or to be repeated later is not counted."""
+    for topic in ("otters", "otters", "bogs"):
+        await bridge.submit({"crew": "research", "inputs": {"topic": topic}}, Idempotency_Key="order-1")
+    await bridge.submit({"crew": 7})
+    await bridge.submit(name="reader")
+    bridge.accept.fail = STORE_AWAY
+    await bridge.submit()
+    assert bridge.counted == [
+        ("http", "accepted"), ("http", "replayed"), ("http", "idempotency_conflict"), ("http", "invalid_request"),
+    ]  # fmt: skip
+
+
 async def test_the_location_contains_the_path_prefix_of_the_public_url() -> None:
     async with serving(base_path="/bridge") as bridge:
         assert (await bridge.submit()).headers["Location"] == f"/bridge/v1/runs/{run_id(1)}"

@@ -19,6 +19,7 @@ from bridge.core.runs import request as kickoff_request
 from bridge.core.runs.model import Envelope, KickoffRequest, Run, State
 from bridge.core.runs.request import parse_traceparent
 from bridge.ports.inbound import Accept, Accepted, ExplainWaiting
+from bridge.ports.metrics import CountRequest
 from bridge.ports.queries import Queries, RunFilter
 
 _LIST_PARAMETERS = frozenset({"state", "crew", "limit", "cursor"})
@@ -38,7 +39,9 @@ class RunsApi:
         clients: Clients,
         options: LongPollOptions | None = None,
         base_path: str = "",
+        count: CountRequest = lambda _outcome: None,
     ) -> None:
+        self._count = count
         self._accept = accept
         self._explain_waiting = explain_waiting
         self._store = store
@@ -60,7 +63,12 @@ class RunsApi:
         ]
 
     async def _submit(self, request: web.Request, client: Client) -> web.Response:
-        accepted = await self._accept_request(request, client)
+        try:
+            accepted = await self._accept_request(request, client)
+        except RequestRefused as refusal:
+            self._count(refusal.code)
+            raise
+        self._count(accepted.outcome)
         headers: dict[str, str] = {hdrs.LOCATION: views.location(self._base_path, accepted.run)}
         if accepted.replayed:
             headers["Idempotency-Replayed"] = "true"

@@ -10,12 +10,13 @@ from bridge.adapters.http import problems, views
 from bridge.adapters.http.auth import FailedLogins
 from bridge.adapters.http.body import read_uncompressed_body, respond
 from bridge.adapters.http.connection import mark_authenticated
-from bridge.core.errors import NotVerified
+from bridge.core.errors import NotVerified, RequestRefused
 from bridge.core.inbound import hook
 from bridge.core.inbound.hook import Challenge, Hook, Ignored, InboundWebhook, Kickoff
 from bridge.core.runs.model import Envelope
 from bridge.ports.inbound import Accept
 from bridge.ports.lifecycle import Clock
+from bridge.ports.metrics import CountRequest
 
 _CHALLENGES = {"basic": 'Basic realm="hooks"', "bearer": "Bearer"}
 
@@ -28,8 +29,16 @@ class HooksApi:
     `base_path` is the path of the API as callers see it.
     """
 
-    def __init__(self, accept: Accept, hooks: Mapping[str, Hook], clock: Clock, base_path: str = "") -> None:
+    def __init__(
+        self,
+        accept: Accept,
+        hooks: Mapping[str, Hook],
+        clock: Clock,
+        base_path: str = "",
+        count: CountRequest = lambda _outcome: None,
+    ) -> None:
         self._accept = accept
+        self._count = count
         self._hooks = hooks
         self._clock = clock
         self._base_path = base_path
@@ -41,7 +50,14 @@ class HooksApi:
 
     def routes(self) -> list[web.RouteDef]:
         """Return the route."""
-        return [web.post("/hooks/{name}", self._receive)]
+        return [web.post("/hooks/{name}", self._counted)]
+
+    async def _counted(self, request: web.Request) -> web.Response:
+        try:
+            return await self._receive(request)
+        except RequestRefused as refusal:
+            self._count(refusal.code)
+            raise
 
     async def _receive(self, request: web.Request) -> web.Response:
         found = self._hooks.get(request.match_info["name"])
@@ -78,6 +94,7 @@ class HooksApi:
             signature_digest=kickoff.signature_digest,
         )
         accepted = await self._accept(kickoff.request, envelope)
+        self._count(accepted.outcome)
         headers: dict[str, str] = {hdrs.LOCATION: views.location(self._base_path, accepted.run)}
         if accepted.replayed:
             headers["Idempotency-Replayed"] = "true"
