@@ -73,11 +73,14 @@ async def _submit_all(session: aiohttp.ClientSession, bridge: str, requests: int
     await asyncio.gather(*(one(number) for number in range(requests)))
 
 
+_SUCCEEDED = 'kickoff_bridge_runs_ended_total{crew="bench",error="none",state="succeeded"}'
+
+
 async def _all_ended(session: aiohttp.ClientSession, bridge: str, requests: int) -> list[dict[str, Any]]:
     """Wait until all runs have succeeded, and return them."""
     while True:
         async with session.get(f"{bridge}/metrics") as response:
-            if f'kickoff_bridge_runs{{state="succeeded"}} {requests:.1f}' in await response.text():
+            if f"{_SUCCEEDED} {requests:.1f}" in await response.text():
                 break
         await asyncio.sleep(0.5)
     runs: list[dict[str, Any]] = []

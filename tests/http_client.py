@@ -26,13 +26,15 @@ from bridge.core.crew.webhooks import Kind
 from bridge.core.delivery.model import Attempt, Delivery
 from bridge.core.errors import RequestRefused, StoreUnavailable
 from bridge.core.inbound.hook import Hook
+from bridge.core.runs.budget import Budget
 from bridge.core.runs.commands import RunCommand
 from bridge.core.runs.model import Envelope, KickoffRequest, Outcome, RequestWarning, Run, State
 from bridge.core.runs.request import fingerprint
+from bridge.observability.store_gauges import StoreGauges
 from bridge.ports.crew_api import CrewInfo
 from bridge.ports.inbound import Accepted
 from bridge.ports.lifecycle import Health, HealthCheck
-from bridge.ports.queries import DeliveryFilter, Page, RunFilter
+from bridge.ports.queries import Backlog, DeliveryFilter, Page, RunFilter, StoreFigures
 from bridge.steps.runs.waiting import ExplainWaiting
 
 TOKENS = {name: f"{name}-token-" + "x" * 32 for name in ("submitter", "reader", "operator", "narrow")}
@@ -124,10 +126,14 @@ class FakeStore:
     async def attempts_for_delivery(self, _: str) -> list[Attempt]:
         return self.attempts
 
-    async def counts(self) -> dict[str, dict[str, int]]:
+    async def figures(self, budgets: Mapping[str, Budget], now: float) -> StoreFigures:
         self._check()
         self.counted += 1
-        return {"runs": {"running": 3}, "deliveries": {"dead": 1}}
+        return StoreFigures(
+            {("research", "running"): Backlog(3, now - 60.0)},
+            {("callback", "dead"): Backlog(1, now - 7.0)},
+            dict.fromkeys(budgets, 0.5),
+        )
 
     def _check(self) -> None:
         if self.fail is not None:
@@ -265,15 +271,17 @@ async def serving(
         bridge = Bridge(store, accept, (), http, checks)
         count = partial(bridge.count, "http")
         api = RunsApi(accept, explain, store, clients, patience, base_path, count)  # type: ignore[arg-type]  # a fake of what is used
+        registry = CollectorRegistry()
+        budgets = {"research": Budget(10, 60.0), "triage": None}
+        gauges = StoreGauges(store, registry, budgets, lambda: 1_700_000_000.0, check_seconds, counts_kept)  # type: ignore[arg-type]
         ops = OpsApi(
             checks,
             lambda: bridge.draining,
-            store,  # type: ignore[arg-type]
-            CollectorRegistry(),
+            gauges,
+            registry,
             lambda: bridge.stalled,
             DOCUMENTS,
             check_seconds,
-            counts_kept,
         )
         others = bridge.others
         routes = [

@@ -36,6 +36,7 @@ from bridge.composition.policies import (
 )
 from bridge.composition.runtime import Runtime
 from bridge.observability.metrics import CountedSender
+from bridge.observability.store_gauges import StoreGauges
 from bridge.ports.deliveries import Sender
 from bridge.ports.lifecycle import HealthCheck
 from bridge.steps.runs.input_check import CrewInputs
@@ -63,7 +64,9 @@ def build_http_servers(
     """Build the servers: the public one first, then, with `ops_port`, the one for operators."""
     settings, counters = runtime.settings, runtime.counters
     published = {"openapi": documents.openapi(), "asyncapi": documents.asyncapi()}
-    ops = OpsApi(checks, draining, runtime.store.queries, counters.registry, stalled, published)
+    budgets = {name: crew.budgets.crew for name, crew in runtime.crews.items()}
+    gauges = StoreGauges(runtime.store.queries, counters.registry, budgets, runtime.clock)
+    ops = OpsApi(checks, draining, gauges, counters.registry, stalled, published)
     listen = listen_on(settings, _max_open_files())
     clients = Clients(build_clients(settings), client_rate(settings), listen.max_connections)
     runtime.renewals.append(lambda renewed: clients.renew(build_clients(renewed)))

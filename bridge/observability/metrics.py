@@ -1,22 +1,20 @@
-"""Prometheus metrics.
+"""Prometheus metrics, except those of the store's content (`store_gauges`).
 
-`Counters` are counted where things happen, through functions of `ports.metrics`, so that neither the steps nor the
-adapters know about metrics; `StoreGauges` are queried.
+They are counted where things happen, through functions of `ports.metrics`, so that neither the steps nor the adapters
+know about metrics.
 """
 
-import asyncio
 import math
 import re
 from collections.abc import Callable, Mapping
 from itertools import product
 from typing import Any, get_args
 
-import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from bridge import __version__
 from bridge.core.crew.responses import KickoffResponse, ResumeResponse, StatusResponse
-from bridge.core.delivery.model import Channel, Delivery, DeliveryState
+from bridge.core.delivery.model import Channel, Delivery
 from bridge.core.delivery.outcome import Confirmed, SendResult, Unroutable
 from bridge.core.errors import RefusalCode
 from bridge.core.redaction import Redactor
@@ -27,7 +25,6 @@ from bridge.ports.crew_api import CrewFigures
 from bridge.ports.deliveries import Sender
 from bridge.ports.lifecycle import Clock
 from bridge.ports.metrics import StoreMetrics
-from bridge.ports.queries import Queries
 
 VIA = ("amqp", "http", "hook", "source")
 """The entry points of kickoff requests."""
@@ -44,8 +41,6 @@ ENDS: Mapping[State, tuple[str, ...]] = {
 TOKEN_KINDS = ("total", "prompt", "cached_prompt", "completion")
 """The kinds of tokens in the `usage` of an execution, where each is named `<kind>_tokens`."""
 MAX_TOKENS = 1e12  # of one run; a larger number is an error of the API, and would spoil the sum
-
-log = structlog.get_logger()
 
 
 def outcome_label(kind: type) -> str:
@@ -287,39 +282,3 @@ class CountedSender:
         result = self._redactor.fields(await self._sender.send(delivery))
         self._counters.count_attempt(delivery, result, self._clock())
         return result
-
-
-class StoreGauges:
-    """Gauges over the store, computed at most once per `ttl` seconds; absent while the store is unavailable."""
-
-    def __init__(self, store: Queries, registry: CollectorRegistry, timeout: float, ttl: float) -> None:
-        self._store = store
-        self._timeout = timeout
-        self._ttl = ttl
-        self._counted_at = -math.inf
-        self._counting = asyncio.Lock()
-        runs = Gauge("kickoff_bridge_runs", "Runs in the store.", ["state"], registry=registry)
-        deliveries = Gauge("kickoff_bridge_deliveries", "Deliveries in the store.", ["state"], registry=registry)
-        self._gauges = {"runs": (runs, State), "deliveries": (deliveries, DeliveryState)}
-
-    async def refresh(self) -> None:
-        """Update the gauges if they are older than the TTL; a state without rows is 0, so that its series continues."""
-        clock = asyncio.get_running_loop().time
-        async with self._counting:
-            if clock() - self._counted_at >= self._ttl:
-                self._set(await self._query_counts())
-                self._counted_at = clock()
-
-    def _set(self, counts: Mapping[str, Mapping[str, int]]) -> None:
-        for kind, (gauge, states) in self._gauges.items():
-            gauge.clear()
-            for state in states if counts else ():
-                gauge.labels(state.value).set(counts.get(kind, {}).get(state.value, 0))
-
-    async def _query_counts(self) -> dict[str, dict[str, int]]:
-        try:
-            async with asyncio.timeout(self._timeout):
-                return await self._store.counts()
-        except Exception as error:  # noqa: BLE001  # a broken store must not hide the other metrics
-            log.debug("counts_unavailable", error=type(error).__name__)
-            return {}

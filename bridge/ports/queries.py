@@ -68,6 +68,27 @@ class Usage:
     sender_budgets: Mapping[str, SpentBudget] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """Rows in one state: how many, and when the oldest was accepted or stored (seconds since the epoch)."""
+
+    number: int
+    oldest_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFigures:
+    """The unfinished rows of the store, for the metrics; without a key, there are none.
+
+    `runs`: by crew and state, not final. `deliveries`: by channel and state, pending and dead. `budgets_used`: the used
+    part of each crew's budget; 1: used up, more: the budget was lowered.
+    """
+
+    runs: Mapping[tuple[str, str], Backlog]
+    deliveries: Mapping[tuple[str, str], Backlog]
+    budgets_used: Mapping[str, float]
+
+
 class Queries(Protocol):
     """Answers the HTTP API over connections of its own, so that no step waits for a caller.
 
@@ -107,8 +128,8 @@ class Queries(Protocol):
     async def load_events(self, event_ids: Collection[str]) -> list[Event]:
         """Return the oldest of these events, as many as fit in memory, oldest first; deleted ones are omitted."""
 
-    async def counts(self) -> dict[str, dict[str, int]]:
-        """Return the number of runs and of deliveries per state, under `runs` and `deliveries`."""
+    async def figures(self, budgets: Mapping[str, Budget], now: float) -> StoreFigures:
+        """Return the figures of the whole store, and what is used of the budgets, by crew."""
 
     async def usage(self, crews: Mapping[str, Budget | None], senders: Mapping[str, Budget], now: float) -> Usage:
         """Return what these crews and senders use of their slots and budgets; None: the crew has no budget."""

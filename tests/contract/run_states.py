@@ -1,5 +1,6 @@
 """Builders of stored runs in various states."""
 
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -9,10 +10,22 @@ from bridge.core.crew_policy import CrewPolicy
 from bridge.core.runs import state_machine, tracking
 from bridge.core.runs.model import Decision, Run
 from bridge.core.runs.observation import apply_observation, observe
+from bridge.ports.queries import DeliveryFilter, RunFilter
 from tests.fakes import NOW, a_run, applied
 
 POLICY = CrewPolicy(results_exchange=True)
 CALLBACK = replace(POLICY, callback_url="https://shop.example/done")
+
+
+async def counts(store: SqlStore) -> dict[str, Counter[str]]:
+    """The number of runs and of deliveries by state."""
+    runs = await store.queries.find_runs(RunFilter(limit=1000))
+    deliveries = await store.queries.find_deliveries(DeliveryFilter(limit=1000))
+    assert not runs.more
+    return {
+        "runs": Counter(run.state.value for run in runs.items),
+        "deliveries": Counter(delivery.state.value for delivery in deliveries),
+    }
 
 
 async def accepted(store: SqlStore, number: int = 1, **more: Any) -> Run:

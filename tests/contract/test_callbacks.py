@@ -19,6 +19,7 @@ from bridge.core.delivery.outcome import (
 from bridge.core.delivery.receivers import PAUSE_AFTER, ConcurrencyLimits
 from bridge.ports.queries import DeliveryFilter
 from tests.contract.conftest import Adapter, silence
+from tests.contract.run_states import counts
 from tests.fakes import NOW, a_delivery
 
 LIMITS = ConcurrencyLimits(slots=12, proven=3, unproven=1)
@@ -227,7 +228,7 @@ class TestRedelivering:
             found = await store.queries.find_deliveries(which)
             assert [delivery.delivery_id for delivery in found] == [f"event-{number:04}-1" for number in numbers]
         assert await store.queries.redeliver(DeliveryFilter(state=DeliveryState.DEAD, until=NOW + 20), NOW) == 2
-        assert (await store.queries.counts())["deliveries"] == {"dead": 1, "pending": 3}
+        assert (await counts(store))["deliveries"] == {"dead": 1, "pending": 3}
 
     async def test_a_delivery_being_sent_is_left_unchanged(self, store: SqlStore):
         await store.deliveries.add([to_crew(1, "research", NOW)])

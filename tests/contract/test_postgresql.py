@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from bridge.core.errors import StoreUnavailable
 from bridge.core.runs.model import Decision, State
 from tests.amqp_client import eventually
 from tests.contract.conftest import PostgresqlAdapter, readers
-from tests.contract.run_states import accepted, claimed
+from tests.contract.run_states import accepted, claimed, counts
 from tests.contract.test_budgets import statements
 from tests.fakes import NOW, a_run, applied, run_id
 from tests.patience import PATIENCE
@@ -126,10 +127,10 @@ async def test_broken_connections_under_load_lose_nothing(postgresql: Postgresql
     assert (await _patiently(store))["runs"] == {"accepted": 300}
 
 
-async def _patiently(store: SqlStore) -> dict[str, dict[str, int]]:
+async def _patiently(store: SqlStore) -> dict[str, Counter[str]]:
     while True:
         try:
-            return await store.queries.counts()
+            return await counts(store)
         except StoreUnavailable:
             await asyncio.sleep(0.01)
 

@@ -25,7 +25,7 @@ from tests.fakes import NOW, a_delivery, a_run, run_id
 
 CREWS = (None, frozenset({"research"}), frozenset({"research", "triage"}))
 GROWING = {"runs", "events", "deliveries", "delivery_attempts", "run_times"}
-SHORT = {"deliveries_due", "deliveries_claimed", "runs_kickoff_queue", "runs_open"}
+SHORT = {"deliveries_due", "deliveries_claimed", "deliveries_undelivered", "runs_kickoff_queue", "runs_open"}
 """Indexes of unfinished rows."""
 RUN_FILTERS = [
     RunFilter(state, crew, crews, source, before)
@@ -144,8 +144,8 @@ async def test_no_step_of_the_bridge_reads_all_runs_or_deliveries(plans: Plans, 
         await store.run_times.add("research", [], NOW, 9)
         await store.run_times.newest("research", NOW, 9)
         await store.cluster.delete_ended_runs(NOW, 9)
-        await store.queries.counts()
         await store.queries.usage({"research": limits.crew, "triage": None}, limits.senders, NOW)
         await store.queries.crews_served()
+        await store.queries.figures({"research": Budget(5, 60.0)}, NOW)
         await store.health()
     assert plans.scans() == []

@@ -9,7 +9,7 @@ from bridge.core.runs import state_machine
 from bridge.core.runs.model import State
 from bridge.ports.runs import Conflict
 from tests.contract.conftest import Adapter, silence
-from tests.contract.run_states import POLICY, accepted, claimed, end_of, ids, refused, started
+from tests.contract.run_states import POLICY, accepted, claimed, counts, end_of, ids, refused, started
 from tests.fakes import NOW, applied
 
 
@@ -62,7 +62,7 @@ async def test_three_processes_never_exceed_the_slots_together(adapter: Adapter,
 
     async def work(process: SqlStore) -> None:
         nonlocal held, most
-        while (await process.queries.counts())["runs"].get("accepted"):
+        while (await counts(process))["runs"].get("accepted"):
             runs = await process.claim_accepted("research", 3, 5, NOW)
             held += len(runs)
             most = max(most, held)
@@ -71,5 +71,5 @@ async def test_three_processes_never_exceed_the_slots_together(adapter: Adapter,
                 await applied(process, state_machine.on_kickoff(run, Refused("no"), POLICY, NOW))
 
     await asyncio.gather(*map(work, processes))
-    assert (await store.queries.counts())["runs"] == {"failed": 60}
+    assert (await counts(store))["runs"] == {"failed": 60}
     assert 1 < most <= 5

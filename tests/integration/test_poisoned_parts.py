@@ -48,7 +48,7 @@ from bridge.composition.build import open_bridge
 from bridge.config import load_renewable, secret_watch
 from bridge.config.loading import Renewable
 from bridge.core.crew import webhook_tokens
-from bridge.observability import metrics
+from bridge.observability import metrics, store_gauges
 from bridge.sandbox import SandboxSettings, running
 from bridge.sandbox.times import parse_run_time
 from bridge.steps.maintenance import run_time_stats
@@ -121,7 +121,7 @@ def adapter_modules() -> list[ModuleType]:
         for one in pkgutil.walk_packages(adapters.__path__, "bridge.adapters.")
         if not one.name.startswith("bridge.adapters.store")
     ]
-    return [*found, metrics, secret_watch]
+    return [*found, metrics, store_gauges, secret_watch]
 
 
 def targets() -> Iterator[tuple[str, Any, str]]:

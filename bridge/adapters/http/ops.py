@@ -11,12 +11,10 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 
 from bridge.adapters.http.body import respond
 from bridge.core.readiness import Readiness, readiness
-from bridge.observability.metrics import StoreGauges
+from bridge.observability.store_gauges import StoreGauges
 from bridge.ports.lifecycle import Health, HealthCheck
-from bridge.ports.queries import Queries
 
 CHECK_TIMEOUT = 2.0  # seconds; shorter than the timeouts of common probes
-COUNTS_TTL = 5.0  # seconds for which counts from the store serve all scrapers
 
 log = structlog.get_logger()
 
@@ -25,26 +23,25 @@ class OpsApi:
     """Health, metrics, and documents.
 
     `draining` returns whether the process accepts no new work, `stalled` whether its event loop is blocked. `documents`
-    contains `openapi` and `asyncapi`. `check_timeout` and `counts_ttl` are in seconds.
+    contains `openapi` and `asyncapi`. `check_timeout` is in seconds.
     """
 
     def __init__(
         self,
         checks: Mapping[str, HealthCheck],
         draining: Callable[[], bool],
-        store: Queries,
+        gauges: StoreGauges,
         registry: CollectorRegistry,
         stalled: Callable[[], bool],
         documents: Mapping[str, Any],
         check_timeout: float = CHECK_TIMEOUT,
-        counts_ttl: float = COUNTS_TTL,
     ) -> None:
         self._checks = checks
         self._stalled = stalled
         self._documents = documents
         self._draining = draining
         self._registry = registry
-        self._store_gauges = StoreGauges(store, registry, check_timeout, counts_ttl)
+        self._gauges = gauges
         self._check_timeout = check_timeout
 
     def routes(self) -> list[web.RouteDef]:
@@ -89,5 +86,5 @@ class OpsApi:
         return respond(self._documents["asyncapi"])
 
     async def _metrics(self, _request: web.Request) -> web.Response:
-        await self._store_gauges.refresh()
+        await self._gauges.refresh()
         return web.Response(body=generate_latest(self._registry), headers={hdrs.CONTENT_TYPE: CONTENT_TYPE_LATEST})

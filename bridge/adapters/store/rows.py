@@ -150,6 +150,7 @@ def new_delivery(delivery: Delivery, owner: str | None) -> Values:
         "delivery_id": delivery.delivery_id,
         "event_id": delivery.event.event_id,
         "crew": delivery.event.crew,
+        "created_at": delivery.event.created_at,
         "channel": delivery.destination.channel.value,
         "target": delivery.destination.target,
         "receiver": receiver_name(delivery.destination),

@@ -160,6 +160,7 @@ deliveries = Table(
     Column("delivery_id", Text, primary_key=True),
     Column("event_id", Text, ForeignKey("events.event_id", ondelete="CASCADE"), nullable=False),
     Column("crew", Text),  # copied from the event, for lists of a crew
+    Column("created_at", Float, nullable=False),  # copied from the event, for the age of the oldest delivery
     Column("channel", Text, nullable=False),
     Column("target", Text, nullable=False),
     Column("receiver", Text),
@@ -182,6 +183,11 @@ Index(
     postgresql_where=text("state = 'pending' AND owner IS NULL"),
 )
 
+UNDELIVERED = _one_of("state", [DeliveryState.PENDING.value, DeliveryState.DEAD.value])
+Index(
+    "deliveries_undelivered", deliveries.c.channel, deliveries.c.state, deliveries.c.created_at,
+    sqlite_where=text(UNDELIVERED), postgresql_where=text(UNDELIVERED),
+)  # fmt: skip
 Index("deliveries_by_state", deliveries.c.state, deliveries.c.delivery_id)
 Index("deliveries_by_crew", deliveries.c.crew, deliveries.c.state, deliveries.c.delivery_id)
 Index(

@@ -10,6 +10,7 @@ from bridge.core.crew.webhooks import Kind
 from bridge.core.runs.model import Envelope, State
 from bridge.ports.inbound import Accepted
 from tests.component.steps.conftest import KEY, Bench
+from tests.contract.run_states import counts
 from tests.fakes import a_request
 
 
@@ -107,4 +108,4 @@ async def test_a_crew_without_a_process_is_logged_once(bench: Bench):
     logged = [entry for entry in logs if entry["event"] == "crew_not_configured"]
     assert [(entry["crew"], entry["runs"]) for entry in logged] == [("research", 1)]
     await bench.store.cluster.join(bench.clock())
-    assert (await bench.store.queries.counts())["runs"] == {State.RUNNING.value: 1}
+    assert (await counts(bench.store))["runs"] == {State.RUNNING.value: 1}

@@ -93,9 +93,22 @@ async def test_a_draining_bridge_is_not_ready(bridge: Bridge) -> None:
 
 async def test_metrics_count_stored_rows(bridge: Bridge) -> None:
     found = await metrics(bridge)
-    assert found["kickoff_bridge_runs", "running"] == 3
-    assert found["kickoff_bridge_runs", "failed"] == 0
-    assert found["kickoff_bridge_deliveries", "dead"] == 1
+    assert found["kickoff_bridge_runs", "research", "running"] == 3
+    assert found["kickoff_bridge_oldest_run_seconds", "research", "running"] == 60
+    assert found["kickoff_bridge_deliveries", "callback", "dead"] == 1
+    assert found["kickoff_bridge_oldest_delivery_seconds", "callback", "dead"] == 7
+    assert found["kickoff_bridge_budget_used_ratio", "research"] == 0.5
+
+
+async def test_what_the_store_does_not_contain_is_0(bridge: Bridge) -> None:
+    """A series that ends and begins again looks like an outage; a crew without a budget has no used part."""
+    found = await metrics(bridge)
+    assert found["kickoff_bridge_runs", "triage", "in_doubt"] == 0
+    assert found["kickoff_bridge_oldest_run_seconds", "triage", "in_doubt"] == 0
+    assert found["kickoff_bridge_deliveries", "exchange", "pending"] == 0
+    assert found["kickoff_bridge_oldest_delivery_seconds", "exchange", "pending"] == 0
+    assert ("kickoff_bridge_budget_used_ratio", "triage") not in found
+    assert ("kickoff_bridge_runs", "research", "failed") not in found
 
 
 def test_the_version_is_a_metric() -> None:
@@ -107,7 +120,7 @@ async def test_the_store_is_counted_once_for_all_requests_within_seconds() -> No
     """Counting reads an index of all runs, and callers of /metrics need no token."""
     async with serving(counts_kept=3600.0) as bridge:
         found = await asyncio.gather(*(metrics(bridge) for _ in range(20)))
-    assert {one["kickoff_bridge_runs", "running"] for one in found} == {3}
+    assert {one["kickoff_bridge_runs", "research", "running"] for one in found} == {3}
     assert bridge.store.counted == 1
 
 
@@ -118,4 +131,4 @@ async def test_counts_are_omitted_while_the_store_is_unavailable(bridge: Bridge)
     found = await metrics(bridge)
     assert found == {}
     bridge.store.fail = None
-    assert ("kickoff_bridge_runs", "running") in await metrics(bridge)
+    assert ("kickoff_bridge_runs", "research", "running") in await metrics(bridge)

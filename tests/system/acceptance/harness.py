@@ -143,11 +143,8 @@ class Daemon:
             cursor = f"&cursor={page['next_cursor']}"
 
     async def count(self, *states: str) -> int:
-        """The number of runs in these states, from the metrics."""
-        _, text = await self.get("/metrics")
-        prefixes = [f'kickoff_bridge_runs{{state="{state}"}} ' for state in states]
-        lines = [line for line in text.splitlines() for start in prefixes if line.startswith(start)]
-        return sum(int(float(line.rpartition(" ")[2])) for line in lines)
+        """The number of runs in these states."""
+        return sum(run["state"] in states for run in await self.all_runs())
 
     async def metric(self, name: str) -> float:
         """The value of a metric without labels."""

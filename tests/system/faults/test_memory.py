@@ -232,9 +232,9 @@ def dead_letters(number: int, size: int) -> list[str]:
         f"SELECT printf('e-%06d', i), 'dead_letter', '{{}}', 'x', {time.time()}, i, zeroblob({size}) FROM n"
     )
     deliveries = (
-        f"{recursion} INSERT INTO deliveries (delivery_id, event_id, channel, target, state, attempts, "
-        "earlier_attempts, due_at) SELECT printf('e-%06d-1', i), printf('e-%06d', i), 'dead_letter', 'kickoff.dead', "
-        f"'dead', 1, 0, {time.time()} FROM n"
+        f"{recursion} INSERT INTO deliveries (delivery_id, event_id, created_at, channel, target, state, attempts, "
+        f"earlier_attempts, due_at) SELECT printf('e-%06d-1', i), printf('e-%06d', i), {time.time()}, 'dead_letter', "
+        f"'kickoff.dead', 'dead', 1, 0, {time.time()} FROM n"
     )
     return [events, deliveries]
 

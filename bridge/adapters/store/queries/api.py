@@ -7,13 +7,13 @@ from typing import Any
 from bridge.adapters.store.batch_loader import BatchLoader
 from bridge.adapters.store.connections import Connections, Work
 from bridge.adapters.store.decoding import ReportUndecodable
-from bridge.adapters.store.queries import cluster, kickoffs, run_lists
+from bridge.adapters.store.queries import cluster, figures, kickoffs, run_lists
 from bridge.adapters.store.queries import deliveries as delivery_queries
 from bridge.adapters.store.queries import events as event_queries
 from bridge.core.delivery.model import Attempt, Delivery, Event
 from bridge.core.runs.budget import Budget
 from bridge.core.runs.model import Run
-from bridge.ports.queries import DeliveryFilter, Page, RunFilter, StoredEvent, Usage
+from bridge.ports.queries import DeliveryFilter, Page, RunFilter, StoredEvent, StoreFigures, Usage
 
 
 class SqlQueries:
@@ -73,9 +73,9 @@ class SqlQueries:
             partial(event_queries.load_events, event_ids=event_ids, report=self._report)
         )
 
-    async def counts(self) -> dict[str, dict[str, int]]:
-        """Return the number of runs and of deliveries per state."""
-        return await self._connections.read(run_lists.counts)
+    async def figures(self, budgets: Mapping[str, Budget], now: float) -> StoreFigures:
+        """Return the figures of the whole store, and what is used of these crews' budgets."""
+        return await self._connections.read(partial(figures.figures, limits=budgets, now=now))
 
     async def usage(self, crews: Mapping[str, Budget | None], senders: Mapping[str, Budget], now: float) -> Usage:
         """Return what these crews and senders use of their slots and budgets; None: the crew has no budget."""

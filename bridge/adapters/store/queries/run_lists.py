@@ -214,15 +214,6 @@ def attempts_for_delivery(connection: Connection, delivery_id: str) -> list[Atte
     return [attempt_from_row(row) for row in connection.execute(query)]
 
 
-def counts(connection: Connection) -> dict[str, dict[str, int]]:
-    """Count runs and deliveries by state."""
-    found = {}
-    for name, table in (("runs", runs), ("deliveries", deliveries)):
-        rows = connection.execute(select(table.c.state, func.count()).group_by(table.c.state))
-        found[name] = {row[0]: row[1] for row in rows}
-    return found
-
-
 def _first(connection: Connection, query: Select[Any]) -> Run | None:
     row = connection.execute(query).first()
     return None if row is None else run_from_row(row)

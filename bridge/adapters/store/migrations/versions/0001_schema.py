@@ -13,6 +13,7 @@ _STATES = (
     "'waiting_for_human')"
 )
 _OF_CLIENT = "source LIKE 'client/%'"
+_UNDELIVERED = "state IN ('dead', 'pending')"
 _PENDING_UNOWNED = "state = 'pending' AND owner IS NULL"
 
 
@@ -151,6 +152,7 @@ def _create_deliveries() -> None:
         sa.Column("delivery_id", sa.Text(), primary_key=True),
         sa.Column("event_id", sa.Text(), _reference("events.event_id"), nullable=False),
         sa.Column("crew", sa.Text()),
+        sa.Column("created_at", sa.Float(), nullable=False),
         sa.Column("channel", sa.Text(), nullable=False),
         sa.Column("target", sa.Text(), nullable=False),
         sa.Column("receiver", sa.Text()),
@@ -164,6 +166,7 @@ def _create_deliveries() -> None:
         sa.CheckConstraint("state IN ('dead', 'delivered', 'pending')", name="deliveries_state_known"),
     )
     _create_index("deliveries_event_id", "deliveries", ["event_id"])
+    _create_index("deliveries_undelivered", "deliveries", ["channel", "state", "created_at"], _UNDELIVERED)
     _create_index("deliveries_due", "deliveries", ["channel", "due_at", "receiver"], _PENDING_UNOWNED)
     _create_index("deliveries_by_state", "deliveries", ["state", "delivery_id"])
     _create_index("deliveries_by_crew", "deliveries", ["crew", "state", "delivery_id"])
