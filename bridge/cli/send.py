@@ -33,6 +33,9 @@ def send(
     key: Annotated[str | None, typer.Option(help="Idempotency key: the same key refers to the same run.")] = None,
     callback_url: Annotated[str | None, typer.Option(help="URL that receives the run's events.")] = None,
     deadline: Annotated[str | None, typer.Option(help="Maximum duration, such as 30s, 5m, or 1h.")] = None,
+    start_by: Annotated[
+        str | None, typer.Option(help="Expire the run unless it is started within this duration, such as 2h.")
+    ] = None,
     priority: Annotated[int | None, typer.Option(help="From 0 to 255; higher starts first.")] = None,
     restore_from: Annotated[
         str | None, typer.Option(help="Run id of an earlier run of the flow, from whose state to continue.")
@@ -53,6 +56,7 @@ def send(
         "meta": _parse_json("--meta", meta),
         "callback_url": callback_url,
         "deadline": deadline,
+        "start_by": start_by,
         "priority": priority,
         "idempotency_key": key,
         "restore_from": None if restore_from is None else {"run_id": restore_from},

@@ -126,6 +126,7 @@ def crew_policy(settings: Settings, name: str) -> CrewPolicy:
     human = crew.human or HumanSettings()
     return CrewPolicy(
         deadline=crew.deadline,
+        start_by=crew.start_by,
         in_doubt=DoubtPolicy(crew.in_doubt),
         in_doubt_after=crew.in_doubt_after,
         human_input=crew.human_input,

@@ -30,6 +30,7 @@ from bridge.steps.recovery.recover import Recover
 from bridge.steps.runs.accept import AcceptRequest, CheckInputs, RefuseMessage
 from bridge.steps.runs.commands import ApplyCommand
 from bridge.steps.runs.deferred_commands import AcceptCommand, ApplyDeferredCommands
+from bridge.steps.runs.expire import ExpireRuns
 from bridge.steps.runs.human_input import SubmitHumanInput
 from bridge.steps.runs.kickoff import Kickoff
 from bridge.steps.runs.poll import Poll
@@ -132,6 +133,10 @@ class Steps:
         return ResolveInDoubt(self.crews, self.store, self.clock, self.signals.deliver)
 
     @property
+    def expire(self) -> ExpireRuns:
+        return ExpireRuns(self.crews, self.store, self.clock, self.signals.deliver)
+
+    @property
     def deferred_commands(self) -> ApplyDeferredCommands:
         return ApplyDeferredCommands(self.apply_command, self.store.commands, self.clock)
 
@@ -174,6 +179,7 @@ def build_workers(steps: Steps, report: ReportFault) -> list[Service]:
         (steps.recover, RECOVER_BATCH),
         (steps.run_times, 1),
         (steps.in_doubt, 10),
+        (steps.expire, 50),
         (steps.deferred_commands, 10),
         (steps.handle_webhooks, 50),
     ]

@@ -250,6 +250,7 @@ class Crew(Section):
     max_running: Count = 16
     requests_per_second: Rate = 20.0
     deadline: Seconds = HOUR
+    start_by: Seconds | None = None
     in_doubt: Literal["hold", "retry", "fail"] = "hold"
     in_doubt_after: Seconds = 15 * MINUTE
     human_input: bool = False

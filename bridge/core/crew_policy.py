@@ -29,6 +29,8 @@ class CrewPolicy:
     """The settings of one crew; durations in seconds."""
 
     deadline: float = 3600.0
+    start_by: float | None = None
+    """How long after its acceptance a run may be started; None: without limit."""
     in_doubt: DoubtPolicy = DoubtPolicy.HOLD
     in_doubt_after: float = 900.0
     human_input: bool = False

@@ -47,6 +47,12 @@ class RunStore(Protocol):
         caller must POST each run at once, or write that its POST was not sent.
         """
 
+    async def find_expired(self, crews: Collection[str], limit: int, now: float) -> list[Run]:
+        """Return accepted runs of these crews that were not started in time, without inputs; the oldest first.
+
+        They are not claimed: the version guards the write that ends one.
+        """
+
     async def claim(
         self, states: Collection[State], limit: int, now: float | None = None, crews: Collection[str] | None = None
     ) -> list[Run]:

@@ -74,6 +74,8 @@ def read_request(message: AbstractIncomingMessage, rules: MessageRules) -> tuple
     body = strict_json.parse_object(message.body) if event is None else event.body
     if body.get("priority") is None:
         body = {**body, "priority": message.priority or 0}
+    if body.get("start_by") is None and isinstance(message.expiration, int | float):  # in seconds
+        body = {**body, "start_by": f"{max(1, round(message.expiration * 1000))}ms"}
     key = (message.message_id or None) if event is None else event.key  # some clients send an empty id
     return request.parse(body, routed_crew(message, rules), key), _envelope(message, rules, event)
 

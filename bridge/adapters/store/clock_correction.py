@@ -16,6 +16,7 @@ def follow_clock(connection: Connection, now: float) -> float:
     if back <= TOLERANCE:
         return 0.0
     connection.execute(update(runs).values(due_at=runs.c.due_at - back).where(runs.c.due_at.is_not(None)))
+    connection.execute(update(runs).values(expires_at=runs.c.expires_at - back).where(runs.c.expires_at.is_not(None)))
     open_runs = update(runs).where(runs.c.finished_at.is_(None), runs.c.started_at.is_not(None))
     connection.execute(open_runs.values(started_at=runs.c.started_at - back))
     _move_questions(connection, back)

@@ -41,12 +41,14 @@ runs = Table(
     Column("version", Integer, nullable=False),
     Column("owner", Text),
     Column("due_at", Float),
+    Column("expires_at", Float),
     # the request; never changes
     Column("source", Text, nullable=False),
     Column("idempotency_key", Text),
     Column("fingerprint", String(64), nullable=False),
     Column("priority", Integer, nullable=False),
     Column("deadline", Float),
+    Column("start_by", Float),
     Column("callback_url", Text),
     Column("reply_to", Text),
     Column("correlation_id", Text),
@@ -117,8 +119,10 @@ Index(
 WAITING = f"state = '{State.ACCEPTED}' AND owner IS NULL"
 Index(
     "runs_kickoff_queue", runs.c.crew, runs.c.priority.desc(), runs.c.run_id, runs.c.due_at, runs.c.source,
-    sqlite_where=text(WAITING), postgresql_where=text(WAITING),
+    runs.c.expires_at, sqlite_where=text(WAITING), postgresql_where=text(WAITING),
 )  # fmt: skip
+_expiring = text(f"{WAITING} AND expires_at IS NOT NULL")
+Index("runs_expiring", runs.c.crew, runs.c.expires_at, sqlite_where=_expiring, postgresql_where=_expiring)
 _sent = text("sent_at IS NOT NULL")
 Index("runs_crew_budget", runs.c.crew, runs.c.sent_at, sqlite_where=_sent, postgresql_where=_sent)
 OF_CLIENT = "source LIKE 'client/%'"  # budgets apply only to clients, so only their runs are indexed

@@ -65,7 +65,7 @@ class SqlStore:
         metrics: StoreMetrics = UNCOUNTED,
     ) -> None:
         self.key, self._crews, undecodable = key, frozenset(crews), UndecodableReports(report)
-        self.shared = shared
+        self.shared, self._report_undecodable = shared, undecodable
         self.verify = verify  # raises `StoreReplaced`
         self._metrics = metrics
         self._reader = reader
@@ -103,6 +103,11 @@ class SqlStore:
         for run in claimed:
             self._metrics.claimed(run)
         return claimed
+
+    async def find_expired(self, crews: Collection[str], limit: int, now: float) -> list[Run]:
+        """Return accepted runs of these crews that were not started in time, without inputs."""
+        report = self._report_undecodable
+        return await self._reader.read(partial(kickoffs.find_expired, crews=crews, limit=limit, now=now, report=report))
 
     async def claim(
         self, states: Collection[State], limit: int, now: float | None = None, crews: Collection[str] | None = None

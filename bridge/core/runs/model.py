@@ -59,7 +59,7 @@ class RequestWarning:
 class KickoffRequest:
     """What a producer asks for: run this crew with these inputs and send the outcome to this destination.
 
-    `deadline` in seconds; None: the crew's deadline.
+    `deadline`, and `start_by` from the acceptance, in seconds; None: those of the crew.
     """
 
     crew: str
@@ -70,6 +70,7 @@ class KickoffRequest:
     priority: int = 0
     idempotency_key: str | None = None
     restore_from: RestoreFrom | None = None
+    start_by: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +137,8 @@ class Run:
     `version` grows with every write and guards it. `owner` is the process that works on the run. `due_at` is when an
     unowned run can be claimed again; None: never by itself. `sent_at` is when the last POST was about to leave, unless
     it is certain that it started nothing; `started_at` is when the execution was first seen started, from which the
-    deadline counts.
+    deadline counts. `expires_at` is when an accepted run ends unless it was started; None: never, because nothing asks
+    for it, or because a POST may have left.
 
     `auto_retries` counts the POSTs that `in_doubt: retry` has repeated; `in_doubt_emitted` is the last attempt for
     which `run.in_doubt` was emitted. `unverified`: the API has not confirmed the kickoff id yet.
@@ -151,6 +153,7 @@ class Run:
     version: int = 1
     owner: str | None = None
     due_at: float | None = None
+    expires_at: float | None = None
     attempt: int = 0
     sent_at: float | None = None
     auto_retries: int = 0

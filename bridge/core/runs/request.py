@@ -13,7 +13,7 @@ from bridge.core.runs import restore
 from bridge.core.runs.model import KickoffRequest
 
 FIELDS = frozenset(
-    {"crew", "inputs", "meta", "callback_url", "deadline", "priority", "idempotency_key", "restore_from"}
+    {"crew", "inputs", "meta", "callback_url", "deadline", "start_by", "priority", "idempotency_key", "restore_from"}
 )
 MAX_KEY = 255  # bytes; an AMQP short string holds no more, and the key travels as correlation id
 MAX_PRIORITY = 255  # an octet on the wire
@@ -36,7 +36,8 @@ def parse(body: Mapping[str, Any], crew: str | None = None, idempotency_key: str
         inputs=_object(body, "inputs"),
         meta=_object(body, "meta"),
         callback_url=text_member(body, "callback_url"),
-        deadline=_deadline(body.get("deadline")),
+        deadline=_duration(body, "deadline"),
+        start_by=_duration(body, "start_by"),
         priority=_priority(body.get("priority")),
         idempotency_key=check_key(idempotency_key if body_key is None else body_key),
         restore_from=restore.parse(body.get("restore_from")),
@@ -55,6 +56,8 @@ def fingerprint(request: KickoffRequest) -> str:
         "priority": request.priority,
         "restore_from": restore_from and [restore_from.run_id, restore_from.kickoff_id],
     }
+    if request.start_by is not None:
+        content["start_by"] = request.start_by
     return hashlib.sha256(canonical(content)).hexdigest()
 
 
@@ -112,15 +115,16 @@ def _object(body: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return value
 
 
-def _deadline(value: Any) -> float | None:
+def _duration(body: Mapping[str, Any], name: str) -> float | None:
+    value = body.get(name)
     if value is None:
         return None
     try:
         seconds = parse_duration(value) if isinstance(value, str) else math.nan
     except ValueError as error:
-        raise RequestRefused("invalid_request", str(error), "deadline") from None
+        raise RequestRefused("invalid_request", str(error), name) from None
     if not 0 < seconds < math.inf:
-        raise RequestRefused("invalid_request", "must be a duration such as 30s, 5m or 1h, above zero", "deadline")
+        raise RequestRefused("invalid_request", "must be a duration such as 30s, 5m or 1h, above zero", name)
     return seconds
 
 

@@ -8,7 +8,8 @@ Rules:
    explicit policy or operator. A paid execution is never started twice by mistake. The policy repeats a POST at most
    once per run; evidence that arrives before the repeated POST is sent (`accepted` -> `running`) makes it unnecessary.
 4. A run returns to `in_doubt` only from an execution that an operator named and that the API has never known.
-5. Time is an argument. A clock alone never ends a run: only a poll made after the deadline does.
+5. Time is an argument. A clock alone never ends a run that may have an execution: only a poll made after the deadline
+   does. A run of which no POST can have left expires by the clock.
 
 Functions are named for what happened (`on_kickoff`, `on_cancelled` …) and return what is to be stored next.
 """
@@ -28,7 +29,7 @@ from bridge.core.runs.request import fingerprint
 _EVENT_SPACING = 0.002  # seconds; events are ordered by their times, which have millisecond resolution
 
 TRANSITIONS: dict[State, frozenset[State]] = {
-    State.ACCEPTED: frozenset({State.STARTING, State.RUNNING, State.CANCELLED}),
+    State.ACCEPTED: frozenset({State.STARTING, State.RUNNING, State.FAILED, State.CANCELLED}),
     State.STARTING: frozenset({State.RUNNING, State.ACCEPTED, State.IN_DOUBT, State.FAILED}),
     State.RUNNING: frozenset(
         {State.WAITING_FOR_HUMAN, State.IN_DOUBT, State.SUCCEEDED, State.FAILED, State.TIMED_OUT, State.CANCELLED},
@@ -46,8 +47,9 @@ TRANSITIONS: dict[State, frozenset[State]] = {
 MAX_AUTO_RETRIES = 1  # POSTs per run that `in_doubt: retry` repeats
 
 
-def accept(request: KickoffRequest, envelope: Envelope, run_id: str, now: float) -> Run:
-    """Return a new run for a request that passed every check."""
+def accept(request: KickoffRequest, envelope: Envelope, run_id: str, now: float, start_by: float | None = None) -> Run:
+    """Return a new run for a request that passed every check; `start_by`: the crew's, if the request has none."""
+    start_by = start_by if request.start_by is None else request.start_by
     return Run(
         run_id=run_id,
         request=request,
@@ -56,6 +58,7 @@ def accept(request: KickoffRequest, envelope: Envelope, run_id: str, now: float)
         state=State.ACCEPTED,
         accepted_at=now,
         due_at=now,
+        expires_at=None if start_by is None else now + start_by,
     )
 
 
@@ -114,8 +117,19 @@ def on_evidence_overdue(run: Run, policy: CrewPolicy, now: float) -> Decision:
 
 
 def requeue(run: Run, now: float) -> Run:
-    """Return a run in doubt to `accepted`, to be started again by its crew's policy or an operator."""
-    return transition(run, State.ACCEPTED, due_at=now, owner=None)
+    """Return a run in doubt to `accepted`, to be started again by its crew's policy or an operator.
+
+    It no longer expires, because its earlier POST may have started an execution.
+    """
+    return transition(run, State.ACCEPTED, due_at=now, owner=None, expires_at=None)
+
+
+def on_start_by_passed(run: Run, policy: CrewPolicy, now: float) -> Decision | None:
+    """End a run that was not started in time; return None if it need not, or can no longer, expire."""
+    if run.state is not State.ACCEPTED or run.expires_at is None or now < run.expires_at:
+        return None
+    why = "the run was not started by start_by; nothing was sent to the crew"
+    return finish(run, State.FAILED, Outcome(error=RunError("expired", why)), policy, now)
 
 
 def on_abandoned(run: Run, why: str, policy: CrewPolicy, now: float) -> Decision:

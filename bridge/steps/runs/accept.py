@@ -56,7 +56,8 @@ class AcceptRequest:
         request = replace(request, inputs=inputs, meta=meta)
         if request.crew not in self._crews and not await self._store.is_served(request.crew):
             raise RequestRefused("unknown_crew", f"no crew named {request.crew} is configured; check the name", "crew")
-        run = state_machine.accept(request, envelope, self._new_id(), self._clock())
+        start_by = self._crews[request.crew].policy.start_by if request.crew in self._crews else None
+        run = state_machine.accept(request, envelope, self._new_id(), self._clock(), start_by)
         try:
             run = replace(run, request=await self._checked(request, envelope))
         except RequestRefused:

@@ -438,3 +438,19 @@ def test_a_cloudevent_may_be_a_command_and_is_identified_by_source_and_id():
     wanted, command = commands(event, **kind)
     assert (wanted, command.approve) == ("r-1", True)
     assert command.key.startswith(f"{SOURCE} ")
+
+
+@pytest.mark.parametrize(
+    ("body", "expiration", "start_by"),
+    [
+        (BODY, "60000", 60.0),
+        (BODY | {"start_by": None}, "1500", 1.5),
+        (BODY | {"start_by": "2h"}, "60000", 7200.0),
+        (BODY, "0", 0.001),
+        (BODY, None, None),
+    ],
+)
+def test_the_expiration_is_the_time_to_start_by_unless_the_body_sets_one(
+    body: dict[str, Any], expiration: str | None, start_by: float | None
+) -> None:
+    assert read(body, expiration=expiration)[0].start_by == start_by

@@ -158,6 +158,11 @@ async def webhook_received(bench: Bench) -> None:
     assert await bench.store.inbox.add(entry)
 
 
+async def expired(bench: Bench) -> None:
+    await bench.accepted(start_by=30.0)
+    bench.clock.forward(60.0)
+
+
 async def paused(bench: Bench) -> None:
     bench.crew.breaker.trip("HTTP 401", bench.clock())
     bench.clock.forward(120.0)
@@ -172,6 +177,7 @@ SCENES: dict[str, tuple[Callable[[Bench], Any], Callable[[Bench], Awaitable[Any]
     "poll": (lambda bench: bench.poll, running),
     "human_input": (lambda bench: bench.human_input, answered),
     "in_doubt": (lambda bench: bench.in_doubt, in_doubt),
+    "expire": (lambda bench: bench.steps.expire, expired),
     "late_results": (lambda bench: bench.late_results, cancelled),
     "recover": (lambda bench: bench.recover, interrupted),
     "deferred_commands": (lambda bench: bench.steps.deferred_commands, to_cancel),
@@ -248,6 +254,7 @@ async def everything_ends(bench: Bench) -> None:
             bench.human_input,
             bench.poll,
             bench.in_doubt,
+            bench.steps.expire,
             bench.publish,
             bench.send_callbacks,
         ):

@@ -26,11 +26,19 @@ def test_every_field_is_read():
         "meta": {"order": 17},
         "callback_url": "https://shop.example/done",
         "deadline": "90m",
+        "start_by": "2h",
         "priority": 9,
         "idempotency_key": "order-17",
     }
     assert parse(body) == KickoffRequest(
-        "research", {"topic": "peat", "pages": 3}, {"order": 17}, "https://shop.example/done", 5400.0, 9, "order-17"
+        "research",
+        {"topic": "peat", "pages": 3},
+        {"order": 17},
+        "https://shop.example/done",
+        5400.0,
+        9,
+        "order-17",
+        start_by=7200.0,
     )
 
 
@@ -38,7 +46,9 @@ def test_omitted_fields_have_defaults():
     assert parse({"crew": "research"}) == KickoffRequest("research", {}, {}, None, None, 0, None)
 
 
-@pytest.mark.parametrize("name", ["inputs", "meta", "callback_url", "deadline", "priority", "idempotency_key"])
+@pytest.mark.parametrize(
+    "name", ["inputs", "meta", "callback_url", "deadline", "start_by", "priority", "idempotency_key"]
+)
 def test_null_equals_an_omitted_field(name: str):
     assert parse({"crew": "research", name: None}) == parse({"crew": "research"})
 
@@ -65,6 +75,8 @@ def test_the_key_of_the_body_takes_precedence():
         ({"crew": "c", "inputs": False}, "inputs"),
         ({"crew": "c", "meta": 1}, "meta"),
         ({"crew": "c", "callback_url": 1}, "callback_url"),
+        ({"crew": "c", "start_by": "0s"}, "start_by"),
+        ({"crew": "c", "start_by": 30}, "start_by"),
         ({"crew": "c", "deadline": 30}, "deadline"),
         ({"crew": "c", "deadline": True}, "deadline"),
         ({"crew": "c", "deadline": "soon"}, "deadline"),
@@ -130,6 +142,7 @@ def test_invalid_durations(text: str):
         {"meta": {"a": 1}},
         {"callback_url": "https://a.example"},
         {"deadline": 5.0},
+        {"start_by": 5.0},
         {"priority": 1},
     ],
 )

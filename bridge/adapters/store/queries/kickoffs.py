@@ -4,14 +4,14 @@ A run is claimed only to be POSTed at once, so no run is both `accepted` and own
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from sqlalchemy import Connection, Select, bindparam, func, select, text
+from sqlalchemy import Connection, Select, bindparam, func, literal, or_, select, text
 
 from bridge.adapters.store import dialect
-from bridge.adapters.store.decoding import decode_rows, postpone
+from bridge.adapters.store.decoding import ReportUndecodable, decode_rows, postpone, runs_from_rows
 from bridge.adapters.store.free_slots import FreeSlots
 from bridge.adapters.store.queries import budgets
 from bridge.adapters.store.queries.claims import WITH_WEBHOOKS, Claimed, is_alive, still_claimed
@@ -47,6 +47,7 @@ _WAITING = (
         text(WAITING),
         runs.c.crew == bindparam("crew"),
         runs.c.due_at <= bindparam("now"),
+        or_(runs.c.expires_at.is_(None), runs.c.expires_at > bindparam("now")),
         runs.c.source.not_in(bindparam("spent", expanding=True)),
         runs.c.run_id.not_in(bindparam("taken", expanding=True)),
         runs.c.run_id.not_in(select(pending_commands.c.run_id)),  # to be cancelled: must not be started again
@@ -55,6 +56,19 @@ _WAITING = (
     .order_by(runs.c.priority.desc(), runs.c.run_id)
     .limit(bindparam("limit"))
     .with_for_update(skip_locked=True)
+)
+_WITHOUT_INPUTS = [literal(b"{}").label("inputs") if column.name == "inputs" else column for column in runs.c]
+_EXPIRED = (
+    select(*_WITHOUT_INPUTS)
+    .where(
+        text(WAITING),
+        runs.c.crew.in_(bindparam("crews", expanding=True)),
+        runs.c.expires_at <= bindparam("now"),
+        or_(runs.c.deferral.is_(None), runs.c.due_at <= bindparam("now")),
+        runs.c.run_id.not_in(WITH_WEBHOOKS),
+    )
+    .order_by(runs.c.expires_at)
+    .limit(bindparam("limit"))
 )
 _RUN_BYTES = func.length(runs.c.inputs) * INPUTS_FACTOR + func.length(runs.c.meta) * META_FACTOR
 _RUN_SIZES = select(runs.c.run_id, _RUN_BYTES.label("size")).where(runs.c.run_id.in_(bindparam("ids", expanding=True)))
@@ -95,6 +109,14 @@ def usage(
     limited = {crew: budget for crew, budget in crews.items() if budget is not None}
     of_crews = budgets.spent_by_crews(connection, limited, now)
     return Usage(held, of_crews, budgets.spent_by_senders(connection, senders, now))
+
+
+def find_expired(
+    connection: Connection, crews: Collection[str], limit: int, now: float, report: ReportUndecodable
+) -> list[Run]:
+    """Return accepted runs of these crews that have expired, without inputs, except those deferred by an error."""
+    expired = connection.execute(_EXPIRED, {"crews": sorted(crews), "limit": limit, "now": now})
+    return runs_from_rows(expired, report)
 
 
 def _claim(connection: Connection, request: ClaimAccepted) -> Claimed[Run]:

@@ -35,11 +35,13 @@ def _create_runs() -> None:
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("owner", sa.Text()),
         sa.Column("due_at", sa.Float()),
+        sa.Column("expires_at", sa.Float()),
         sa.Column("source", sa.Text(), nullable=False),
         sa.Column("idempotency_key", sa.Text()),
         sa.Column("fingerprint", sa.String(64), nullable=False),
         sa.Column("priority", sa.Integer(), nullable=False),
         sa.Column("deadline", sa.Float()),
+        sa.Column("start_by", sa.Float()),
         sa.Column("callback_url", sa.Text()),
         sa.Column("reply_to", sa.Text()),
         sa.Column("correlation_id", sa.Text()),
@@ -85,8 +87,12 @@ def _create_runs() -> None:
     _create_index("runs_due", "runs", ["state", "owner", "due_at"])
     _create_index("runs_open", "runs", ["crew", "state", "owner", "due_at"], _OPEN)
     _create_index(
-        "runs_kickoff_queue", "runs", ["crew", sa.text("priority DESC"), "run_id", "due_at", "source"], queued
+        "runs_kickoff_queue",
+        "runs",
+        ["crew", sa.text("priority DESC"), "run_id", "due_at", "source", "expires_at"],
+        queued,
     )
+    _create_index("runs_expiring", "runs", ["crew", "expires_at"], f"{queued} AND expires_at IS NOT NULL")
     _create_index("runs_crew_budget", "runs", ["crew", "sent_at"], sent)
     _create_index("runs_client_budget", "runs", ["source", "sent_at"], _OF_CLIENT)
     _create_index("runs_finished_at", "runs", ["finished_at"])

@@ -1,0 +1,61 @@
+"""End runs that were not started in time."""
+
+from collections.abc import Mapping, Sequence
+
+import structlog
+
+from bridge.core.runs import state_machine
+from bridge.core.runs.model import Run
+from bridge.core.runs.quarantine import Quarantined
+from bridge.ports.lifecycle import Clock, Notify
+from bridge.ports.runs import RunStore
+from bridge.steps._conflicts import quarantine_run
+from bridge.steps._crew import Crew
+
+TICK = 1.0
+
+log = structlog.get_logger()
+
+
+class ExpireRuns:
+    """Ends expired runs, whatever delays their start. Apart from the kickoff, which may be paused or limited."""
+
+    name = "expire"
+    kind = Quarantined.RUN
+
+    def __init__(self, crews: Mapping[str, Crew], store: RunStore, clock: Clock, notify_deliveries: Notify) -> None:
+        self._crews = crews
+        self._store = store
+        self._clock = clock
+        self._notify_deliveries = notify_deliveries
+        self._in_progress: set[str] = set()
+
+    async def claim(self, limit: int) -> Sequence[Run]:
+        """Return expired runs. They need no claim: no kickoff starts one, and the version guards the write."""
+        found = await self._store.find_expired(self._crews, limit + len(self._in_progress), self._clock())
+        expired = [run for run in found if run.run_id not in self._in_progress][:limit]
+        self._in_progress.update(run.run_id for run in expired)
+        return expired
+
+    async def handle(self, run: Run) -> None:
+        """Decide and write."""
+        try:
+            decision = state_machine.on_start_by_passed(run, self._crews[run.crew].policy, self._clock())
+            written = decision and await self._store.apply(decision)
+        finally:
+            self._in_progress.discard(run.run_id)
+        if isinstance(written, Run):  # otherwise a command, or evidence of an execution, came first
+            log.warning("run_expired", run_id=run.run_id, crew=run.crew)
+            self._notify_deliveries()
+
+    def about(self, run: Run) -> dict[str, object]:
+        """Identify the run."""
+        return {"run_id": run.run_id, "crew": run.crew}
+
+    async def quarantine(self, run: Run) -> None:
+        """Defer the run; it ends later, and is not started meanwhile."""
+        await quarantine_run(run.run_id, self._crews[run.crew], self._store, self._clock)
+
+    def pause(self) -> float:
+        """Seconds until the next claim."""
+        return TICK
