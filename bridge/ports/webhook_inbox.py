@@ -34,8 +34,11 @@ class WebhookInbox(Protocol):
         A flow's question replaces an earlier one of the same execution, which may be being handled.
         """
 
-    async def due(self, room: int, now: float, handling: Collection[str]) -> Sequence[InboxEntry]:
-        """Return the oldest due entries that this process can handle, except those that it is handling.
+    async def due(self, limit: int, now: float, handling: Collection[str]) -> Sequence[InboxEntry]:
+        """Return the due entries that this process can handle, except those that it is handling.
+
+        Those that only report finished tasks and steps come last, since polls wait for none of them; otherwise the
+        oldest come first.
 
         It can handle those of runs that it owns or that have no owner, unless their POST is in progress, and flow
         questions of its crews.

@@ -35,6 +35,14 @@ async def test_an_entry_is_due_at_the_owner_of_its_run_whichever_process_receive
     assert await store.inbox.due(9, NOW + 1, ()) == []
 
 
+async def test_the_reports_of_tasks_do_not_delay_the_end_of_a_run(store: SqlStore):
+    run = await started(store)
+    for number, kind in ((1, Kind.TASK), (2, Kind.STEP), (3, Kind.CREW), (4, Kind.TASK)):
+        await store.inbox.add(replace(entry(run.run_id, number), kind=kind))
+    assert [due.entry_id for due in await store.inbox.due(9, NOW + 1, ())] == ["3", "1", "2", "4"]
+    assert [due.entry_id for due in await store.inbox.due(1, NOW + 1, ())] == ["3"]
+
+
 async def test_an_entry_waits_while_the_post_of_its_run_is_in_progress(store: SqlStore):
     run = await claimed(store)
     await store.inbox.add(entry(run.run_id))

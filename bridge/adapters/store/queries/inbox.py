@@ -130,7 +130,7 @@ def _due(
             or_(_entries.run_id.is_(None), ready),
             _entries.entry_id.not_in(handling),
         )
-        .order_by(_entries.received_at, _entries.entry_id)
+        .order_by(_entries.kind.in_([kind.value for kind in _PROGRESS]), _entries.received_at, _entries.entry_id)
         .limit(limit)
     )
     sizes = [(entry_id, size) for entry_id, size in connection.execute(query)]
