@@ -23,6 +23,7 @@ from bridge.adapters.store.database import open_connections
 from bridge.adapters.store.postgresql import Postgresql
 from bridge.core.errors import StoreMisconfigured, StoreUnavailable
 from bridge.core.runs.model import State
+from bridge.sandbox import SandboxSettings, running
 from tests.contract.conftest import PostgresqlAdapter
 from tests.contract.run_states import accepted, started
 from tests.fakes import NOW, a_run
@@ -182,6 +183,20 @@ def test_the_commands_refuse_other_encodings(
     assert done.returncode == code, done.stderr
     assert re.search(message, done.stdout + done.stderr, re.MULTILINE), done.stderr
     assert "Traceback" not in done.stderr
+
+
+async def test_check_accepts_an_empty_database_that_run_will_migrate(postgresql: PostgresqlAdapter, tmp_path: Path):
+    """`check --connect` ended with 69 where the next command, `run`, works."""
+    postgresql.empty()
+    async with running(SandboxSettings()) as crew_url:
+        crews = {"research": {"url": crew_url, "token": "sandbox-token"}}
+        config = tmp_path / "bridge.yaml"
+        config.write_text(json.dumps({"http": {"port": 0}, "store": {"url": postgresql.url}, "crews": crews}))
+        command = [sys.executable, "-m", "bridge", "check", "--connect", "--config", str(config)]
+        check = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+        shown, _ = await check.communicate()
+    assert check.returncode == 0, shown
+    assert b"store: ok: empty; `run` creates its schema" in shown
 
 
 async def test_texts_in_any_script_are_stored_although_the_environment_names_an_encoding(
