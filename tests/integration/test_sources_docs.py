@@ -38,7 +38,7 @@ async def file(tmp_path: Path, broker: Broker, topology: Topology, queue: str, c
     exchange = f"{topology.requests}-shop"
     await client.channel.declare_exchange(exchange, ExchangeType.TOPIC, durable=True)
     async with running(SandboxSettings(inputs=("topic",), run_time=parse_run_time("fixed:0.1"))) as crew_url:
-        poll = {"min_interval": "50ms", "max_interval": "100ms"}
+        poll = {"min_interval": "100ms", "max_interval": "200ms"}
         names = {"requests": topology.requests, "results": topology.results, "dead": topology.dead}
         settings = {
             "http": {"port": 0},
@@ -89,7 +89,10 @@ async def test_a_message_of_the_shop_becomes_a_run_and_another_type_becomes_noth
     await client.until_count(queue, 0)
     assert len((await get(bridge, "/v1/runs"))["runs"]) == 1
     async with bridge.get("/metrics") as response:
-        assert 'kickoff_bridge_broker_connected{link="source/orders"} 1.0' in await response.text()
+        shown = await response.text()
+    assert 'kickoff_bridge_broker_connected{link="source/orders"} 1.0' in shown
+    assert 'kickoff_bridge_requests_total{outcome="accepted",via="source"} 1.0' in shown
+    assert 'kickoff_bridge_requests_total{outcome="replayed",via="source"} 1.0' in shown
 
 
 async def test_a_message_that_cannot_be_mapped_is_dead_and_returns_to_its_queue_when_replayed(
