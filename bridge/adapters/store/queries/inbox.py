@@ -28,6 +28,7 @@ Do = Callable[[Work[Any]], Awaitable[Any]]
 """Does work in a transaction; raises `StoreUnavailable`."""
 
 _entries = webhook_inbox.c
+_ORDER = (_entries.kind.in_([kind.value for kind in _PROGRESS]), _entries.received_at, _entries.entry_id)
 
 
 class SqlWebhookInbox:
@@ -130,14 +131,14 @@ def _due(
             or_(_entries.run_id.is_(None), ready),
             _entries.entry_id.not_in(handling),
         )
-        .order_by(_entries.kind.in_([kind.value for kind in _PROGRESS]), _entries.received_at, _entries.entry_id)
+        .order_by(*_ORDER)
         .limit(limit)
     )
     sizes = [(entry_id, size) for entry_id, size in connection.execute(query)]
     ids = list(ids_within(sizes, CLAIM_BYTES))
     if not ids:
         return []
-    found = select(webhook_inbox).where(_entries.entry_id.in_(ids)).order_by(_entries.received_at, _entries.entry_id)
+    found = select(webhook_inbox).where(_entries.entry_id.in_(ids)).order_by(*_ORDER)
     return connection.execute(found).all()
 
 
