@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
+from tests.certificates import Files
 from tests.patience import PATIENCE
 
 PLACES = f"/usr/lib/rabbitmq/bin:{os.environ['PATH']}:/usr/local/sbin:/opt/homebrew/sbin"
@@ -34,7 +35,10 @@ ERLANG = (
 class Broker:
     """One node; its data folder survives `stop`, `kill`, and the next `start`, and is deleted by `remove`."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: Files | None = None) -> None:
+        """With `tls`, it also requires a client certificate on another port, and has the user `bridge` only."""
+        self.tls_port = free_ports(1)[0] if tls else None
+        self._tls = tls
         self.name = f"bridge-{uuid.uuid4().hex[:12]}@localhost"
         self.port, self._dist_port, self._epmd_port = free_ports(3)
         self._folder = Path(tempfile.mkdtemp(prefix="bridge-broker-"))
@@ -61,6 +65,8 @@ class Broker:
             self._wait_for_port(self._epmd_port, self._epmd)
         self._node = self._spawn("rabbitmq-server")
         self._wait_for_port(self.port, self._node)
+        if self.tls_port is not None:
+            self._wait_for_port(self.tls_port, self._node)
 
     def start_again(self) -> None:
         """Start the node if it is not running."""
@@ -119,11 +125,28 @@ class Broker:
             "disk_free_limit.absolute = 50MB\n"
             "raft.wal_max_size_bytes = 16777216\n"  # the log is written in full at every stop
         )
-        self._file("enabled_plugins").write_text("[].\n")
+        if self._tls:
+            self._configure_tls(self._tls)
+        self._file("enabled_plugins").write_text("[rabbitmq_auth_mechanism_ssl].\n" if self._tls else "[].\n")
         self._file("rabbitmq-env.conf").write_text("")
         cookie = self._file(".erlang.cookie")
         cookie.write_text(uuid.uuid4().hex)
         cookie.chmod(0o400)
+
+    def _configure_tls(self, tls: Files) -> None:
+        with self._file("rabbitmq.conf").open("a") as settings:
+            settings.write(
+                f"listeners.ssl.default = 127.0.0.1:{self.tls_port}\n"
+                f"ssl_options.cacertfile = {tls.ca}\n"
+                f"ssl_options.certfile = {tls.path('localhost.pem')}\n"
+                f"ssl_options.keyfile = {tls.path('localhost.key')}\n"
+                "ssl_options.verify = verify_peer\n"
+                "ssl_options.fail_if_no_peer_cert = true\n"
+                "ssl_cert_login_from = common_name\n"
+                "auth_mechanisms.1 = EXTERNAL\n"
+                "auth_mechanisms.2 = PLAIN\n"
+                "default_user = bridge\n"
+            )
 
     def _file(self, name: str) -> Path:
         return self._folder / name
@@ -186,9 +209,9 @@ class Broker:
 
 
 @contextmanager
-def running_broker() -> Iterator[Broker]:
+def running_broker(tls: Files | None = None) -> Iterator[Broker]:
     """A private node, removed at the end."""
-    broker = Broker()
+    broker = Broker(tls)
     try:
         broker.start()
         yield broker

@@ -22,7 +22,7 @@ from bridge.config import Crew as CrewSettings
 from bridge.config import Human as HumanSettings
 from bridge.config import Settings
 from bridge.config import Source as SourceSettings
-from bridge.config.model import Bind
+from bridge.config.amqp import Bind
 from bridge.core.callback_url import CallbackRules
 from bridge.core.crew_policy import CrewPolicy, DoubtPolicy, PermanentDestination
 from bridge.core.http.limits import Rate

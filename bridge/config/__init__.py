@@ -6,11 +6,11 @@ A value passes through these modules: `yaml_file` reads the file, `environment` 
 `secrets` reads the files that `…_file` names, `model` validates, `errors` describes the problems; `loading` calls them.
 """
 
+from bridge.config.amqp import Amqp, Source
 from bridge.config.errors import SettingsError
 from bridge.config.hooks import Hook, Verify
 from bridge.config.loading import Renewable, default_path, load, load_renewable
 from bridge.config.model import (
-    Amqp,
     Budget,
     Callbacks,
     Client,
@@ -22,7 +22,6 @@ from bridge.config.model import (
     Poll,
     Role,
     Settings,
-    Source,
     Store,
 )
 from bridge.config.names import setting_names

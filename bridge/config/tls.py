@@ -1,6 +1,7 @@
-"""The certificates for calls to a crew; every file is read when the settings are loaded."""
+"""The certificates for calls to a crew, and for the broker; every file is read when the settings are loaded."""
 
 import ssl
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -54,13 +55,27 @@ class Tls(Section):
         return context
 
 
+def check_broker_files(options: Mapping[str, str]) -> None:
+    """Check the files that a broker's URL names. Raise `ValueError`, which names the option."""
+    option = "cafile"
+    try:
+        for option in ("cafile", "certfile"):
+            if option in options:
+                check_certificates(options[option])
+        option = "keyfile"
+        if "keyfile" in options:
+            _check_key(options["certfile"], options["keyfile"])
+    except ValueError as error:
+        raise ValueError(f"{option}: {error}") from None
+
+
 def _check_key(certificate: str, key: str) -> None:
     try:
         Path(key).open("rb").close()
         ssl.create_default_context().load_cert_chain(certificate, key, password="")
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
-            raise ValueError("is not the key of cert_file") from None
+            raise ValueError("is not the key of the certificate") from None
         raise ValueError("the file must contain a private key in PEM form, without a passphrase") from None
     except OSError as error:
         raise ValueError(f"the file cannot be read ({error.strerror})") from None

@@ -5,6 +5,8 @@ No message here repeats a URL, because it may contain a password.
 
 import ipaddress
 import re
+from collections.abc import Mapping
+from difflib import get_close_matches
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from bridge.core.addresses import is_loopback
@@ -12,6 +14,10 @@ from bridge.core.addresses import is_loopback
 _AMQP_PORTS = {"amqp": 5672, "amqps": 5671}
 _PATTERN = re.compile(r"https?://(\*\.)?[A-Za-z0-9_.-]+(:[0-9]{1,5})?|https?://\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?")
 _HOST_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
+_TLS_OPTIONS = frozenset({"cafile", "certfile", "keyfile"})
+_AMQP_OPTIONS = ("auth", "cafile", "certfile", "heartbeat", "keyfile")
+_AMQP_SYNONYMS = {"cacertfile": "cafile", "ca_certs": "cafile", "cacert": "cafile", "auth_mechanism": "auth"}
+"""How other clients name these options."""
 _SEVERAL_BROKERS = re.compile(r"[A-Za-z]+://[^/?#]*(@[^/?#]*,|,[^/?#@]*([/?#]|$))")
 _SQLITE = "sqlite:///"
 _POSTGRESQL = ("postgresql://", "postgres://")
@@ -92,10 +98,32 @@ def check_amqp_url(url: str) -> str:
             "special characters in user and password are percent-encoded"
         )
     check_host(parts.hostname)
-    options = parse_qs(parts.query, keep_blank_values=True)
-    if "no_verify_ssl" in options:
-        raise ValueError("must not disable the verification of certificates; remove no_verify_ssl")
+    _check_amqp_options(parts.scheme, amqp_options(url))
     return url
+
+
+def amqp_options(url: str) -> dict[str, str]:
+    """Return the options in the query of a broker's URL."""
+    return {name: values[0] for name, values in parse_qs(urlsplit(url).query, keep_blank_values=True).items()}
+
+
+def _check_amqp_options(scheme: str, options: Mapping[str, str]) -> None:
+    """Refuse options that the AMQP library would ignore, by default without TLS or as another user."""
+    for name in options:
+        if name in ("verify", "no_verify_ssl"):
+            raise ValueError(f"must not disable the verification of certificates; remove {name}")
+        if name not in _AMQP_OPTIONS:
+            near = [_AMQP_SYNONYMS.get(name.lower()), *get_close_matches(name.lower(), _AMQP_OPTIONS, n=1)]
+            suggestion = next((f"; did you mean {option}?" for option in near if option), "")
+            raise ValueError(f"accepts only the options {', '.join(_AMQP_OPTIONS)}{suggestion}")
+    if scheme != "amqps" and options.keys() & _TLS_OPTIONS:
+        raise ValueError("must begin with amqps:// to use cafile, certfile, or keyfile")
+    if (options.get("certfile") is None) != (options.get("keyfile") is None):
+        raise ValueError("must have both certfile and keyfile, or neither")
+    if options.get("auth", "PLAIN").upper() not in ("PLAIN", "EXTERNAL"):
+        raise ValueError("auth must be PLAIN or EXTERNAL")
+    if options.get("auth", "").upper() == "EXTERNAL" and "certfile" not in options:
+        raise ValueError("must have certfile and keyfile with auth=EXTERNAL")
 
 
 def amqp_location(url: str) -> str:

@@ -2,12 +2,14 @@
 
 import os
 import re
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aio_pika.exceptions import (
     CONNECTION_EXCEPTIONS,
     AMQPError,
+    AuthenticationError,
     ChannelNotFoundEntity,
     ChannelPreconditionFailed,
     InvalidFrameError,
@@ -56,10 +58,40 @@ class BrokerProblem:
 # Error class, phrase in the broker's message, summary, remedy. No remedy removes a queue, which may contain requests.
 _EXPLANATIONS: Sequence[tuple[type[BaseException], str, str, str]] = (
     (
+        ssl.SSLCertVerificationError,
+        "",
+        "the broker's certificate cannot be verified",
+        "name in amqp.url the host as in that certificate, and as cafile the authority that signed it",
+    ),
+    (
+        ssl.SSLError,
+        "",
+        "the TLS handshake with the broker failed",
+        "use its TLS port (5671) in amqp.url, and as certfile a client certificate that it accepts",
+    ),
+    (
+        FileNotFoundError,
+        "",
+        "a certificate of amqp.url is missing",
+        "restore the files that cafile, certfile, and keyfile name in amqp.url",
+    ),
+    (
+        ProbableAuthenticationError,
+        "mechanism EXTERNAL",
+        "the broker has no user for the client certificate",
+        "create the user that the certificate names according to ssl_cert_login_from in rabbitmq.conf",
+    ),
+    (
         ProbableAuthenticationError,
         "",
         "the broker refuses the user name or the password",
         "correct user name and password in amqp.url; `guest` may connect from the broker's own host only",
+    ),
+    (
+        AuthenticationError,
+        "",
+        "the broker does not offer the mechanism that auth names",
+        "enable rabbitmq_auth_mechanism_ssl and list EXTERNAL in its auth_mechanisms, or remove auth from amqp.url",
     ),
     (
         ConnectionNotAllowed,
@@ -114,6 +146,8 @@ def is_refusal(error: BaseException | None) -> bool:
 def explain(error: BaseException) -> BrokerProblem:
     """Explain an error that kept a connection from opening, or ended it."""
     cause = error.__cause__ if isinstance(error, ConnectionLost) and error.__cause__ is not None else error
+    if isinstance(cause.__cause__, ssl.SSLError):
+        cause = cause.__cause__  # the library raises a connection error from it
     if isinstance(cause, InvalidFrameError) and _NO_VHOST in str(cause):
         cause = ConnectionNotAllowed("the broker closed the connection when the virtual host was to be opened")
     for kind, phrase, summary, remedy in _EXPLANATIONS:
@@ -128,6 +162,8 @@ def explain(error: BaseException) -> BrokerProblem:
 
 def _sentence(error: BaseException) -> str:
     """Return the message of the broker or the system; none for other errors, because the URL may be in it."""
+    if isinstance(error, ssl.SSLError):
+        return getattr(error, "verify_message", None) or (error.reason or "TLS failed").lower().replace("_", " ")
     text = str(error) if isinstance(error, AMQPError | OSError) else ""
     if (found := _ERRNO.search(text)) is not None:
         number = int(found[1])

@@ -136,6 +136,23 @@ RULES = [
     (with_crew(callback_url="ftp://x"), "crews.research.callback_url: must be an absolute URL"),
     (with_settings(amqp={"url": "http://broker"}), "amqp.url.0: must look like amqp://"),
     (with_settings(amqp={"url": "amqps://b/?no_verify_ssl=1"}), "amqp.url.0: must not disable"),
+    (with_settings(amqp={"url": "amqps://b/?verify=verify_none"}), "amqp.url.0: must not disable"),
+    (
+        with_settings(amqp={"url": "amqps://b/?cacertfile=/ca.pem"}),
+        "amqp.url.0: accepts only the options auth, cafile, certfile, heartbeat, keyfile; did you mean cafile?",
+    ),
+    (
+        with_settings(amqp={"url": "amqps://b/?cert_file=/c&keyfile=/k"}),
+        "amqp.url.0: accepts only the options auth, cafile, certfile, heartbeat, keyfile; did you mean certfile?",
+    ),
+    (with_settings(amqp={"url": "amqp://b/?cafile=/ca.pem"}), "amqp.url.0: must begin with amqps://"),
+    (with_settings(amqp={"url": "amqps://b/?certfile=/c.pem"}), "amqp.url.0: must have both certfile and keyfile"),
+    (with_settings(amqp={"url": "amqps://b/?auth=EXTERNAL"}), "amqp.url.0: must have certfile and keyfile with auth"),
+    (with_settings(amqp={"url": "amqps://b/?auth=x"}), "amqp.url.0: auth must be PLAIN or EXTERNAL"),
+    (
+        with_settings(amqp={"url": "amqps://b/?cafile=/nowhere"}),
+        "amqp.url: cafile: the file cannot be read (No such file or directory)",
+    ),
     (with_settings(amqp={"url": "amqp://u:p/w@b/"}), "amqp.url.0: is not a URL"),
     (with_settings(amqp={"url": []}), "amqp.url: must not be empty"),
     (with_settings(amqp={"url": ["amqp://a", "http://b"]}), "amqp.url.1: must look like amqp://"),

@@ -48,7 +48,7 @@ def test_without_an_authority_those_of_the_system_are_trusted(files: SettingsFil
         ({"cert_file": "bridge.pem", "key_file": "missing"}, f"{KEY}: the file cannot be read (No such file"),
         ({"cert_file": "bridge.pem", "key_file": "bridge.pem"}, f"{KEY}: the file must contain a private key"),
         ({"cert_file": "bridge.pem", "key_file": "locked.key"}, f"{KEY}: the file must contain a private key"),
-        ({"cert_file": "bridge.pem", "key_file": "other.key"}, f"{KEY}: is not the key of cert_file"),
+        ({"cert_file": "bridge.pem", "key_file": "other.key"}, f"{KEY}: is not the key of the certificate"),
     ],
 )
 def test_an_unusable_file_is_the_only_problem_reported(
