@@ -30,6 +30,8 @@ from aiormq.exceptions import (
 TRANSIENT_ERRORS: tuple[type[BaseException], ...] = (*CONNECTION_EXCEPTIONS, ValueError)
 
 _ERRNO = re.compile(r"\[Errno (-?\d+)\] ")
+_CAUSE = re.compile(r": \w+Error\(.*\)$")  # which the library appends to its own message
+_FIRST_REPLY_CODE = 200  # of AMQP, which the library raises like an errno; those of systems are smaller
 _NO_VHOST = "Connection.OpenOk"  # in the library's error if the broker answers with anything else
 
 
@@ -148,6 +150,8 @@ def explain(error: BaseException) -> BrokerProblem:
     cause = error.__cause__ if isinstance(error, ConnectionLost) and error.__cause__ is not None else error
     if isinstance(cause.__cause__, ssl.SSLError):
         cause = cause.__cause__  # the library raises a connection error from it
+    if isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+        return BrokerProblem("not connected", "the broker closed the TLS connection")
     if isinstance(cause, InvalidFrameError) and _NO_VHOST in str(cause):
         cause = ConnectionNotAllowed("the broker closed the connection when the virtual host was to be opened")
     for kind, phrase, summary, remedy in _EXPLANATIONS:
@@ -167,5 +171,5 @@ def _sentence(error: BaseException) -> str:
     text = str(error) if isinstance(error, AMQPError | OSError) else ""
     if (found := _ERRNO.search(text)) is not None:
         number = int(found[1])
-        return os.strerror(number) if number > 0 else text[found.end() :]
-    return text or "connection closed"
+        return os.strerror(number) if 0 < number < _FIRST_REPLY_CODE else text[found.end() :]
+    return _CAUSE.sub("", text) or "connection closed"
