@@ -61,11 +61,15 @@ class DeliveryFilter:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """The slots that each crew's runs hold, and the spent budgets of crews and of senders."""
+    """The slots that each crew's runs hold, and the spent budgets of crews and of senders.
+
+    `writable`: the last transaction of this process succeeded, without which no run can be started.
+    """
 
     slots_held: Mapping[str, int] = field(default_factory=dict)
     crew_budgets: Mapping[str, SpentBudget] = field(default_factory=dict)
     sender_budgets: Mapping[str, SpentBudget] = field(default_factory=dict)
+    writable: bool = True
 
 
 @dataclass(frozen=True, slots=True)

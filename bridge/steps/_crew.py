@@ -92,6 +92,7 @@ class Crew:
         """Return what delays the crew's runs now: what this process knows, and what the store says about its limits."""
         return CrewSituation(
             now,
+            writable=usage.writable,
             pause=self.breaker.pause,
             backoff=self.rate_limiter.backoff(now),
             kickoffs_limited=self.rate_limiter.kickoffs_waiting > 0,

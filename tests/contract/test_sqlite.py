@@ -153,5 +153,6 @@ async def test_an_unwritable_store_is_not_healthy(tmp_path: Path, monkeypatch: p
             with pytest.raises(StoreUnavailable):
                 await store.accept(a_run(1))
             assert await store.health() == Health(ok=False, detail="cannot be written")
+            assert not (await store.queries.usage({}, {}, NOW)).writable
         await store.cluster.heartbeat(NOW)
         assert (await store.health()).ok

@@ -83,6 +83,15 @@ async def test_a_clock_set_back_by_a_day_delays_nothing_by_a_day(url: str) -> No
     assert len(deliveries) == 1
 
 
+async def test_a_clock_set_back_gives_no_more_time_to_start_a_run(url: str) -> None:
+    async with open_store(url, "me", NOW) as store:
+        await store.accept(a_run(1, start_by=60.0))
+
+    async with open_store(url, "me", NOW - DAY) as store:
+        assert await store.find_expired(["research"], 9, NOW - DAY + 59.0) == []
+        assert len(await store.find_expired(["research"], 9, NOW - DAY + 60.0)) == 1
+
+
 async def test_a_clock_set_back_shifts_times_once_and_not_at_every_start(url: str) -> None:
     """One old run in the future shifted the due times and deadlines of all others at each start (seed 1865)."""
     async with open_store(url, "me", NOW) as store:

@@ -76,7 +76,7 @@ class SqlStore:
         write = self._batches.write_one
         self.cluster = SqlCluster(self._batches, reader, self._claimer, self._handoff, process, self._crews)
         self.deliveries = SqlDeliveries(self._batches, self._claimer, self._handoff, lambda: self.cluster.process)
-        self.queries = SqlQueries(api_reader or reader, write, undecodable)
+        self.queries = SqlQueries(api_reader or reader, write, lambda: not self._batches.failing, undecodable)
         self.run_times = SqlRunTimes(write, reader, undecodable)
         self.commands = SqlCommands(write, reader.read)
         self.inbox = SqlWebhookInbox(write, reader.read, lambda: self.cluster.process, crews)

@@ -30,6 +30,7 @@ class Reason(StrEnum):
     CREW_PAUSED = "crew_paused"
     RATE_LIMITED = "rate_limited"
     RETRY = "retry"
+    STORE = "store"
     IN_DOUBT = "in_doubt"
     HUMAN = "human"
     CREW_NOT_CONFIGURED = "crew_not_configured"
@@ -49,12 +50,14 @@ class Waiting:
 class CrewSituation:
     """What a process knows about a crew at the time `at`. By default, nothing that delays its runs is known.
 
-    `served`: any process has the crew in its settings. `slots_held`: by its runs, of `max_running` (None: unknown).
-    `kickoffs_limited`: kickoffs wait for permits of the rate limiter. `sender_budgets`: those that are spent.
+    `served`: any process has the crew in its settings. `writable`: storage can be written. `slots_held`: by its runs,
+    of `max_running` (None: unknown). `kickoffs_limited`: kickoffs wait for permits of the rate limiter.
+    `sender_budgets`: those that are spent.
     """
 
     at: float = -math.inf
     served: bool = True
+    writable: bool = True
     pause: Pause | None = None
     backoff: Backoff | None = None
     kickoffs_limited: bool = False
@@ -113,6 +116,8 @@ def _by_state(run: Run, crew: CrewSituation) -> Waiting | None:
         return Waiting(Reason.IN_DOUBT, detail, run.accepted_at if run.sent_at is None else run.sent_at, run.due_at)
     if question is not None and _asks_human(run):
         return Waiting(Reason.HUMAN, "the execution waits for human input", question.asked_at, question.answer_by)
+    if run.state is State.ACCEPTED and not crew.writable:
+        return Waiting(Reason.STORE, "storage cannot be written, so no run is started", run.accepted_at)
     if run.state is State.ACCEPTED:
         return _spent(run, crew) or _without_slot(run, crew) or _rate_limited(run, crew)
     return _rate_limited(run, crew)

@@ -108,6 +108,10 @@ def test_a_missing_crew_takes_precedence_over_other_reasons(state: State) -> Non
             CrewSituation(kickoffs_limited=True),
             Waiting(Reason.RATE_LIMITED, "kickoffs wait for the crew's rate limit", NOW),
         ),
+        (
+            CrewSituation(writable=False, max_running=4, slots_held=4),
+            Waiting(Reason.STORE, "storage cannot be written, so no run is started", NOW),
+        ),
         (CrewSituation(max_running=4, slots_held=3), None),
     ],
 )

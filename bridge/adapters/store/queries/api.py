@@ -1,6 +1,7 @@
 """Queries of the HTTP API, over connections of their own, so that no step waits for a caller."""
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -17,16 +18,18 @@ from bridge.ports.queries import DeliveryFilter, Page, RunFilter, StoredEvent, S
 
 
 class SqlQueries:
-    """`ports.Queries`. `write` runs work in a transaction."""
+    """`ports.Queries`. `write` runs work in a transaction; `writable`: whether the last one succeeded."""
 
     def __init__(
         self,
         connections: Connections,
         write: Callable[[Work[Any]], Awaitable[Any]],
+        writable: Callable[[], bool],
         report: ReportUndecodable,
     ) -> None:
         self._connections = connections
         self._write = write
+        self._writable = writable
         self._report = report
         self._peeks = BatchLoader(lambda run_ids: connections.read(partial(run_lists.load_summaries, run_ids=run_ids)))
 
@@ -79,7 +82,8 @@ class SqlQueries:
 
     async def usage(self, crews: Mapping[str, Budget | None], senders: Mapping[str, Budget], now: float) -> Usage:
         """Return what these crews and senders use of their slots and budgets; None: the crew has no budget."""
-        return await self._connections.read(partial(kickoffs.usage, crews=crews, senders=senders, now=now))
+        read = await self._connections.read(partial(kickoffs.usage, crews=crews, senders=senders, now=now))
+        return replace(read, writable=self._writable())
 
     async def crews_served(self) -> Collection[str]:
         """Return the crews that any process serves."""
