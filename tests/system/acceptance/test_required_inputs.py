@@ -17,6 +17,10 @@ async def submit(daemon: Daemon, **inputs: str) -> tuple[int, Any]:
             return response.status, await response.json()
 
 
+async def ended(daemon: Daemon, count: int) -> bool:
+    return [run["state"] for run in await daemon.all_runs()] == ["succeeded"] * count
+
+
 @pytest.mark.parametrize("kind", ["crew", "flow"])
 async def test_requests_follow_a_deploy_that_renames_an_input(tmp_path: Path, kind: str) -> None:
     sandbox = SandboxSettings(
@@ -30,17 +34,14 @@ async def test_requests_follow_a_deploy_that_renames_an_input(tmp_path: Path, ki
         await daemon.start()
         try:
             before = [(await submit(daemon, **inputs))[0] for inputs in ({"topic": "tides"}, {"tone": "dry"})]
+            await eventually(lambda: ended(daemon, 1), "the first run has succeeded")  # before the deploy refuses it
             _, listed = await daemon.get("/v1/crews/research/inputs")
             renamed = {"inputs": ["subject", "tone"], "required_inputs": ["subject"]}
             async with aiohttp.ClientSession() as session, session.post(f"{crew_url}/_deploy", json=renamed):
                 pass
             accepted, _ = await submit(daemon, subject="tides")
             refused, problem = await submit(daemon, topic="tides")
-
-            async def both_ended() -> bool:
-                return [run["state"] for run in await daemon.all_runs()] == ["succeeded"] * 2
-
-            await eventually(both_ended, "the accepted runs have succeeded")
+            await eventually(lambda: ended(daemon, 2), "the accepted runs have succeeded")
         finally:
             await daemon.close()
         found = await ledger(crew_url)
