@@ -59,11 +59,13 @@ async def test_a_mistake_is_reported_with_its_remedy(
     tls_broker: Broker, pem: Files, topology: Topology, query: str, host: str, summary: str, remedy: str
 ):
     publisher = AmqpPublisher(LinkOptions([url(tls_broker, pem, query, host)], "test"), topology)
+
+    async def is_reported() -> bool:
+        return (await publisher.health()).detail.startswith(summary)
+
     with capture_logs() as logs:
         async with running(publisher):
-            await eventually(lambda: logs)
-            health = await publisher.health()
-    assert health.detail.startswith(summary)
+            await eventually(is_reported)
     assert (logs[0]["event"], logs[0]["log_level"]) == ("broker_unreachable", "error")
     assert remedy in logs[0]["remedy"]
     assert not [word for word in ("Errno", "_ssl.c", "Traceback", "Error(") if word in f"{logs}"]
