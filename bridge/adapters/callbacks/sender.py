@@ -102,13 +102,9 @@ class CallbackSender:
             ) as response:
                 after = parse_retry_after(response.headers.get("Retry-After"), response.headers.get("Date"))
                 return _outcome(CallbackReply(response.status, await _body(response)), after)
-        except aiohttp.ClientSSLError:
-            return Retryable("TLS handshake failed")
-        except aiohttp.ClientConnectorError as error:
-            if isinstance(error.os_error, ForbiddenAddress):
-                return Undeliverable(_FORBIDDEN)
-            return Retryable(describe_failure(error))
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+            if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, ForbiddenAddress):
+                return Undeliverable(_FORBIDDEN)
             return Retryable(describe_failure(error))
 
     def _headers(self, delivery: Delivery) -> dict[str, str]:
@@ -143,8 +139,8 @@ async def callback_sessions(
 
     The sessions do not limit concurrency: that happens before an attempt begins, because waiting for a connection would
     consume the attempt's time. `resolver`: by default aiohttp's, which uses aiodns, so that no thread waits for a name
-    server. `own_ports`: see `guarded_sockets`. `time_limit`: seconds for a whole attempt. `tls`:
-    the trusted authorities; the system's by default.
+    server. `own_ports`: see `guarded_sockets`. `time_limit`: seconds for a whole attempt. `tls`: the
+    trusted authorities; the system's by default.
     """
     context = tls or _strict_tls()
     async with AsyncExitStack() as stack:

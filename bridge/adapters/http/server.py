@@ -31,9 +31,8 @@ class Listen:
 
     At `max_connections`, a new connection displaces the oldest idle connection of an unauthenticated caller; one
     address may have half of them. `keepalive_seconds` exceeds the 60 s for which proxies keep idle connections, so that
-    proxies close first.
-    `X-Forwarded-For` of `trusted_proxies` names the caller. `drain_seconds`: how long requests in flight may take when
-    the server stops.
+    proxies close first. `X-Forwarded-For` of `trusted_proxies` names the caller. `drain_seconds`: how long requests in
+    flight may take when the server stops.
     """
 
     host: str = "127.0.0.1"

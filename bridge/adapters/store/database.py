@@ -95,8 +95,7 @@ async def open_store(
     """Open the store; closing it releases every claim.
 
     `process`: the name under which this process joins; `now`: seconds since the epoch; `crews`: those that this process
-    serves. No other process can use an open SQLite store,
-    so the claims of other processes are released at once.
+    serves. No other process can use an open SQLite store, so the claims of other processes are released at once.
 
     Raises `StoreInUse`, `StoreDamaged`, `StoreMisconfigured`, or `StoreUnavailable`: the database is unreachable, its
     folder is missing, its schema is of a newer version, or is of an older one and `migrate` is False.

@@ -1,7 +1,8 @@
 """What the status of an execution means for its run.
 
-`observe` determines, once per poll, what a response changes for a tracked run; most responses change nothing. `apply`
-turns these changes into the run's next row and events. Everything about questions is in `human_input.rules`.
+`observe` determines, once per poll, what a response changes for a tracked run; most responses change nothing.
+`apply_observation` turns these changes into the run's next row and events. Everything about questions is in
+`human_input.rules`.
 """
 
 from collections.abc import Iterator
@@ -121,7 +122,7 @@ def _apply_change(run: Run, change: changes.Change, policy: CrewPolicy, now: flo
             with_tasks = replace(run, tasks=tasks.with_reported(run.tasks, reported))
             return _on_progress(with_tasks, progress, policy, now)
         case changes.FirstSeen() | changes.Verified() | changes.PollingResumed():
-            return Decision(run)  # `apply` has written it to the row
+            return Decision(run)  # `apply_observation` has written it to the row
         case (
             changes.Asked() | changes.AnsweredElsewhere() | changes.AnswerOverdue() | changes.AnswerConfirmed()
             | changes.AnswerUnconfirmed()
