@@ -66,8 +66,10 @@ async def test_a_mistake_is_reported_with_its_remedy(
     with capture_logs() as logs:
         async with running(publisher):
             await eventually(is_reported)
-    assert (logs[0]["event"], logs[0]["log_level"]) == ("broker_unreachable", "error")
-    assert remedy in logs[0]["remedy"]
+    # The broker may reset the connection before its alert arrives; that is logged as an outage, and tried again.
+    report = next(entry for entry in logs if entry["log_level"] == "error")
+    assert report["event"] == "broker_unreachable"
+    assert remedy in report["remedy"]
     assert not [word for word in ("Errno", "_ssl.c", "Traceback", "Error(") if word in f"{logs}"]
 
 
