@@ -43,7 +43,8 @@ fix: $(VENV)/dev ## format the code and apply automatic fixes
 	$(BIN)/ruff check --fix --quiet .
 	$(BIN)/ruff format --quiet .
 
-test: check coverage ## everything, with a real RabbitMQ and PostgreSQL (as root, installs their packages if missing)
+test: $(VENV)/dev ## everything, with a real RabbitMQ and PostgreSQL (as root, installs their packages if missing)
+	@$(MAKE) --no-print-directory --jobs 3 --output-sync check-static coverage check-steps
 	sh tests/need-servers.sh
 	$(BIN)/pytest -q -n $(WORKERS) --dist worksteal $(SLOW_TESTS)
 

@@ -164,22 +164,29 @@ class NoNames(AbstractResolver):
         pass
 
 
-@asynccontextmanager
-async def open_peer() -> AsyncIterator[Peer]:
-    async with AsyncExitStack() as stack:
-        server = await stack.enter_async_context(raw_server())
-        sessions = await stack.enter_async_context(crew_sessions(FAST))
-        crew = HttpCrewApi(server.url, "t", RateLimiter(), sessions, time.time, FAST)
-        callbacks = await stack.enter_async_context(
-            callback_sessions(allow_private=True, resolver=NoNames(), time_limit=TIME_LIMIT)
-        )
-        yield Peer(server, crew, CallbackSender(callbacks, SigningSecrets(), "0", time.time))
+OpenPeer = Callable[[], Awaitable[Peer]]
 
 
 @pytest.fixture
-async def peer() -> AsyncIterator[Peer]:
-    async with open_peer() as peer:
-        yield peer
+async def open_peer() -> AsyncIterator[OpenPeer]:
+    """Opens a server with clients of its own; their connections are kept apart by its port."""
+    async with AsyncExitStack() as stack:
+        sessions = await stack.enter_async_context(crew_sessions(FAST))
+        callbacks = await stack.enter_async_context(
+            callback_sessions(allow_private=True, resolver=NoNames(), time_limit=TIME_LIMIT)
+        )
+
+        async def opened() -> Peer:
+            server = await stack.enter_async_context(raw_server())
+            crew = HttpCrewApi(server.url, "t", RateLimiter(), sessions, time.time, FAST)
+            return Peer(server, crew, CallbackSender(callbacks, SigningSecrets(), "0", time.time))
+
+        yield opened
+
+
+@pytest.fixture
+async def peer(open_peer: OpenPeer) -> Peer:
+    return await open_peer()
 
 
 Call = Callable[[Peer], Awaitable[Any]]
@@ -194,6 +201,7 @@ every_fault = pytest.mark.parametrize(
 
 
 async def check_all(
+    open_peer: OpenPeer,
     faults: Sequence[Fault],
     calls: Sequence[Call],
     body: object,
@@ -202,22 +210,21 @@ async def check_all(
     once: bool = True,
 ) -> None:
     """Each result, or its type, is the expected one, after one request unless the call may be repeated."""
-    async with AsyncExitStack() as stack:
-        checks = []
-        for broken in faults:
-            for call in calls:
-                for code, expected in cases(broken).items():
-                    peer = await stack.enter_async_context(open_peer())
-                    peer.responses(broken, code, body)
-                    checks.append((broken, code, peer, expected, call))
-        results = await asyncio.gather(*(call(peer) for *_, peer, _, call in checks))
+    checks = []
+    for broken in faults:
+        for call in calls:
+            for code, expected in cases(broken).items():
+                peer = await open_peer()
+                peer.responses(broken, code, body)
+                checks.append((broken, code, peer, expected, call))
+    results = await asyncio.gather(*(call(peer) for *_, peer, _, call in checks))
     for (broken, code, peer, expected, _), result in zip(checks, results, strict=True):
         assert expected in (result, type(result)), (broken.name, code, result)
         assert not once or peer.server.requests == 1
 
 
 @every_fault
-async def test_a_callback_is_classified_by_its_status(faults: Sequence[Fault]) -> None:
+async def test_a_callback_is_classified_by_its_status(open_peer: OpenPeer, faults: Sequence[Fault]) -> None:
     """A receiver that had responded with 200 received the event again and again."""
 
     async def classified(peer: Peer) -> tuple[type, int | None]:
@@ -225,13 +232,16 @@ async def test_a_callback_is_classified_by_its_status(faults: Sequence[Fault]) -
         return type(result), result.reply.code if result.reply else None
 
     cases: dict[int, object] = {200: (Confirmed, 200), 410: (Undeliverable, 410), 500: (Retryable, 500)}
-    await check_all(faults, [classified], {"ok": True}, lambda _: cases)
+    await check_all(open_peer, faults, [classified], {"ok": True}, lambda _: cases)
 
 
 @every_fault
-async def test_a_kickoff_response_is_read_or_classified_by_its_status(faults: Sequence[Fault]) -> None:
+async def test_a_kickoff_response_is_read_or_classified_by_its_status(
+    open_peer: OpenPeer, faults: Sequence[Fault]
+) -> None:
     """The execution of a readable id was in doubt."""
     await check_all(
+        open_peer,
         faults,
         [lambda peer: peer.crew.kickoff({})],
         {"kickoff_id": "k-1"},
@@ -246,7 +256,9 @@ async def test_a_kickoff_response_is_read_or_classified_by_its_status(faults: Se
 
 
 @every_fault
-async def test_a_poll_response_is_read_or_classified_by_its_status(faults: Sequence[Fault]) -> None:
+async def test_a_poll_response_is_read_or_classified_by_its_status(
+    open_peer: OpenPeer, faults: Sequence[Fault]
+) -> None:
     """A run whose status could not be read never ended."""
 
     async def succeeded(peer: Peer) -> bool:
@@ -255,23 +267,29 @@ async def test_a_poll_response_is_read_or_classified_by_its_status(faults: Seque
     async def ready(peer: Peer) -> bool:
         return (await peer.crew.probe()).ok
 
-    await check_all(faults, [lambda peer: peer.crew.status("k-1")], {}, lambda _: {404: NotFound}, once=False)
+    await check_all(
+        open_peer, faults, [lambda peer: peer.crew.status("k-1")], {}, lambda _: {404: NotFound}, once=False
+    )
     result = {"state": "SUCCESS", "result": "r"}
-    await check_all(faults, [succeeded], result, lambda broken: {200: broken.whole}, once=False)
+    await check_all(open_peer, faults, [succeeded], result, lambda broken: {200: broken.whole}, once=False)
     inputs = {"inputs": ["topic"]}
     await check_all(
+        open_peer,
         faults,
         [lambda peer: peer.crew.inputs()],
         inputs,
         lambda broken: {200: ListedInputs(("topic",)) if broken.whole else None},
         once=False,
     )
-    await check_all(faults, [ready], inputs, lambda _: {200: True}, once=False)
+    await check_all(open_peer, faults, [ready], inputs, lambda _: {200: True}, once=False)
 
 
 @every_fault
-async def test_the_response_to_an_answer_is_classified_by_its_status(faults: Sequence[Fault]) -> None:
+async def test_the_response_to_an_answer_is_classified_by_its_status(
+    open_peer: OpenPeer, faults: Sequence[Fault]
+) -> None:
     await check_all(
+        open_peer,
         faults,
         [
             lambda peer: peer.crew.resume({}),

@@ -141,6 +141,11 @@ async def tracked_runs(folder: Path, load: Load, *, webhooks: bool, options: Seq
             return Outcome(taker.finals(), found["polls"], lags)
 
 
+async def test_runs_end_alike_with_webhooks_and_if_half_of_them_are_lost(tmp_path: Path, record_property: Note) -> None:
+    await compare(tmp_path, record_property, Load(60, 2.0, 1.0))
+
+
+@pytest.mark.nightly
 async def test_webhooks_save_three_polls_in_four_even_if_half_are_lost(tmp_path: Path, record_property: Note) -> None:
     await compare(tmp_path, record_property, Load(200, 8.0, 0.25))
 

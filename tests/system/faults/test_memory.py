@@ -303,7 +303,7 @@ async def test_dead_letters_are_listed_without_their_bodies(
 
 
 async def test_messages_that_are_too_large(tmp_path: Path, amqp: str, full: bool, record_property: Record) -> None:
-    number = 100 if full else 25
+    number = 100 if full else 12
     async with await aio_pika.connect(amqp) as connection:
         channel = await connection.channel()
         await ensure_inbound(channel, Topology())
@@ -319,7 +319,8 @@ async def test_messages_that_are_too_large(tmp_path: Path, amqp: str, full: bool
             record(record_property, "messages of 15 MiB, which are too large", daemon, manifest_limit() // 2)
 
 
-@pytest.mark.parametrize("kind", ["crew", pytest.param("flow", marks=pytest.mark.nightly)])
+@pytest.mark.nightly
+@pytest.mark.parametrize("kind", ["crew", "flow"])
 async def test_submits_of_many_small_objects(tmp_path: Path, full: bool, record_property: Record, kind: str) -> None:
     """Sixteen of them are POSTed at once, while others are accepted."""
     body = b'{"crew":"research","inputs":{"topic":' + small_objects().encode() + b"}}"
