@@ -13,6 +13,8 @@ from typing import Annotated, Any, NamedTuple, get_args
 import yaml
 from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
+from typer import Context
+from typer.core import TyperGroup
 
 from bridge.config import Crew, Settings, load, setting_names
 from bridge.config.model import EventKind
@@ -164,7 +166,8 @@ def test_every_sandbox_control_is_documented() -> None:
     from bridge.cli import app
     from bridge.sandbox.rules import FaultKind
 
-    [verb] = [verb for name, verb in get_command(app).commands.items() if name == "sandbox"]  # type: ignore[attr-defined]
+    root: Any = get_command(app)
+    verb = root.get_command(Context(root), "sandbox")
     options = {name for option in verb.params for name in option.opts if name != "--help"}
 
     assert len(options) > 30
@@ -412,11 +415,12 @@ def _literals(annotation: Any) -> Iterator[str]:
 
 
 def _verbs(command: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
-    children: dict[str, Any] = getattr(command, "commands", {})
-    if not children:
+    if not isinstance(command, TyperGroup):
         yield " ".join(path)
-    for name, child in children.items():
-        yield from _verbs(child, (*path, name))
+        return
+    context = Context(command)
+    for name in command.list_commands(context):
+        yield from _verbs(command.get_command(context, name), (*path, name))
 
 
 def _metrics() -> Iterator[tuple[str, list[str]]]:

@@ -23,6 +23,8 @@ from bridge.core.errors import (
 )
 from bridge.observability import logging as logs
 
+app = typer.Typer()
+
 T = TypeVar("T")
 
 OPEN_FILES = 16_384
@@ -31,6 +33,7 @@ NoMigrate = Annotated[bool, typer.Option("--no-migrate", help="Do not migrate th
 Connect = Annotated[bool, typer.Option("--connect", help="Also connect to the broker, the store, and each crew.")]
 
 
+@app.command()
 def run(config: Config = None, no_migrate: NoMigrate = False) -> None:
     """Run the bridge until SIGTERM, SIGINT, or SIGHUP; a second signal skips waiting for work in progress."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would contain every token and secret
@@ -48,6 +51,7 @@ def _raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
+@app.command()
 def check(config: Config = None, connect: Connect = False) -> None:
     """Validate the settings and report every problem at once."""
     settings = _settings(config)
@@ -58,6 +62,7 @@ def check(config: Config = None, connect: Connect = False) -> None:
         _connect(settings, out)
 
 
+@app.command()
 def migrate(config: Config = None) -> None:
     """Bring the store's schema up to date; `run` also does this, unless --no-migrate is given."""
     settings = _settings(config)

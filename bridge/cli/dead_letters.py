@@ -21,6 +21,8 @@ from bridge.cli._options import AsJson, Config, load_settings
 from bridge.config import secret_values
 from bridge.observability import logging as logs
 
+app = typer.Typer(name="dead", help="List, show, and replay the messages in the dead queue.", no_args_is_help=True)
+
 T = TypeVar("T")
 Json = dict[str, Any]
 
@@ -28,6 +30,7 @@ _COLUMNS = ("id", "time", "reason", "routing_key", "size")
 _MAX_WIDTH = 1000  # columns, as in the list of runs
 
 
+@app.command("list")
 def list_dead(
     limit: Annotated[int, typer.Option(help="Maximum number.", min=1)] = 100,
     as_json: AsJson = False,
@@ -44,6 +47,7 @@ def list_dead(
     Console(soft_wrap=True, width=_MAX_WIDTH).print(table)
 
 
+@app.command("show")
 def show_dead(
     message_id: Annotated[str, typer.Argument(metavar="ID", help="Message id, as in the list.")],
     as_json: AsJson = False,
@@ -60,6 +64,7 @@ def show_dead(
             out.print(f"{name}: {value}", markup=False)
 
 
+@app.command("replay")
 def replay_dead(
     message_ids: Annotated[list[str] | None, typer.Argument(metavar="[ID…]", help="Message ids.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Replay all messages now in the queue.")] = False,

@@ -9,10 +9,13 @@ from bridge.cli._errors import CommandFailed, Exit
 from bridge.cli._options import AsJson, Config, Token, Url
 from bridge.cli._output import print_deliveries, print_delivery, print_json
 
+app = typer.Typer(name="deliveries", help="List, show, and redeliver deliveries.", no_args_is_help=True)
+
 State = Annotated[str | None, typer.Option(help="Only deliveries in this state: pending, delivered, or dead.")]
 Crew = Annotated[str | None, typer.Option(help="Only deliveries of this crew.")]
 
 
+@app.command("list")
 def list_deliveries(
     state: State = None,
     crew: Crew = None,
@@ -30,6 +33,7 @@ def list_deliveries(
     print_deliveries(page, as_json=as_json)
 
 
+@app.command("show")
 def show_delivery(
     delivery_id: Annotated[str, typer.Argument(help="Delivery id.")],
     as_json: AsJson = False,
@@ -41,6 +45,7 @@ def show_delivery(
     print_delivery(call_bridge(url, token, config, lambda bridge: bridge.delivery(delivery_id)), as_json=as_json)
 
 
+@app.command("redeliver")
 def redeliver(
     delivery_id: Annotated[str | None, typer.Argument(help="Delivery id. Omit it to select by options.")] = None,
     since: Annotated[str | None, typer.Option(metavar="TIME", help="Events created at this time or later.")] = None,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import typer
 import uvloop
 from aiohttp import web
 from rich.console import Console
@@ -26,11 +27,14 @@ from bridge.core.runs.model import FINAL_STATES
 from bridge.observability import logging as logs
 from bridge.sandbox import SandboxSettings, parse_run_time, running
 
+app = typer.Typer()
+
 TOPICS = ("tidal power", "the history of tea", "quiet trains", "urban bees", "a run that fails")
 TIMEOUT = 60.0  # seconds, for the whole demo
 POLL_INTERVAL = 0.1
 
 
+@app.command()
 def demo() -> None:
     """Start a sandbox crew and a bridge, send a few kickoffs, show them live, and print each completion event."""
     logs.configure("error", "auto")

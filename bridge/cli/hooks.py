@@ -17,7 +17,10 @@ from bridge.core.errors import NotVerified, RequestRefused
 from bridge.core.inbound import hook
 from bridge.core.inbound.hook import Challenge, Hook, Ignored, InboundWebhook, Kickoff
 
+app = typer.Typer(name="hooks", help="Test the settings of inbound webhooks.", no_args_is_help=True)
 
+
+@app.command("test")
 def preview_hook(
     name: Annotated[str, typer.Argument(help="Name of the hook in the settings.")],
     body: Annotated[str, typer.Option(metavar="FILE", help="File with the raw body; - for standard input.")],

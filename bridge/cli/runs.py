@@ -10,9 +10,12 @@ from bridge.cli._errors import CommandFailed, Exit
 from bridge.cli._options import AsJson, Config, Token, Url
 from bridge.cli._output import print_page, print_run
 
+app = typer.Typer(name="runs", help="List and show runs, and send them commands.", no_args_is_help=True)
+
 Reason = Annotated[str | None, typer.Option(help="Reason, for the bridge's audit log.")]
 
 
+@app.command("list")
 def list_runs(
     state: Annotated[str | None, typer.Option(help="Only runs in this state.")] = None,
     crew: Annotated[str | None, typer.Option(help="Only runs of this crew.")] = None,
@@ -30,6 +33,7 @@ def list_runs(
     print_page(page, as_json=as_json)
 
 
+@app.command("show")
 def show_run(
     run_id: Annotated[str, typer.Argument(help="The run's id.")],
     as_json: AsJson = False,
@@ -42,6 +46,7 @@ def show_run(
     print_run(run, as_json=as_json)
 
 
+@app.command("cancel")
 def cancel_run(
     run_id: Annotated[str, typer.Argument(help="The run's id.")],
     reason: Reason = None,
@@ -54,6 +59,7 @@ def cancel_run(
     _apply_command(run_id, "cancel", {"reason": reason}, as_json, url, token, config)
 
 
+@app.command("resume")
 def resume_run(
     run_id: Annotated[str, typer.Argument(help="The run's id.")],
     feedback: Annotated[str | None, typer.Argument(help="Feedback for the crew, which then repeats the task.")] = None,
@@ -71,6 +77,7 @@ def resume_run(
     _apply_command(run_id, "resume", {k: v for k, v in answer.items() if v is not None}, as_json, url, token, config)
 
 
+@app.command("resolve")
 def resolve_run(
     run_id: Annotated[str, typer.Argument(help="The run's id.")],
     retry: Annotated[bool, typer.Option("--retry", help="Start it again; a second execution is possible.")] = False,

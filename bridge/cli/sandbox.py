@@ -18,6 +18,8 @@ from bridge.sandbox.inputs import InputsShape
 from bridge.sandbox.settings import DEFAULT_PORT, FlowHitlKey, FlowHitlShape, HumanStatus, ResumedStatus
 from bridge.sandbox.times import RUN_TIME_FORMS
 
+app = typer.Typer()
+
 _DEFAULTS = SandboxSettings()
 
 
@@ -37,6 +39,7 @@ _webhooks = _options("Webhooks")
 _faults = _options("Faults")
 
 
+@app.command()
 def sandbox(
     host: Annotated[str, _listen("Address to listen on.")] = _DEFAULTS.host,
     port: Annotated[int, _listen("Port to listen on; 0: any free port.")] = DEFAULT_PORT,

@@ -18,11 +18,14 @@ from bridge.core.errors import RequestRefused
 from bridge.core.json import parse_object
 from bridge.core.runs.model import FINAL_STATES, State
 
+app = typer.Typer()
+
 POLL_INTERVAL = 0.5
 STOP_STATES = FINAL_STATES | {State.IN_DOUBT}
 """States in which `send` stops waiting. Under the policy `hold`, only an operator resolves a run in doubt."""
 
 
+@app.command()
 def send(
     crew: Annotated[str, typer.Argument(help="Crew to run.")],
     inputs: Annotated[list[str] | None, typer.Argument(help="Inputs as name=value; values are strings.")] = None,

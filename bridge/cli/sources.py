@@ -15,7 +15,10 @@ from bridge.config import Settings
 from bridge.core.errors import RequestRefused
 from bridge.core.inbound import source
 
+app = typer.Typer(name="sources", help="Test the settings of sources.", no_args_is_help=True)
 
+
+@app.command("test")
 def preview_source(
     name: Annotated[str, typer.Argument(help="Name of the source in the settings.")],
     body: Annotated[str, typer.Option(metavar="FILE", help="File with the raw body; - for standard input.")],

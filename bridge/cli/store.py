@@ -11,10 +11,13 @@ from bridge.cli._errors import CommandFailed, Exit
 from bridge.cli.daemon import run_or_fail
 from bridge.config.urls import check_store_url, store_location
 
+app = typer.Typer(name="store", help="Copy the bridge's data to another store.", no_args_is_help=True)
+
 From = Annotated[str, typer.Option("--from", help="Store to copy, such as sqlite:///kickoff-bridge.db.")]
 To = Annotated[str, typer.Option("--to", help="An empty store, such as postgresql://user:password@host/database.")]
 
 
+@app.command("copy")
 def copy(source: From, target: To) -> None:
     """Copy all data into an empty store, while no bridge uses either store; if interrupted, run it again."""
     for option, url in (("--from", source), ("--to", target)):

@@ -36,8 +36,7 @@ def option_of(name: str) -> str:
 def test_every_setting_has_its_option(built: list[SandboxSettings]) -> None:
     from typer.main import get_command
 
-    command = get_command(app).commands["sandbox"]  # type: ignore[attr-defined]
-    options = {option for parameter in command.params for option in parameter.opts}
+    options = {option for parameter in get_command(command.app).params for option in parameter.opts}
     assert {option_of(field.name) for field in fields(SandboxSettings)} <= options
 
 
