@@ -182,6 +182,7 @@ class FakeOthers:
     """The ports of the other routes: recorded calls, and their results."""
 
     commands: list[tuple[str, RunCommand, str]] = field(default_factory=list)
+    reasons: list[str | None] = field(default_factory=list)
     fail: Exception | None = None
     crews: list[CrewInfo] = field(
         default_factory=lambda: [CrewInfo("research", "crew", None), CrewInfo("triage", "flow", "HTTP 401")]
@@ -189,10 +190,13 @@ class FakeOthers:
     inputs: ListedInputs | None = field(default_factory=lambda: ListedInputs(("topic", "tone"), ("topic",)))
     crew_webhooks: list[tuple[str, Kind, Any]] = field(default_factory=list)
 
-    async def apply_command(self, store: FakeStore, wanted: str, command: RunCommand, by: str) -> Run:
+    async def apply_command(
+        self, store: FakeStore, wanted: str, command: RunCommand, by: str, reason: str | None = None
+    ) -> Run:
         if self.fail is not None:
             raise self.fail
         self.commands.append((wanted, command, by))
+        self.reasons.append(reason)
         return store.runs[wanted]
 
     async def crew_inputs(self, _: str) -> ListedInputs | None:

@@ -18,6 +18,7 @@ from bridge.core.delivery import events
 from bridge.core.delivery.model import Attempt, Channel, DeliveryState
 from bridge.core.errors import RefusalCode
 from bridge.core.runs import request, state_machine
+from bridge.core.runs.history import HistoryEvent
 from bridge.core.runs.model import Envelope, KickoffRequest, RunError, State
 from bridge.core.runs.waiting import Reason, Waiting
 from bridge.documents import asyncapi, openapi
@@ -80,6 +81,15 @@ def test_the_reasons_for_which_a_run_waits() -> None:
     shown = views.run_summary(a_run(), Waiting(Reason.RETRY, "an internal error", NOW, NOW + 5.0))
     assert set(shown["waiting"]) == set(with_members["required"])
     assert shown["waiting"]["reason"] == "retry"
+
+
+def test_the_entries_of_a_history() -> None:
+    entry = SCHEMAS["HistoryEntry"]
+    assert entry["properties"]["event"]["enum"] == list(get_args(HistoryEvent))
+    assert [event for event in get_args(HistoryEvent) if not _has_row(HTTP, event)] == []
+    shown = views.run_history(a_run(), [a_delivery()])
+    assert [one["event"] for one in shown] == ["accepted", "event_created"]
+    assert {name for one in shown for name in one} <= set(entry["properties"])
 
 
 def test_the_states() -> None:

@@ -24,7 +24,7 @@ _MAX_WIDTH = 1000  # columns; fitting a table into 80 would truncate the ids
 
 
 def print_run(run: dict[str, Any], *, as_json: bool) -> None:
-    """Print one run with its deliveries."""
+    """Print one run with its history and deliveries."""
     if as_json:
         print_json(run)
         return
@@ -35,6 +35,9 @@ def print_run(run: dict[str, Any], *, as_json: bool) -> None:
             out.print(f"  {name}: {_fact(run[name])}", markup=False)
     if waiting := run.get("waiting"):
         out.print(f"  waiting: {waiting['reason']} since {waiting['since']}{_waiting_detail(waiting)}", markup=False)
+    for entry in run.get("history", []):
+        details = " ".join(f"{name}={value}" for name, value in entry.items() if name not in {"at", "event"})
+        out.print(f"  {entry['at']}  {entry['event']}  {details}".rstrip(), markup=False)
     for delivery in run.get("deliveries", []):
         problem = f": {delivery['last_error']}" if delivery["last_error"] else ""
         out.print(f"  {delivery['type']} to {delivery['destination']}: {delivery['state']}{problem}", markup=False)

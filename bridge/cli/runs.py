@@ -12,7 +12,7 @@ from bridge.cli._output import print_page, print_run
 
 app = typer.Typer(name="runs", help="List and show runs, and send them commands.", no_args_is_help=True)
 
-Reason = Annotated[str | None, typer.Option(help="Reason, for the bridge's audit log.")]
+Reason = Annotated[str | None, typer.Option(help="Reason, for the audit log and the run's history.")]
 
 
 @app.command("list")
@@ -41,7 +41,7 @@ def show_run(
     token: Token = None,
     config: Config = None,
 ) -> None:
-    """Show one run with its deliveries."""
+    """Show one run with its history and deliveries."""
     run = call_bridge(url, token, config, lambda bridge: bridge.run(run_id))
     print_run(run, as_json=as_json)
 

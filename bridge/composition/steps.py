@@ -75,7 +75,7 @@ class Steps:
     @property
     def apply_command(self) -> ApplyCommand:
         notify = (self.signals.kickoff, self.signals.deliver, self.signals.recover)
-        return ApplyCommand(self.crews, self.store, self.clock, *notify, self.rules.orphaned)
+        return ApplyCommand(self.crews, self.store, self.clock, *notify, self.rules.orphaned, self.redactor)
 
     @property
     def accept_command(self) -> AcceptCommand:

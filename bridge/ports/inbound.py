@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from bridge.core.crew.flow_questions import FlowQuestion
 from bridge.core.crew.webhooks import Kind
@@ -60,11 +60,12 @@ class RunKey:
     key: str
 
 
-ApplyCommand = Callable[[str | RunKey, RunCommand, str], Awaitable[Run]]
-"""Applies a command (cancel, resume, resolve …) for a named sender; returns the run as stored.
+class ApplyCommand(Protocol):
+    """Applies a command (cancel, resume, resolve …) for a named sender, with an optional reason for people."""
 
-Raises `RequestRefused`, `PostInProgress`, `StoreUnavailable`.
-"""
+    async def __call__(self, wanted: str | RunKey, command: RunCommand, by: str, reason: str | None = None) -> Run:
+        """Return the run as stored. Raise `RequestRefused`, `PostInProgress`, `StoreUnavailable`."""
+
 
 AcceptCommand = Callable[[str | RunKey, RunCommand, str], Awaitable[None]]
 """As `ApplyCommand`, for a listener that crews share: a command that must wait for a POST is stored instead."""

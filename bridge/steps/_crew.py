@@ -12,10 +12,9 @@ from bridge.core.crew.rate_limiter import RateLimiter
 from bridge.core.crew.responses import (
     CrewUnavailable,
     KickoffResponse,
-    Refused,
     ResumeResponse,
-    Started,
     StatusResponse,
+    without_api_text,
 )
 from bridge.core.crew.webhook_reliability import WebhookReliability
 from bridge.core.crew_policy import CrewPolicy
@@ -55,7 +54,7 @@ class Crew:
         """Pause the crew until a probe succeeds if a response says that it cannot be used; return whether it does."""
         if not isinstance(response, CrewUnavailable):
             return False
-        if self.breaker.trip(reason := _without_api_text(response.reason), now):
+        if self.breaker.trip(reason := without_api_text(response.reason), now):
             log.error("crew_paused", crew=self.name, reason=reason)
         return True
 
@@ -106,15 +105,3 @@ class Crew:
     def paused(self) -> str | None:
         """Why the crew cannot be used now (`HTTP 401`); None if it can."""
         return self.breaker.reason if self.breaker.is_open else None
-
-
-def failure_reason(response: KickoffResponse) -> str | None:
-    """Return why a response names no execution, without text of the API; None if it names one."""
-    if isinstance(response, Started):
-        return None
-    return _without_api_text(response.message if isinstance(response, Refused) else response.reason)
-
-
-def _without_api_text(reason: str) -> str:
-    """Return the bridge's part of a reason, such as `HTTP 422`; the API's part, after a colon, may quote inputs."""
-    return reason.partition(":")[0]

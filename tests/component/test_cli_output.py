@@ -28,6 +28,11 @@ def test_a_result_that_is_not_text_is_printed_as_json(
     assert printed(capsys, result_json=result) == [f"  result_json: {text}"]
 
 
+def test_the_history_is_printed_one_entry_per_line(capsys: pytest.CaptureFixture[str]) -> None:
+    history = [{"at": "then", "event": "answered"}, {"at": "now", "event": "ended", "state": "failed", "error": "lost"}]
+    assert printed(capsys, history=history) == ["  then  answered", "  now  ended  state=failed error=lost"]
+
+
 @pytest.mark.parametrize(("until", "shown"), [(None, ""), ("later", " (until later)")])
 def test_what_a_run_waits_for_is_shown_in_full_in_short_and_while_it_is_tracked(
     capsys: pytest.CaptureFixture[str], until: str | None, shown: str

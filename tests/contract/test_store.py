@@ -563,6 +563,7 @@ class TestListing:
         sizes = [(len(run.outcome.result or ""), run.outcome.result_json) for run in found]
         assert sizes == [(0, 11111), (0, None), (run_lists.MAX_LISTED_RESULT, None)]
         assert [run.request.inputs for run in found] == [{}, {}, {}]
+        assert [run.history for run in found] == [(), (), ()]
 
     async def test_an_empty_store_counts_nothing(self, store: SqlStore):
         assert await counts(store) == {"runs": {}, "deliveries": {}}

@@ -1,7 +1,7 @@
 """JSON representations of runs and deliveries, and the visibility check."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 from urllib.parse import urlsplit
@@ -10,10 +10,13 @@ from bridge.adapters.http.auth import Client
 from bridge.core.delivery import events
 from bridge.core.delivery.model import Attempt, Channel, Delivery, DeliveryState, Destination
 from bridge.core.errors import RequestRefused
+from bridge.core.runs import history
 from bridge.core.runs.model import RequestWarning, Run, State
 from bridge.core.runs.waiting import Waiting
 from bridge.ports.inbound import ExplainWaiting
 from bridge.ports.queries import Queries
+
+HISTORY_DELIVERIES = 100  # the newest ones that a history contains
 
 RUN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -62,10 +65,22 @@ async def load_run_detail(store: Queries, explain_waiting: ExplainWaiting, run: 
     return run_detail(run, await store.deliveries_for_run(run.run_id), waiting.get(run.run_id))
 
 
-def run_detail(run: Run, deliveries: Iterable[Delivery], waiting: Waiting | None = None) -> dict[str, Any]:
-    """Return one run with its tasks and deliveries."""
+def run_detail(run: Run, deliveries: Sequence[Delivery], waiting: Waiting | None = None) -> dict[str, Any]:
+    """Return one run with its tasks, its history, and its deliveries."""
     shown = {**events.run_document(run), **run_summary(run, waiting)}
-    return {**shown, "deliveries": [delivery(item) for item in deliveries]}
+    return {**shown, "history": run_history(run, deliveries), "deliveries": [delivery(item) for item in deliveries]}
+
+
+def run_history(run: Run, deliveries: Sequence[Delivery]) -> list[dict[str, Any]]:
+    """Return what happened to a run, oldest first, with the events and confirmations of its newest deliveries."""
+    entries = history.decoded(run.history)
+    for one in deliveries[-HISTORY_DELIVERIES:]:
+        about = {"type": one.event.type, "destination": _destination(one.destination)}
+        entries.append({"at": one.event.created_at, "event": "event_created", **about})
+        if one.delivered_at is not None:
+            entries.append({"at": one.delivered_at, "event": "delivered", **about, "attempts": one.attempts})
+    entries.sort(key=lambda entry: float(entry["at"]))
+    return [{**entry, "at": events.timestamp(entry["at"])} for entry in entries]
 
 
 def delivery(one: Delivery) -> dict[str, Any]:

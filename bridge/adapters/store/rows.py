@@ -37,6 +37,7 @@ MUTABLE_COLUMNS = (
     "tasks",
     "human_input",
     "deferral",
+    "history",
     "result",
     "result_json",
     "usage",
@@ -92,6 +93,7 @@ def mutable_values(run: Run) -> Values:
         "tasks": _dump([asdict(task) for task in run.tasks]) if run.tasks else None,
         "human_input": None if run.human_input == NO_HUMAN_INPUT else _dump(asdict(run.human_input)),
         "deferral": None if run.deferral is None else _dump(asdict(run.deferral)),
+        "history": b"\n".join(run.history) or None,  # one JSON object per line, none of which is parsed here
         "result": None if outcome.result is None else outcome.result.encode(),
         "result_json": _dump(outcome.result_json),
         "usage": _dump(outcome.usage),
@@ -129,6 +131,7 @@ def run_from_row(row: Row[Any]) -> Run:
         outcome=_outcome_from_row(row),
         human_input=_human_input_from_row(_load(row.human_input)),
         deferral=None if row.deferral is None else Deferral(**_load(row.deferral)),
+        history=tuple(row.history.splitlines()) if isinstance(row.history, bytes) else (),  # never costs the run
     )
 
 

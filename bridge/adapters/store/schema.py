@@ -72,6 +72,7 @@ runs = Table(
     Column("tasks", LargeBinary),
     Column("human_input", LargeBinary),
     Column("deferral", LargeBinary),
+    Column("history", LargeBinary),
     Column("result", LargeBinary),
     Column("result_json", LargeBinary),
     Column("usage", LargeBinary),

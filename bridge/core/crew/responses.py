@@ -263,6 +263,18 @@ def reported_run_time(response: StatusResponse) -> float | None:
     return None if seconds is None or seconds < 0 else float(seconds)
 
 
+def failure_reason(response: KickoffResponse) -> str | None:
+    """Return why a response names no execution, without text of the API; None if it names one."""
+    if isinstance(response, Started):
+        return None
+    return without_api_text(response.message if isinstance(response, Refused) else response.reason)
+
+
+def without_api_text(reason: str) -> str:
+    """Return the bridge's part of a reason, such as `HTTP 422`; the API's part, after a colon, may quote inputs."""
+    return reason.partition(":")[0]
+
+
 def usable_kickoff_id(value: Any) -> bool:
     """Return whether this can be an execution's id: one printable segment of a path, of at most 128 characters.
 

@@ -18,7 +18,7 @@ from bridge.core.errors import RequestRefused
 from bridge.core.human_input import feedback
 from bridge.core.human_input.feedback import APPROVED, Resume
 from bridge.core.human_input.model import HumanInput, Question, QuestionContent, QuestionStage
-from bridge.core.runs import changes, state_machine, timing, tracking
+from bridge.core.runs import changes, history, state_machine, timing, tracking
 from bridge.core.runs.model import TRACKED_STATES, Decision, Run, State, TrackedRun
 
 MOVED_ON_AFTER = 10.0  # seconds after a question arrives, until "running" means that it was answered elsewhere
@@ -88,14 +88,14 @@ def apply_question_change(run: Run, change: changes.QuestionChange, policy: Crew
             return _ask(run, QuestionContent(), policy, now)
         case changes.AnsweredElsewhere():
             human_input = _closed(run.human_input, now)
-            return Decision(
-                _confirmed(state_machine.transition(run, State.RUNNING, human_input=human_input, due_at=None))
-            )
+            continued = state_machine.transition(run, State.RUNNING, human_input=human_input, due_at=None)
+            return Decision(_confirmed(history.record(continued, "answered_elsewhere", now)))
         case changes.AnswerOverdue():
             question = run.human_input.question
             assert question is not None
             text = feedback.feedback_text(policy.human_default, None, question.content, policy)
-            return Decision(_with_answer(run, question, text, approve=text == APPROVED, now=now))
+            answered = history.record(run, "default_answer", now, question=question.number)
+            return Decision(_with_answer(answered, question, text, approve=text == APPROVED, now=now))
         case changes.AnswerConfirmed():
             return Decision(_confirmed(run))
         case changes.AnswerUnconfirmed():
@@ -167,7 +167,8 @@ def begin_submission(run: Run, now: float) -> Decision:
     assert question is not None
     sent = replace(question, stage=QuestionStage.SENT, sent_at=now)
     human_input = replace(_closed(run.human_input, now), question=sent)
-    return Decision(state_machine.transition(run, State.RUNNING, human_input=human_input, due_at=None))
+    running = state_machine.transition(run, State.RUNNING, human_input=human_input, due_at=None)
+    return Decision(history.record(running, "answer_sent", now, question=question.number))
 
 
 def on_submitted(run: Run, number: int, response: responses.ResumeResponse, policy: CrewPolicy, now: float) -> Decision:
@@ -181,10 +182,12 @@ def on_submitted(run: Run, number: int, response: responses.ResumeResponse, poli
             return Decision(replace(run, human_input=replace(run.human_input, aliases=aliases)))
         case responses.Refused(why) if awaited:
             return _unconfirmed(run, why, policy, now)
-        case responses.NotStarted(_, after) if awaited:
-            return Decision(_return_to_accepted(run, question, timing.next_kickoff_at(run.run_id, 1, now, after), now))
-        case responses.CrewUnavailable() if awaited:
-            return Decision(_return_to_accepted(run, question, timing.unavailable_retry_at(1, now), now))
+        case responses.NotStarted(why, after) if awaited:
+            due_at = timing.next_kickoff_at(run.run_id, 1, now, after)
+            return Decision(_return_to_accepted(run, question, due_at, why, now))
+        case responses.CrewUnavailable(why) if awaited:
+            due_at = timing.unavailable_retry_at(1, now)
+            return Decision(_return_to_accepted(run, question, due_at, why, now))
         case (
             responses.Resumed() | responses.Refused() | responses.NotStarted() | responses.CrewUnavailable()
             | responses.InDoubt()
@@ -262,6 +265,7 @@ def _ask(run: Run, content: QuestionContent, policy: CrewPolicy, now: float) -> 
     human_input = _opened(_with_task_id(human_input, content), question, now)
     asking = replace(run, human_input=human_input, due_at=None, started_at=run.started_at or now)
     asking = asking if waiting else state_machine.transition(asking, State.WAITING_FOR_HUMAN)
+    asking = history.record(asking, "question", now, question=question.number)
     return events.with_event(asking, events.WAITING_FOR_HUMAN, policy, now, sequence=question.number)
 
 
@@ -271,10 +275,11 @@ def _with_answer(run: Run, question: Question, text: str, *, approve: bool, now:
     return replace(run, human_input=replace(run.human_input, question=given), owner=None, due_at=now, deferral=None)
 
 
-def _return_to_accepted(run: Run, question: Question, due_at: float, now: float) -> Run:
+def _return_to_accepted(run: Run, question: Question, due_at: float, why: str, now: float) -> Run:
     """Nothing was sent: any process may submit the answer again, later."""
     given = replace(question, stage=QuestionStage.ACCEPTED, sent_at=None)
     human_input = _opened(run.human_input, given, now)
+    run = history.record(run, "answer_deferred", now, question=question.number, reason=responses.without_api_text(why))
     return state_machine.transition(run, State.WAITING_FOR_HUMAN, human_input=human_input, owner=None, due_at=due_at)
 
 
@@ -316,6 +321,8 @@ def _unconfirmed(run: Run, why: str, policy: CrewPolicy, now: float) -> Decision
         run,
         human_input=replace(run.human_input, question=replace(question, stage=QuestionStage.UNCONFIRMED, problem=why)),
     )
+    reason = responses.without_api_text(why)
+    unconfirmed = history.record(unconfirmed, "answer_unconfirmed", now, question=question.number, reason=reason)
     return events.with_event(unconfirmed, events.RESUME_UNCONFIRMED, policy, now, sequence=question.number)
 
 

@@ -82,7 +82,6 @@ class AnswerUnconfirmed:
     """The answer had no visible effect for too long."""
 
 
+End = Ended | Lost | NeverKnown | DeadlineExceeded
 QuestionChange = Asked | AnsweredElsewhere | AnswerOverdue | AnswerConfirmed | AnswerUnconfirmed
-Change = (
-    Ended | Lost | NeverKnown | DeadlineExceeded | FirstSeen | Verified | PollingResumed | Progressed | QuestionChange
-)
+Change = End | FirstSeen | Verified | PollingResumed | Progressed | QuestionChange

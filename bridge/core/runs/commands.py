@@ -13,7 +13,7 @@ from bridge.core.errors import PostInProgress, RequestRefused
 from bridge.core.human_input import rules
 from bridge.core.human_input.feedback import Resume
 from bridge.core.json import check_members, text_member
-from bridge.core.runs import state_machine
+from bridge.core.runs import history, state_machine
 from bridge.core.runs.model import TRACKED_STATES, Decision, Run, State
 
 
@@ -56,6 +56,12 @@ def apply_command(run: Run, command: RunCommand, policy: CrewPolicy, now: float)
     if isinstance(command, Resume):
         return rules.accept_answer(run, command, policy, now)
     return _decide(run, command, policy, now)
+
+
+def record_command(run: Run, command: RunCommand, by: str, reason: str | None, now: float) -> Run:
+    """Return the run with the command in its history, for `apply_command`, which drops it if it changes nothing."""
+    name, kickoff_id = type(command).__name__.lower(), command.kickoff_id if isinstance(command, Adopt) else None
+    return history.record(run, "command", now, command=name, by=by, reason=reason, kickoff_id=kickoff_id)
 
 
 def _decide(run: Run, command: Cancel | Retry | Adopt | Abandon, policy: CrewPolicy, now: float) -> Decision | None:

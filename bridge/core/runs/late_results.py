@@ -5,7 +5,7 @@ from dataclasses import replace
 from bridge.core.crew import responses, tasks
 from bridge.core.crew_policy import CrewPolicy
 from bridge.core.delivery import events
-from bridge.core.runs import state_machine, timing
+from bridge.core.runs import history, state_machine, timing
 from bridge.core.runs.model import Decision, Outcome, Run, RunError, State
 
 MAY_STILL_END = frozenset({State.TIMED_OUT, State.CANCELLED, State.FAILED})
@@ -44,4 +44,4 @@ def on_poll(
             due_at = timing.signalled_end_poll_at(signalled_at, now) or timing.next_late_poll_at(run, now)
             return Decision(replace(run, owner=None, due_at=due_at))
     emitted = events.with_event(late, events.LATE_RESULT, policy, now)
-    return replace(emitted, run=replace(run, owner=None, due_at=None))
+    return replace(emitted, run=history.record(replace(run, owner=None, due_at=None), "late_result", now))

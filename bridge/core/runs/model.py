@@ -142,6 +142,8 @@ class Run:
 
     `auto_retries` counts the POSTs that `in_doubt: retry` has repeated; `in_doubt_emitted` is the last attempt for
     which `run.in_doubt` was emitted. `unverified`: the API has not confirmed the kickoff id yet.
+
+    `history`: the encoded entries of `core.runs.history`; empty where a run is loaded only to be listed.
     """
 
     run_id: str
@@ -168,6 +170,7 @@ class Run:
     outcome: Outcome = Outcome()
     human_input: HumanInput = NO_HUMAN_INPUT
     deferral: Deferral | None = None
+    history: tuple[bytes, ...] = ()
 
     @property
     def crew(self) -> str:
@@ -190,7 +193,7 @@ class TrackedRun:
 
     `began_at` is where its age starts: the last time that it was known not to have started; None once it has waited
     for a human. `seen_at` is the last time that it was known not to have ended; None until this process has seen it.
-    `task_marks` is the time at which each number of tasks was done.
+    `task_marks` is the time at which each number of tasks was done. `first_polled_at` is for the history only.
 
     Changed by `replace` like all values here; not frozen, because that would double the cost of every poll.
     """
@@ -216,6 +219,7 @@ class TrackedRun:
     deferred: bool = False
     unverified: bool = False
     human_input: HumanInput = NO_HUMAN_INPUT
+    first_polled_at: float | None = field(default=None, compare=False)
 
     @property
     def deadline_at(self) -> float | None:

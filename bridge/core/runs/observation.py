@@ -12,7 +12,7 @@ from typing import Any, assert_never
 from bridge.core.crew import responses, tasks
 from bridge.core.crew_policy import CrewPolicy
 from bridge.core.human_input import rules
-from bridge.core.runs import changes, state_machine, tracking
+from bridge.core.runs import changes, history, state_machine, tracking
 from bridge.core.runs.model import Decision, Outcome, Run, RunError, State, TrackedRun
 
 
@@ -34,6 +34,8 @@ def observe(
     before: TrackedRun, response: responses.StatusResponse, policy: CrewPolicy, polled_at: float
 ) -> Observation:
     """Return what a response means for a tracked run. Without `changes`, there is nothing to store."""
+    if before.first_polled_at is None:
+        before = replace(before, first_polled_at=polled_at)
     tracked = tracking.record_response(before, response, policy, polled_at)
     if (end := _end(tracked, response, policy, polled_at)) is not None:
         return Observation(before, response, polled_at, tracked, (end,))
@@ -48,7 +50,14 @@ def apply_observation(run: Run, observation: Observation, policy: CrewPolicy) ->
         observation = observe(before, observation.response, policy, observation.polled_at)
     tracked, polled_at = observation.tracked, observation.polled_at
     run = state_machine.clear_deferral(run)
-    polled = replace(run, polls=tracked.polls, started_at=tracked.started_at, unverified=tracked.unverified)
+    entries = run.history
+    if not run.polls:
+        entries = history.added(entries, "first_poll", tracked.first_polled_at or polled_at)
+    if any(isinstance(change, changes.End) for change in observation.changes):
+        entries = history.added(entries, "last_poll", polled_at, polls=tracked.polls)
+    polled = replace(
+        run, polls=tracked.polls, started_at=tracked.started_at, unverified=tracked.unverified, history=entries
+    )
     decision = Decision(polled)
     for change in observation.changes:
         decision = _apply_change(decision.run, change, policy, polled_at).after(decision)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from enum import StrEnum
 
 from bridge.core.crew_policy import CrewPolicy
-from bridge.core.runs import state_machine, timing
+from bridge.core.runs import history, state_machine, timing
 from bridge.core.runs.model import Decision, Run, State
 
 DETAIL = "internal error; see item_quarantined in the log"
@@ -31,10 +31,11 @@ def defer(run: Run, policy: CrewPolicy, now: float) -> Decision | None:
     """
     deferral = timing.deferred_again(run.deferral, DETAIL, now)
     if run.state is State.STARTING:
-        return state_machine.on_interrupted_kickoff(run, policy, now)
+        return state_machine.on_interrupted_kickoff(run, policy, now, DETAIL)
     if run.final:
         next_due = None if run.due_at is None else timing.next_late_poll_at(run, now)
         return None if run.due_at is None else Decision(replace(run, owner=None, due_at=next_due))
     if run.state is State.IN_DOUBT and run.due_at is None:
         return None
-    return Decision(replace(run, owner=None, due_at=deferral.until, deferral=deferral))
+    deferred = replace(run, owner=None, due_at=deferral.until, deferral=deferral)
+    return Decision(history.record(deferred, "deferred", now, reason=DETAIL))

@@ -22,7 +22,7 @@ from bridge.core.crew_policy import CrewPolicy, DoubtPolicy
 from bridge.core.delivery import events
 from bridge.core.errors import IllegalTransition
 from bridge.core.human_input.model import QuestionStage
-from bridge.core.runs import timing
+from bridge.core.runs import history, timing
 from bridge.core.runs.model import Decision, Envelope, KickoffRequest, Outcome, Run, RunError, State
 from bridge.core.runs.request import fingerprint
 
@@ -59,42 +59,54 @@ def accept(request: KickoffRequest, envelope: Envelope, run_id: str, now: float,
         accepted_at=now,
         due_at=now,
         expires_at=None if start_by is None else now + start_by,
+        history=history.added((), "accepted", now, by=envelope.source),
     )
 
 
 def begin(run: Run, now: float) -> Run:
     """Mark the POST as about to be sent; store this before its first byte is sent. `undo_begin` keeps the deferral."""
-    return transition(run, State.STARTING, attempt=run.attempt + 1, sent_at=now, due_at=None, deferral=run.deferral)
+    attempt = run.attempt + 1
+    posted = history.added(run.history, "posted", now, attempt=attempt)
+    return transition(
+        run, State.STARTING, attempt=attempt, sent_at=now, due_at=None, deferral=run.deferral, history=posted
+    )
 
 
 def undo_begin(run: Run) -> Run:
     """Return a `starting` run to `accepted` without counting the attempt; the caller knows that no byte was sent."""
     assert run.sent_at is not None
-    return replace(_not_started(run, run.sent_at), attempt=run.attempt - 1, deferral=run.deferral)
+    accepted = _not_started(run, run.sent_at)
+    return replace(accepted, attempt=run.attempt - 1, deferral=run.deferral, history=run.history[:-1])
 
 
 def on_kickoff(run: Run, response: responses.KickoffResponse, policy: CrewPolicy, now: float) -> Decision:
     """Apply the response to a kickoff, or the failure to send it."""
+    reason = responses.failure_reason(response)
     match response:
         case responses.Started(kickoff_id):
-            running = transition(_require_post(run), State.RUNNING, kickoff_id=kickoff_id)
+            answered = history.added(run.history, "answered", now)
+            running = transition(_require_post(run), State.RUNNING, kickoff_id=kickoff_id, history=answered)
             return with_optional_event(running, "started", policy, now)
         case responses.Refused(message):
-            unspent = replace(run, sent_at=None)
+            unspent = history.record(replace(run, sent_at=None), "refused", now, reason=reason)
             return finish(unspent, State.FAILED, Outcome(error=RunError("refused", message)), policy, now)
         case responses.NotStarted(_, after):
-            return Decision(_not_started(run, timing.next_kickoff_at(run.run_id, run.attempt, now, after)))
+            due_at = timing.next_kickoff_at(run.run_id, run.attempt, now, after)
+            return Decision(_not_started(history.record(run, "deferred", now, reason=reason), due_at))
         case responses.CrewUnavailable():
-            return Decision(_not_started(run, timing.unavailable_retry_at(run.attempt, now)))
+            due_at = timing.unavailable_retry_at(run.attempt, now)
+            return Decision(_not_started(history.record(run, "deferred", now, reason=reason), due_at))
         case responses.InDoubt():
-            return _put_in_doubt(run, policy, now)
+            return _put_in_doubt(run, policy, now, reason)
         case _:
             assert_never(response)
 
 
-def on_interrupted_kickoff(run: Run, policy: CrewPolicy, now: float) -> Decision:
-    """Put a run in doubt whose process died during the POST: it is unknown whether the POST was sent."""
-    return _put_in_doubt(run, policy, now)
+def on_interrupted_kickoff(
+    run: Run, policy: CrewPolicy, now: float, why: str = "the process ended during the POST"
+) -> Decision:
+    """Put a run in doubt whose POST was interrupted, usually with its process: it is unknown whether it was sent."""
+    return _put_in_doubt(run, policy, now, why)
 
 
 def on_evidence_overdue(run: Run, policy: CrewPolicy, now: float) -> Decision:
@@ -104,6 +116,7 @@ def on_evidence_overdue(run: Run, policy: CrewPolicy, now: float) -> Decision:
     """
     doubted = events.with_event(run, events.IN_DOUBT, policy, now - _EVENT_SPACING, sequence=run.attempt)
     run = replace(run, in_doubt_emitted=run.attempt)
+    run = history.record(run, "evidence_overdue", now, policy=policy.in_doubt.value)
     match policy.in_doubt:
         case DoubtPolicy.RETRY if run.auto_retries < MAX_AUTO_RETRIES:
             return replace(doubted, run=requeue(replace(run, auto_retries=run.auto_retries + 1), now))
@@ -150,9 +163,11 @@ def on_evidence(
         return None
     if run.state is State.IN_DOUBT or (run.state is State.ACCEPTED and run.attempt):
         running = transition(run, State.RUNNING, kickoff_id=kickoff_id, due_at=None, owner=None)
+        running = history.record(running, "execution_found", now, kickoff_id=kickoff_id)
         return with_optional_event(running, "started", policy, now, run.polls + 1)
     if run.final and run.kickoff_id is None:
-        return Decision(replace(run, kickoff_id=kickoff_id, due_at=run.finished_at, owner=None))
+        found = replace(run, kickoff_id=kickoff_id, due_at=run.finished_at, owner=None)
+        return Decision(history.record(found, "execution_found", now, kickoff_id=kickoff_id))
     return None
 
 
@@ -195,10 +210,10 @@ def _not_started(run: Run, due_at: float) -> Run:
     return transition(run, State.ACCEPTED, due_at=due_at, owner=None, sent_at=None)
 
 
-def _put_in_doubt(run: Run, policy: CrewPolicy, now: float) -> Decision:
-    return Decision(
-        transition(_require_post(run), State.IN_DOUBT, due_at=timing.evidence_due_at(policy, now), owner=None)
-    )
+def _put_in_doubt(run: Run, policy: CrewPolicy, now: float, reason: str | None) -> Decision:
+    due_at = timing.evidence_due_at(policy, now)
+    doubted = transition(_require_post(run), State.IN_DOUBT, due_at=due_at, owner=None)
+    return Decision(history.record(doubted, "in_doubt", now, reason=reason))
 
 
 def _require_post(run: Run) -> Run:
@@ -214,6 +229,7 @@ def on_never_known(run: Run, policy: CrewPolicy, now: float) -> Decision:
         run, State.IN_DOUBT, kickoff_id=None, unverified=False, started_at=None, progress=None, due_at=None, owner=None,
         in_doubt_emitted=run.attempt, human_input=replace(run.human_input, question=question),
     )  # fmt: skip
+    doubted = history.record(doubted, "in_doubt", now, reason="the crew API has never known the execution")
     if run.in_doubt_emitted == run.attempt:
         return Decision(doubted)
     return events.with_event(doubted, events.IN_DOUBT, policy, now, sequence=run.attempt)
@@ -229,7 +245,11 @@ def finish(run: Run, state: State, outcome: Outcome, policy: CrewPolicy, now: fl
     """End the run with its one final event; an execution that may continue is polled for a late result."""
     may_still_end = state in {State.TIMED_OUT, State.CANCELLED} and run.kickoff_id is not None
     late_poll_at = now if may_still_end else None
-    ended = transition(run, state, outcome=outcome, finished_at=now, due_at=late_poll_at, owner=None)
+    code = None if outcome.error is None else outcome.error.code
+    ended = transition(
+        run, state, outcome=outcome, finished_at=now, due_at=late_poll_at, owner=None,
+        history=history.added(run.history, "ended", now, state=state.value, error=code),
+    )  # fmt: skip
     return events.with_event(ended, f"run.{state}", policy, now)
 
 

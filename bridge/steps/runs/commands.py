@@ -9,9 +9,10 @@ import structlog
 from bridge.core.crew.responses import CrewUnavailable, NoResponse, NotFound, StatusResponse, Unknown
 from bridge.core.crew_policy import CrewPolicy
 from bridge.core.errors import CrewUnreachable, RequestRefused
+from bridge.core.redaction import Redactor
 from bridge.core.runs import state_machine
-from bridge.core.runs.commands import Abandon, Adopt, Cancel, RunCommand, apply_command
-from bridge.core.runs.model import Run, State
+from bridge.core.runs.commands import Abandon, Adopt, Cancel, RunCommand, apply_command, record_command
+from bridge.core.runs.model import Decision, Run, State
 from bridge.ports.inbound import RunKey
 from bridge.ports.lifecycle import Clock, Notify
 from bridge.ports.runs import Conflict, RunStore
@@ -35,6 +36,7 @@ class ApplyCommand:
         notify_deliveries: Notify,
         notify_recover: Notify,
         orphaned: CrewPolicy,
+        redactor: Redactor,
     ) -> None:
         self._crews = crews
         self._store = store
@@ -43,9 +45,10 @@ class ApplyCommand:
         self._notify_deliveries = notify_deliveries
         self._notify_recover = notify_recover
         self._orphaned = orphaned
+        self._redactor = redactor
 
-    async def __call__(self, wanted: str | RunKey, command: RunCommand, by: str) -> Run:
-        """Decide and write, on the run as stored by then; return it.
+    async def __call__(self, wanted: str | RunKey, command: RunCommand, by: str, reason: str | None = None) -> Run:
+        """Decide and write, on the run as stored by then; return it. Its history names `by` and the `reason`.
 
         Raise what `core.runs.commands.apply_command` raises, and `StoreUnavailable` without retries, because the
         caller waits for the response.
@@ -58,9 +61,13 @@ class ApplyCommand:
         elif isinstance(command, Adopt):
             apply_command(run, command, policy, self._clock())  # refuses what can be refused without a poll
             command = await _verify(command, crew)
-        match await retry_on_conflict(
-            self._store, run, lambda latest: apply_command(latest, command, policy, self._clock()), retry=False
-        ):
+        why = None if reason is None else self._redactor.text(reason)
+
+        def decide(latest: Run) -> Decision | None:
+            now = self._clock()
+            return apply_command(record_command(latest, command, by, why, now), command, policy, now)
+
+        match await retry_on_conflict(self._store, run, decide, retry=False):
             case Run() as written:
                 name, state = type(command).__name__, written.state.value
                 log.info("run_command_applied", run_id=run.run_id, command=name, by=by, state=state)

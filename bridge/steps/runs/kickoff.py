@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import structlog
 
 from bridge.core.crew.payloads import kickoff_body
-from bridge.core.crew.responses import InDoubt, KickoffResponse, Refused, Started
+from bridge.core.crew.responses import InDoubt, KickoffResponse, Refused, Started, failure_reason
 from bridge.core.errors import StoreBroken, StoreDamaged
 from bridge.core.runs import kickoff_memory, quarantine, state_machine
 from bridge.core.runs.model import Decision, Run, State
@@ -15,7 +15,7 @@ from bridge.ports.journal import Journal
 from bridge.ports.lifecycle import Clock, Notify
 from bridge.ports.runs import Conflict, RunStore
 from bridge.steps._conflicts import log_adoption, log_taken, quarantine_run, retry_on_conflict
-from bridge.steps._crew import Crew, failure_reason
+from bridge.steps._crew import Crew
 
 TICK = 1.0  # seconds between claims without a signal
 MIN_PAUSE = 0.01  # seconds between claims while the rate limits them, so that one claim starts several runs

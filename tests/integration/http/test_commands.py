@@ -120,6 +120,7 @@ async def test_commands_are_logged_with_client_and_reason():
         ("operator", "POST /v1/runs/{run_id}/resolve", "", "not_in_doubt"),
     ]
     assert {line["target"]["run_id"] for line in audit} == {run.run_id}
+    assert bridge.others.reasons == ["ordered twice", None]
 
 
 @pytest.mark.parametrize(

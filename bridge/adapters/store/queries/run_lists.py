@@ -36,16 +36,17 @@ _SHORTENED = {
     name: case((_RESULT_BYTES <= MAX_LISTED_RESULT, runs.c[name])).label(name) for name in ("result", "result_json")
 }
 _NULL = null()
-_OMITTED: dict[str, ColumnElement[Any]] = {"inputs": literal(b"{}").label("inputs"), "tasks": _NULL.label("tasks")}
+_OMITTED: dict[str, ColumnElement[Any]] = {
+    "inputs": literal(b"{}").label("inputs"),
+    **{name: _NULL.label(name) for name in ("tasks", "history")},
+}
 _LISTED = [(_SHORTENED | _OMITTED).get(column.name, column) for column in runs.c]
 _LISTED_BYTES = case((_RESULT_BYTES <= MAX_LISTED_RESULT, _RESULT_BYTES), else_=0) + _size_of(
     *(runs.c[name] for name in ("meta", "progress", "human_input", "deferral", "usage", "error_message"))
 )
-WITHOUT_RESULT = [
-    _NULL.label(column.name) if column.name in {"progress", "tasks", "usage", "result", "result_json"} else column
-    for column in runs.c
-]
-"""The columns of a run without those that its execution reports, which may be large."""
+_LARGE = {"progress", "tasks", "history", "usage", "result", "result_json"}
+WITHOUT_RESULT = [_NULL.label(column.name) if column.name in _LARGE else column for column in runs.c]
+"""The columns of a run without its history and those that its execution reports, which may be large."""
 _SUMMARY = [
     literal(b"{}").label(column.name) if column.name in {"inputs", "meta"} else column for column in WITHOUT_RESULT
 ]

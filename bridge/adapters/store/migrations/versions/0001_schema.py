@@ -64,6 +64,7 @@ def _create_runs() -> None:
         sa.Column("tasks", sa.LargeBinary()),
         sa.Column("human_input", sa.LargeBinary()),
         sa.Column("deferral", sa.LargeBinary()),
+        sa.Column("history", sa.LargeBinary()),
         sa.Column("result", sa.LargeBinary()),
         sa.Column("result_json", sa.LargeBinary()),
         sa.Column("usage", sa.LargeBinary()),
