@@ -35,7 +35,6 @@ PRIVATE, PUBLIC = "whsk_", "whpk_"
 _SEED, _PAIR, _PUBLIC = 32, 64, 32  # bytes; a private key may be followed by its public key
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")  # without dots, which would make `id.timestamp.body` ambiguous
 _TIMESTAMP = re.compile(r"[0-9]{1,12}")
-_SEPARATORS = re.compile(r"[,\s]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +105,11 @@ class Hmac:
 
     def __call__(self, headers: Headers, body: bytes, now: float) -> str:
         """Return the signature digest; raise `NotVerified`."""
-        texts = [text for text in _SEPARATORS.split(_only(headers, self.header)) if text.startswith(self.prefix)]
-        if not texts:
+        offered = re.findall(rf"(?<![^,\s]){re.escape(self.prefix)}([^,\s]+)", _only(headers, self.header))
+        if not offered:
             raise NotVerified(f"{self.header.lower()} does not begin with {self.prefix}")
         stamp = None if self.timestamp_header is None else _timestamp(_only(headers, self.timestamp_header))
         signed = body if stamp is None else self.start + stamp.encode() + self.separator + body
-        offered = [text.removeprefix(self.prefix) for text in texts]
         _require_match(self.keys, signed, self.algorithm, self.encoding, offered)
         if stamp is not None:
             _require_recent(stamp, now, self.tolerance)

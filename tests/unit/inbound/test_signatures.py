@@ -347,7 +347,7 @@ class TestVendors:
 class TestHmac:
     @pytest.mark.parametrize("algorithm", ["sha1", "sha256", "sha512"])
     @pytest.mark.parametrize("encoding", ["hex", "base64"])
-    @pytest.mark.parametrize("prefix", ["", "sig="])
+    @pytest.mark.parametrize("prefix", ["", "sig=", "HMAC ", "t=1,v1="])
     def test_every_format_of_a_signature(self, algorithm: Any, encoding: Any, prefix: str):
         digest = hmac.digest(b"k", b"body", algorithm)
         text = digest.hex() if encoding == "hex" else base64.b64encode(digest).decode()
@@ -357,7 +357,7 @@ class TestHmac:
             verify({"x-sig": [prefix + text]}, b"bodz", 0.0)
 
     @pytest.mark.parametrize("separator", [",", ", ", " "])
-    @pytest.mark.parametrize("prefix", ["", "sha256="])
+    @pytest.mark.parametrize("prefix", ["", "sha256=", "HMAC "])
     def test_while_a_sender_rotates_its_secret_the_header_has_two_signatures(self, separator: str, prefix: str):
         new, old = (prefix + hmac.digest(key, b"body", "sha256").hex() for key in (b"new", b"old"))
         for keys in ((b"new",), (b"old",)):
