@@ -22,7 +22,7 @@ from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 
 from bridge.core.errors import RequestRefused
-from bridge.core.json import compact, parse_object
+from bridge.core.json import compact, parse_object, without_mark
 from bridge.core.runs.request import MAX_KEY
 
 PREFIX = "cloudEvents_"
@@ -111,7 +111,7 @@ def _structured(body: bytes, media_type: str) -> InboundEvent:
         raise RequestRefused("invalid_request", "only single CloudEvents in the JSON format are accepted")
     attributes = parse_object(body)  # stricter than the SDK
     _check_required(attributes)
-    return _inbound(amqp.AMQPMessage({}, {}, body), structured=True)
+    return _inbound(amqp.AMQPMessage({}, {}, without_mark(body)), structured=True)
 
 
 def _binary(body: bytes, attributes: dict[str, Any]) -> InboundEvent:

@@ -77,6 +77,11 @@ def encoded_bytes(value: Mapping[str, Any]) -> int:
     return len(value.text if isinstance(value, EncodedObject) else compact(value))
 
 
+def without_mark(body: bytes) -> bytes:
+    """Return a body without the UTF-8 byte order mark that it may begin with."""
+    return body.removeprefix(codecs.BOM_UTF8)
+
+
 def parse_object(body: bytes) -> dict[str, Any]:
     """Parse a JSON object; raises `RequestRefused` (`invalid_json`, or `invalid_request` for JSON of another shape)."""
     value = parse(body)
@@ -92,7 +97,7 @@ def parse(body: bytes) -> Any:
             "invalid_json", f"the body is nested deeper than {MAX_DEPTH} levels, or contains little but brackets"
         )
     try:
-        text = body.removeprefix(codecs.BOM_UTF8).decode("utf-8")
+        text = without_mark(body).decode("utf-8")
         value = json.loads(
             text, object_pairs_hook=_no_repeats, parse_constant=_no_constant, parse_float=_finite, parse_int=_whole
         )

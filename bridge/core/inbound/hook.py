@@ -97,9 +97,10 @@ def _content(webhook: InboundWebhook) -> Any:
     Some clients send JSON with the content type of a form; a form cannot begin with a brace, which it must encode.
     """
     content_type = next(iter(webhook.headers.get("content-type", ())), "")
-    if content_type.partition(";")[0].strip().lower() != FORM or webhook.body.startswith((b"{", b"[")):
-        return strict_json.parse(webhook.body)
-    fields = _form(webhook.body)
+    body = strict_json.without_mark(webhook.body)
+    if content_type.partition(";")[0].strip().lower() != FORM or body.startswith((b"{", b"[")):
+        return strict_json.parse(body)
+    fields = _form(body)
     return strict_json.parse(fields["payload"].encode()) if fields.keys() == {"payload"} else fields
 
 

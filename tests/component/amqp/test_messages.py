@@ -162,6 +162,15 @@ def test_a_structured_cloudevent_is_read():
         assert (request.crew, request.idempotency_key) == ("research", "/shop/orders 7")
 
 
+def test_a_cloudevent_may_begin_with_a_byte_order_mark():
+    """The SDK refused a structured one."""
+    structured_event = b"\xef\xbb\xbf" + json.dumps(structured()).encode()
+    assert read(structured_event, content_type="application/cloudevents+json")[0].idempotency_key == "/shop/orders 7"
+    headers = {f"ce-{name}": value for name, value in ATTRIBUTES.items()}
+    binary_event = b"\xef\xbb\xbf" + json.dumps(BODY).encode()
+    assert read(binary_event, headers=headers)[0].idempotency_key == "/shop/orders 7"
+
+
 @pytest.mark.parametrize("prefix", ["cloudEvents_", "cloudEvents:", "ce-", "ce_", "CE-"])
 def test_a_binary_cloudevent_is_read(prefix: str):
     """With the header names of both conventions; a type property that repeats the type of the event is valid."""

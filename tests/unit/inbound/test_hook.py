@@ -92,6 +92,19 @@ class TestContent:
         assert seen(webhook(b'{"a": 1}', FORM))["body"] == [{"a": 1}]
 
     @pytest.mark.parametrize(
+        ("body", "headers", "read"),
+        [
+            (b'{"a": 1}', {}, {"a": 1}),
+            (b'{"a": 1}', FORM, {"a": 1}),
+            (b"a=1", FORM, {"a": "1"}),
+            (b"payload=%7B%22a%22%3A1%7D", FORM, {"a": 1}),
+        ],
+    )
+    def test_a_byte_order_mark_is_ignored(self, body: bytes, headers: Any, read: object):
+        """JSON sent as a form was read as a form whose only field begins with the mark."""
+        assert seen(webhook(b"\xef\xbb\xbf" + body, headers))["body"] == [read]
+
+    @pytest.mark.parametrize(
         ("body", "detail"),
         [
             (b"a=1&a=2", "twice"),
