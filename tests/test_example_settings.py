@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from bridge.config import SettingsError, load
+from tests.certificates import Files
 
 EXAMPLE = Path(__file__).parent.parent / "deploy" / "bridge.example.yaml"
 SECRET = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
@@ -69,11 +70,14 @@ def with_setting(settings: Any, path: Sequence[str], added: Any) -> Any:
     return changed
 
 
-def example(secrets: Path) -> str:
-    """The text of the example, whose secret files exist."""
-    text = EXAMPLE.read_text("utf-8").replace("/run/secrets", str(secrets))
-    for file in re.findall(r"_file: ([^\s}]+)", text):
-        Path(file).write_text(SECRET)
+def example(folder: Path) -> str:
+    """The text of the example, whose files of secrets and certificates exist."""
+    pem = Files(folder, "tls")
+    text = EXAMPLE.read_text("utf-8").replace("/etc/bridge/tls.crt", pem.path("tls.pem"))
+    text = text.replace("/etc/bridge", str(folder)).replace("/run/secrets", str(folder))
+    for file in re.findall(r"_file: ([^\s,}]+)", text):
+        if not Path(file).exists():
+            Path(file).write_text(SECRET)
     return text
 
 

@@ -1,5 +1,6 @@
 """Read the settings file: safe YAML without duplicate names."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +27,23 @@ _TEXT = frozenset({"tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"})
 """The types that a name may have."""
 
 
-class _InvalidName(Exception):
+_NUMBERS = frozenset({"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"})
+_OTHER_BASE = re.compile(r"[-+]?0[0-7_]+|.*:.*")
+"""Numbers in base 8 and 60, of which hardly anyone knows that YAML reads them so."""
+
+
+class _Invalid(Exception):
     """Raised by the loader, caught by `_parse`; the message is for users."""
 
-    def __init__(self, name: str, line: int, fault: str) -> None:
-        super().__init__(f"line {line}: {shown(name)} {fault}")
+    def __init__(self, node: yaml.Node, fault: str) -> None:
+        super().__init__(f"line {node.start_mark.line + 1}: {fault}")
 
 
 class _Loader(yaml.SafeLoader):
-    """Rejects duplicate names and names that are not text.
+    """Rejects duplicate names, names that are not text, and numbers that are not decimal.
 
     PyYAML silently keeps the last of two equal names, so that a crew would disappear, and reads `no` as a boolean and
-    `007` as a number, so that a crew would get another name.
+    `007` as a number, so that a crew would get another name. It reads `010` as 8 and `1:30` as 90.
     """
 
     def compose_scalar_node(self, anchor: Any) -> yaml.ScalarNode:
@@ -48,12 +54,16 @@ class _Loader(yaml.SafeLoader):
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
         seen = set()
-        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-            line = key.start_mark.line + 1
+        for key, value in node.value:
+            if value.tag in _NUMBERS and _OTHER_BASE.fullmatch(value.value):
+                raise _Invalid(value, "a number is not decimal in YAML; write it without 0 in front, or text in quotes")
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            name = shown(key.value)
             if key.tag not in _TEXT:
-                raise _InvalidName(key.value, line, f'is not text in YAML; write it in quotes: "{shown(key.value)}"')
+                raise _Invalid(key, f'{name} is not text in YAML; write it in quotes: "{name}"')
             if key.value in seen:
-                raise _InvalidName(key.value, line, "is defined twice; remove one")
+                raise _Invalid(key, f"{name} is defined twice; remove one")
             seen.add(key.value)
         return node
 
@@ -88,7 +98,7 @@ def _parse(text: str) -> tuple[Any, str | None]:
     """
     try:
         tree = _Loader(_hidden(text)).get_single_data()
-    except _InvalidName as error:
+    except _Invalid as error:
         return None, str(error)
     except _FAULTS as error:
         mark = getattr(error, "problem_mark", None)

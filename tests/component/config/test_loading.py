@@ -160,6 +160,17 @@ class TestTheFile:
         (problem,) = files.problems(f"crews:\n  {name}: {{}}\n")
         assert problem.endswith(f'line 2: {name} is not text in YAML; write it in quotes: "{name}"')
 
+    @pytest.mark.parametrize("number", ["010", "-07", "0_7", "1:30", "1:30.5"])
+    def test_a_number_that_yaml_reads_in_another_base_is_reported(self, files: SettingsFiles, number: str) -> None:
+        """The port 010 was 8, and 1:30 was 90. The number is not shown, because it may be a secret."""
+        (problem,) = files.problems(f"http:\n  port: {number}\n")
+        assert "line 2: a number is not decimal in YAML" in problem
+        assert number not in problem
+
+    @pytest.mark.parametrize("number", ["0", "10", "0x10", "1_000", "'010'", "1.05"])
+    def test_other_numbers_are_left_to_the_setting(self, files: SettingsFiles, number: str) -> None:
+        assert not any("YAML" in problem for problem in files.problems(f"http: {{port: {number}}}\n"))
+
     def test_a_tab_is_reported_with_the_reason_of_the_parser(self, files: SettingsFiles) -> None:
         (problem,) = files.problems("crews:\n\tresearch: {}\n")
         assert "line 2, column 1: is not valid YAML: found character tab that cannot start any token" in problem
