@@ -7,13 +7,14 @@ from pydantic import field_validator as rule
 
 from bridge.config import urls
 from bridge.config.hooks import Mapped
-from bridge.config.tls import check_broker_files
+from bridge.config.tls import BROKER_FILES, check_url_files
 from bridge.config.types import (
     AS_LIST,
     AS_URLS,
     DAY,
     MIB,
     AmqpName,
+    BindingKey,
     Bytes,
     Count,
     Seconds,
@@ -29,7 +30,7 @@ class Bind(Section):
     """A binding of the requests queue, or of a source's queue, to another exchange."""
 
     exchange: AmqpName
-    key: Annotated[str, Field(max_length=255)] = "#"
+    key: BindingKey = "#"
 
 
 class Amqp(Section):
@@ -62,7 +63,7 @@ class Amqp(Section):
     @classmethod
     def _certificates_are_usable(cls, url: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
         for one in url:
-            check_broker_files(urls.amqp_options(one.get_secret_value()))
+            check_url_files(urls.url_options(one.get_secret_value()), BROKER_FILES)
         return url
 
     @rule("results", "dead")

@@ -99,9 +99,11 @@ class Verify(Section):
 
     @rule("username")
     @classmethod
-    def _username_has_no_colon(cls, username: str | None) -> str | None:
+    def _username_is_valid(cls, username: str | None) -> str | None:
         if username and ":" in username:
             raise ValueError("must not contain a colon, which separates it from the password on the wire")
+        if username:
+            check_secret_text(SecretStr(username))  # it counts like a part of the password
         return username
 
     def verifier(self, ed25519: Callable[[bytes], signatures.Check]) -> signatures.Verifier:

@@ -14,7 +14,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from bridge.config import urls
 from bridge.config.amqp import Amqp, Source
 from bridge.config.hooks import Hook
-from bridge.config.tls import Tls
+from bridge.config.tls import DATABASE_FILES, Tls, check_url_files
 from bridge.config.types import (
     AS_LIST,
     DAY,
@@ -47,7 +47,9 @@ from bridge.config.types import (
     WebhookSecret,
 )
 from bridge.core.addresses import is_loopback
+from bridge.core.callback_url import check_address
 from bridge.core.crew.flow_questions import PLATFORM
+from bridge.core.errors import RequestRefused
 
 MIN_POLL_INTERVAL = 0.1  # seconds
 Role = Literal["submit", "read", "operate"]
@@ -141,7 +143,9 @@ class Store(Section):
     @rule("url")
     @classmethod
     def _url_is_valid(cls, url: SecretStr) -> SecretStr:
-        urls.check_store_url(url.get_secret_value())
+        text = urls.check_store_url(url.get_secret_value())
+        if urls.is_postgresql(text):
+            check_url_files(urls.url_options(text), DATABASE_FILES)
         return url
 
 
@@ -326,12 +330,16 @@ class Settings(BaseSettings, Root):
 
     @rule("callbacks")
     @classmethod
-    def _callbacks_are_encrypted(cls, callbacks: Callbacks, info: ValidationInfo) -> Callbacks:
+    def _receivers_may_be_called(cls, callbacks: Callbacks, info: ValidationInfo) -> Callbacks:
         urls = {f"crews.{name}.callback_url": crew.callback_url for name, crew in info.data.get("crews", {}).items()}
         urls |= {f"destinations.{name}.url": one.url for name, one in info.data.get("destinations", {}).items()}
         for name, url in urls.items():
             if url is not None and url.get_secret_value().lower().startswith("http:") and not callbacks.allow_private:
                 raise ValueError(f"must set allow_private, because {name} is plain http; or use https there")
+            try:
+                url and check_address(url.get_secret_value(), allow_private=callbacks.allow_private)
+            except RequestRefused as refused:
+                raise ValueError(f"never permit {name}: {refused.detail}") from None
         return callbacks
 
     @classmethod

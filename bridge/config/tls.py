@@ -1,4 +1,4 @@
-"""The certificates for calls to a crew, and for the broker; every file is read when the settings are loaded."""
+"""The certificates for calls to a crew, and for broker and database; every file is read when settings are loaded."""
 
 import ssl
 from collections.abc import Mapping
@@ -55,16 +55,19 @@ class Tls(Section):
         return context
 
 
-def check_broker_files(options: Mapping[str, str]) -> None:
-    """Check the files that a broker's URL names. Raise `ValueError`, which names the option."""
-    option = "cafile"
+BROKER_FILES = ("cafile", "certfile", "keyfile")
+DATABASE_FILES = ("sslrootcert", "sslcert", "sslkey")
+
+
+def check_url_files(options: Mapping[str, str], names: tuple[str, str, str]) -> None:
+    """Check the files that a URL names: authorities, certificate, key. Raise `ValueError`, which names the option."""
+    option, (authorities, certificate, key) = "", names
     try:
-        for option in ("cafile", "certfile"):
-            if option in options:
+        for option in (authorities, certificate):
+            if options.get(option, "system") != "system":  # the word by which libpq names those of the system
                 check_certificates(options[option])
-        option = "keyfile"
-        if "keyfile" in options:
-            _check_key(options["certfile"], options["keyfile"])
+        if (option := key) in options:
+            _check_key(options[certificate], options[key])
     except ValueError as error:
         raise ValueError(f"{option}: {error}") from None
 

@@ -40,6 +40,7 @@ _WEBHOOK_PREFIX = "whsec_"
 _MIN_KEY_BYTES, _MAX_KEY_BYTES = 24, 64  # Standard Webhooks, "Signature scheme"
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
 BYTE_ORDER_MARK = "\ufeff"
+_INVISIBLE = f"{BYTE_ORDER_MARK}\u200b\u200c\u200d\u2060"  # what a web page or an editor may add
 _MAX_AMQP_NAME_BYTES = 255  # a short string on the wire
 
 
@@ -89,8 +90,8 @@ def lower(value: Any) -> Any:
 
 
 def none_word(value: Any) -> Any:
-    """Return None for the word `none`."""
-    return None if value == "none" else value
+    """Return None for the word `none`, in any case."""
+    return None if lower(value) == "none" else value
 
 
 def check_name(kind: str) -> Callable[[str], str]:
@@ -132,6 +133,11 @@ def check_amqp_name(name: str) -> str:
     return name
 
 
+def check_binding_key(key: str) -> str:
+    """Return the key of a binding, which may be empty. Raise `ValueError` if it is not valid."""
+    return key and check_amqp_name(key)
+
+
 def check_token(token: SecretStr) -> SecretStr:
     """Return a token. Raise `ValueError` if it does not fit into an HTTP header."""
     text = token.get_secret_value()
@@ -150,8 +156,11 @@ def check_secret_text(secret: SecretStr) -> SecretStr:
         raise ValueError("must not be empty")
     if text.startswith(BYTE_ORDER_MARK):
         raise ValueError("begins with a byte order mark; save the file without one")
-    if text != text.strip():
-        raise ValueError("begins or ends with white space; remove it (one line end at the end of a file is ignored)")
+    if text != text.strip() or text != text.strip(_INVISIBLE):
+        raise ValueError(
+            "begins or ends with white space or an invisible character; remove it "
+            "(one line end at the end of a file is ignored)"
+        )
     return secret
 
 
@@ -218,6 +227,7 @@ SourceName = Annotated[str, AfterValidator(check_name("source"))]
 DestinationName = Annotated[str, AfterValidator(check_name("destination"))]
 Header = Annotated[str, AfterValidator(check_header)]
 AmqpName = Annotated[str, AfterValidator(check_amqp_name)]
+BindingKey = Annotated[str, AfterValidator(check_binding_key)]
 BaseUrl = Annotated[str, AfterValidator(check_base_url)]
 Pattern = Annotated[str, AfterValidator(check_pattern)]
 Host = Annotated[str, AfterValidator(check_host)]

@@ -5,7 +5,7 @@ No message here repeats a URL, because it may contain a password.
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
@@ -16,9 +16,12 @@ _PATTERN = re.compile(r"https?://(\*\.)?[A-Za-z0-9_.-]+(:[0-9]{1,5})?|https?://\
 _HOST_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 _TLS_OPTIONS = frozenset({"cafile", "certfile", "keyfile"})
 _AMQP_OPTIONS = ("auth", "cafile", "certfile", "heartbeat", "keyfile")
-_AMQP_SYNONYMS = {"cacertfile": "cafile", "ca_certs": "cafile", "cacert": "cafile", "auth_mechanism": "auth"}
-"""How other clients name these options."""
-_SEVERAL_BROKERS = re.compile(r"[A-Za-z]+://[^/?#]*(@[^/?#]*,|,[^/?#@]*([/?#]|$))")
+_SYNONYMS = {
+    "cacertfile": "cafile", "ca_certs": "cafile", "cacert": "cafile", "capath": "cafile", "auth_mechanism": "auth",
+    "cafile": "sslrootcert", "sslca": "sslrootcert", "certfile": "sslcert", "keyfile": "sslkey", "ssl": "sslmode",
+}  # fmt: skip
+"""How other clients of RabbitMQ and PostgreSQL name the options."""
+_SEVERAL_BROKERS = re.compile(r"[A-Za-z]+://[^/?#]*(@[^/?#]*[,;]|[,;][^/?#@]*([/?#]|$))|[A-Za-z]+://[^?#]*://")
 _SQLITE = "sqlite:///"
 _POSTGRESQL = ("postgresql://", "postgres://")
 _POSTGRESQL_OPTIONS = frozenset(
@@ -89,7 +92,7 @@ def check_amqp_url(url: str) -> str:
     """Return a broker's URL. Raise `ValueError`, also for options that the AMQP library would silently misread."""
     if _SEVERAL_BROKERS.match(url):
         raise ValueError(
-            "must name one host; give several as a list of URLs, and percent-encode a comma or @ in a password"
+            "must name one host; give several as a list of URLs, and percent-encode `,`, `;`, and `@` in a password"
         )
     parts = _split(url)
     if parts.scheme not in _AMQP_PORTS or not parts.hostname:
@@ -98,12 +101,12 @@ def check_amqp_url(url: str) -> str:
             "special characters in user and password are percent-encoded"
         )
     check_host(parts.hostname)
-    _check_amqp_options(parts.scheme, amqp_options(url))
+    _check_amqp_options(parts.scheme, url_options(url))
     return url
 
 
-def amqp_options(url: str) -> dict[str, str]:
-    """Return the options in the query of a broker's URL."""
+def url_options(url: str) -> dict[str, str]:
+    """Return the options in the query of the URL of a broker or a database."""
     return {name: values[0] for name, values in parse_qs(urlsplit(url).query, keep_blank_values=True).items()}
 
 
@@ -112,10 +115,7 @@ def _check_amqp_options(scheme: str, options: Mapping[str, str]) -> None:
     for name in options:
         if name in ("verify", "no_verify_ssl"):
             raise ValueError(f"must not disable the verification of certificates; remove {name}")
-        if name not in _AMQP_OPTIONS:
-            near = [_AMQP_SYNONYMS.get(name.lower()), *get_close_matches(name.lower(), _AMQP_OPTIONS, n=1)]
-            suggestion = next((f"; did you mean {option}?" for option in near if option), "")
-            raise ValueError(f"accepts only the options {', '.join(_AMQP_OPTIONS)}{suggestion}")
+    _check_options(options, _AMQP_OPTIONS)
     if scheme != "amqps" and options.keys() & _TLS_OPTIONS:
         raise ValueError("must begin with amqps:// to use cafile, certfile, or keyfile")
     if (options.get("certfile") is None) != (options.get("keyfile") is None):
@@ -126,18 +126,33 @@ def _check_amqp_options(scheme: str, options: Mapping[str, str]) -> None:
         raise ValueError("must have certfile and keyfile with auth=EXTERNAL")
 
 
+def _check_options(options: Mapping[str, str], known: Collection[str]) -> None:
+    for name, value in options.items():
+        if name not in known:
+            near = [_SYNONYMS.get(name.lower()), *get_close_matches(name.lower(), known, n=1)]
+            suggestion = next((f"; did you mean {option}?" for option in near if option in known), "")
+            raise ValueError(f"accepts only the options {', '.join(sorted(known))}{suggestion}")
+        if not value:
+            raise ValueError(f"{name} must not be empty")
+
+
 def amqp_location(url: str) -> str:
     """Return `host:port/vhost` of a broker's URL, without secrets."""
     parts = urlsplit(url)
     return f"{parts.hostname}:{parts.port or _AMQP_PORTS[parts.scheme]}{parts.path or '/'}"
 
 
+def is_postgresql(url: str) -> bool:
+    """Return whether the URL of a store is that of a PostgreSQL database."""
+    return url.startswith(_POSTGRESQL)
+
+
 def check_store_url(url: str) -> str:
     """Return the URL of a SQLite file or a PostgreSQL database. Raise `ValueError` if it is neither."""
-    if url.startswith(_POSTGRESQL):
+    if is_postgresql(url):
         return _check_postgresql_url(url)
     file = url.removeprefix(_SQLITE)
-    if file == url or not file or file == ":memory:" or "?" in file:
+    if file == url or not file or file == ":memory:" or "?" in file or file != file.strip() or not file.isprintable():
         raise ValueError(
             "must be sqlite:///relative/path, sqlite:////absolute/path, or postgresql://user:password@host/database"
         )
@@ -146,7 +161,7 @@ def check_store_url(url: str) -> str:
 
 def store_location(url: str) -> str:
     """Return the file or `host:port/database` of a store's URL, without secrets."""
-    if not url.startswith(_POSTGRESQL):
+    if not is_postgresql(url):
         return url.removeprefix(_SQLITE)
     hosts = _each_host(url)
     names = ",".join(f"{host.hostname or 'local socket'}:{host.port or 5432}" for host in hosts)
@@ -155,23 +170,22 @@ def store_location(url: str) -> str:
 
 def _check_postgresql_url(url: str) -> str:
     hosts = _each_host(url)
-    parts = hosts[0]
-    options = parse_qs(parts.query, keep_blank_values=True)
+    parts, options = hosts[0], url_options(url)
     if not parts.path.strip("/") or "/" in parts.path[1:]:
         raise ValueError("must name a database: postgresql://user:password@host/database")
     if parts.hostname or len(hosts) > 1:
         for host in hosts:
             check_host(host.hostname or "")
-    elif not options.get("host", [""])[0].startswith("/"):
+    elif not options.get("host", "").startswith("/"):
         raise ValueError(
             "must name a host, or the directory of a local socket: postgresql:///database?host=/run/postgresql"
         )
-    unknown = sorted(set(options) - _POSTGRESQL_OPTIONS)
-    if unknown:
-        raise ValueError(f"accepts only these options: {', '.join(sorted(_POSTGRESQL_OPTIONS))}")
-    if options.get("sslmode", ["disable"])[0] not in _SSL_MODES:
+    _check_options(options, _POSTGRESQL_OPTIONS)
+    if (options.get("sslcert") is None) != (options.get("sslkey") is None):
+        raise ValueError("must have both sslcert and sslkey, or neither")
+    if options.get("sslmode", "disable") not in _SSL_MODES:
         raise ValueError(f"sslmode must be one of {', '.join(_SSL_MODES)}")
-    if options.get("target_session_attrs", ["any"])[0] not in _SESSION_ATTRS:
+    if options.get("target_session_attrs", "any") not in _SESSION_ATTRS:
         raise ValueError(f"target_session_attrs must be one of {', '.join(_SESSION_ATTRS)}, because the bridge writes")
     return url
 
@@ -181,6 +195,8 @@ def _each_host(url: str) -> list[SplitResult]:
     scheme, _, rest = url.partition("://")
     authority, slash, path = rest.partition("/")
     user, at, hosts = authority.rpartition("@")
+    if "@" in user:
+        raise ValueError("must name user and password once, before the first host; percent-encode `@` in them")
     return [_split(f"{scheme}://{user}{at}{host}{slash}{path}") for host in hosts.split(",")]
 
 

@@ -30,19 +30,25 @@ class CallbackRules:
 
 def check(url: str, rules: CallbackRules) -> None:
     """Raise `RequestRefused` (`callback_not_allowed`) unless the rules permit calls to this URL."""
-    parts = _split(url)
-    if parts.scheme == "http" and not rules.allow_private:
-        raise _refusal("plain http is not allowed")
-    if not is_plain_host(parts.hostname or ""):
-        raise _refusal("the host must be a name or an address in its usual form")
-    if not _literal_may_be_called(parts, rules):
-        raise _refusal("the address may not be called")
-    if parts.username is not None or parts.password is not None:
-        raise _refusal("the URL must not contain a user name or password")
+    parts = check_address(url, allow_private=rules.allow_private)
     if rules.allow is not None and not any(matches(parts, pattern) for pattern in rules.allow):
         raise _refusal("the address is not on the list of allowed callbacks")
     if rules.allow is None and not rules.allow_private and _port(parts) not in _USUAL_PORTS:
         raise _refusal("the port must be 443 or 8443")
+
+
+def check_address(url: str, *, allow_private: bool) -> SplitResult:
+    """Return the parts of a URL. Raise `RequestRefused` if it is never called, not even from the settings."""
+    parts = _split(url)
+    if parts.scheme == "http" and not allow_private:
+        raise _refusal("plain http is not allowed")
+    if not is_plain_host(parts.hostname or ""):
+        raise _refusal("the host must be a name or an address in its usual form")
+    if not _literal_may_be_called(parts, allow_private=allow_private):
+        raise _refusal("the address may not be called")
+    if parts.username is not None or parts.password is not None:
+        raise _refusal("the URL must not contain a user name or password")
+    return parts
 
 
 def is_plain_host(host: str) -> bool:
@@ -66,12 +72,12 @@ def _is_address(text: str) -> bool:
     return True
 
 
-def _literal_may_be_called(parts: SplitResult, rules: CallbackRules) -> bool:
+def _literal_may_be_called(parts: SplitResult, *, allow_private: bool) -> bool:
     """Check a literal address; a name is checked when it is resolved."""
     host, plain = parts.hostname or "", parts.scheme == "http"
     if not _is_address(host):
         return True
-    return may_be_called(ipaddress.ip_address(host), allow_private=rules.allow_private, plain=plain)
+    return may_be_called(ipaddress.ip_address(host), allow_private=allow_private, plain=plain)
 
 
 def _split(url: str) -> SplitResult:

@@ -68,6 +68,7 @@ async def test_behind_a_pooler_no_statement_is_prepared_and_no_setting_outlives_
         ("postgres://u:p@10.0.0.5/x?sslrootcert=/ca.pem", {"sslmode": "verify-full", "sslrootcert": "/ca.pem"}),
         ("postgresql://u:p@db.example.com/x?sslmode=disable", {"sslmode": "disable"}),
         ("postgresql://u:p@127.0.0.1/x", {}),
+        ("postgresql://u:p@127.0.0.1/x?sslrootcert=/ca.pem", {"sslmode": "verify-full", "sslrootcert": "/ca.pem"}),
         ("postgresql://u:p@[::1]/x", {}),
         ("postgresql://u:p@localhost/x", {}),
         ("postgresql:///x?host=/run/postgresql", {"host": "/run/postgresql"}),

@@ -190,8 +190,8 @@ def _url(text: str) -> URL:
 
 
 def _with_tls(url: URL) -> URL:
-    """Require a verified server certificate for remote hosts, unless the URL sets `sslmode`."""
-    if "sslmode" in url.query or _is_local(url):
+    """Require a verified certificate of a remote server, or if the URL has `sslrootcert`; unless it sets `sslmode`."""
+    if "sslmode" in url.query or (_is_local(url) and "sslrootcert" not in url.query):
         return url
     roots = {} if "sslrootcert" in url.query else {"sslrootcert": "system"}
     return url.update_query_dict({"sslmode": "verify-full", **roots})

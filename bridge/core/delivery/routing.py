@@ -17,6 +17,8 @@ def check_template(template: str) -> str:
         raise ValueError("must contain in braces only crew, event, or meta.NAME")
     if not template or not template.isprintable() or any(sign in template for sign in "*#"):
         raise ValueError("must be printable, not empty, and without * and #, which only bindings contain")
+    if len(template.encode()) > MAX_BYTES:
+        raise ValueError(f"must be at most {MAX_BYTES} bytes long")
     return template
 
 

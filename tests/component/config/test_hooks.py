@@ -84,6 +84,12 @@ class TestVerify:
             ({"scheme": "github", "secret": ["s", ""]}, "hooks.shop.verify.secret: must not be empty"),
             ({"scheme": "github", "secret": "\ufeffs"}, "hooks.shop.verify.secret: begins with a byte order mark"),
             ({"scheme": "github", "secret": "s "}, "hooks.shop.verify.secret: begins or ends with white space"),
+            ({"scheme": "github", "secret": "\u200bs"}, "hooks.shop.verify.secret: begins or ends with white space"),
+            ({"scheme": "github", "secret": "s\ufeff"}, "hooks.shop.verify.secret: begins or ends with white space"),
+            (
+                {"scheme": "basic", "username": "u ", "password": "p"},
+                "hooks.shop.verify.username: begins or ends with white space",
+            ),
             ({"scheme": "stripe", "secret": "s\n"}, "hooks.shop.verify.secret: begins or ends with white space"),
             (
                 {"scheme": "basic", "username": "u", "password": "p\n"},

@@ -134,6 +134,14 @@ RULES = [
     (with_crew(url="http://r.crewai.com"), "crews.research.url: must be https"),
     (with_settings(public_url="http://bridge.example.com"), "public_url: must be https"),
     (with_crew(callback_url="ftp://x"), "crews.research.callback_url: must be an absolute URL"),
+    (
+        with_crew(callback_url="https://10.0.0.1/"),
+        "callbacks: never permit crews.research.callback_url: the address may not be called",
+    ),
+    (
+        with_settings(destinations={"crm": {"url": "https://127.1/"}}),
+        "callbacks: never permit destinations.crm.url: the host must be a name or an address in its usual form",
+    ),
     (with_settings(amqp={"url": "http://broker"}), "amqp.url.0: must look like amqp://"),
     (with_settings(amqp={"url": "amqps://b/?no_verify_ssl=1"}), "amqp.url.0: must not disable"),
     (with_settings(amqp={"url": "amqps://b/?verify=verify_none"}), "amqp.url.0: must not disable"),
@@ -159,7 +167,12 @@ RULES = [
     (with_settings(amqp={"url": "amqp://u:p@h1,u:p@h2/"}), "amqp.url.0: must name one host; give several as a list"),
     (with_settings(amqp={"url": "amqp://u:p@h1,h2"}), "amqp.url.0: must name one host; give several as a list"),
     (with_settings(amqp={"url": "amqp://h1:5672,h2:5672/"}), "amqp.url.0: must name one host; give several as a list"),
+    (with_settings(amqp={"url": "amqp://u:p@h1;u:p@h2/"}), "amqp.url.0: must name one host; give several as a list"),
+    (with_settings(amqp={"url": "amqp://h1/;amqp://h2/"}), "amqp.url.0: must name one host; give several as a list"),
+    (with_settings(amqp={"url": "amqps://b/?cafile="}), "amqp.url.0: cafile must not be empty"),
     (with_settings(amqp={"dead": ""}), "amqp.dead: must be printable"),
+    (with_settings(amqp={"bind": [{"exchange": "e", "key": "é" * 128}]}), "amqp.bind.0.key: must be printable"),
+    (with_settings(amqp={"routing_key": "é" * 128}), "amqp.routing_key: must be at most 255 bytes long"),
     (with_settings(amqp={"results": "kickoff.requests"}), "amqp.results: must differ"),
     (with_settings(callbacks={"allow": ["https://a.example.com/path"]}), "callbacks.allow.0: must look like"),
     (with_settings(callbacks={"allow": ["*.example.com"]}), "callbacks.allow.0: must look like"),
@@ -209,7 +222,11 @@ RULES = [
     # reserved names
     (with_settings(store={"url": "postgresql://u:p@db"}), "store.url: must name a database"),
     (with_settings(store={"url": "postgresql:///x"}), "store.url: must name a host"),
-    (with_settings(store={"url": "postgresql://u:p@db/x?options=-c"}), "store.url: accepts only these options"),
+    (with_settings(store={"url": "postgresql://u:p@db/x?options=-c"}), "store.url: accepts only the options"),
+    (with_settings(store={"url": "postgresql://u:p@db/x?sslmode="}), "store.url: sslmode must not be empty"),
+    (with_settings(store={"url": "postgresql://u:p@db/x?sslcert=/c"}), "store.url: must have both sslcert and sslkey"),
+    (with_settings(store={"url": "postgresql://u:p@h1,u:p@h2/x"}), "store.url: must name user and password once"),
+    (with_settings(store={"url": "sqlite:///x.db\n"}), "store.url: must be sqlite:///"),
     (with_settings(store={"url": "postgresql://u:p@db/x?sslmode=maybe"}), "store.url: sslmode must be one of"),
     (with_settings(store={"url": "postgresql://h1,:5432/x"}), "store.url: the host must be"),
     (with_settings(store={"url": "postgresql://h1,h2:x/x"}), "store.url: is not a URL"),
@@ -294,6 +311,13 @@ class TestRules:
         }
         assert len(problems) == 16
 
+    @pytest.mark.parametrize("word", ["none", "None", "NONE"])
+    def test_no_results_exchange_is_the_word_none_in_any_case(self, files: SettingsFiles, word: str) -> None:
+        """Python's `None` was the name of an exchange."""
+        amqp = files.load(with_settings(amqp={"results": word})).amqp
+        assert amqp is not None
+        assert amqp.results is None
+
 
 class TestSeveralHosts:
     @pytest.mark.parametrize(
@@ -318,6 +342,11 @@ class TestSeveralHosts:
         assert amqp is not None
         assert amqp.location == "h1:5672/, h2:5671/v"
 
+    def test_a_misspelled_option_of_the_database_is_corrected(self, files: SettingsFiles) -> None:
+        for wrong, right in [("sslmod", "sslmode"), ("cafile", "sslrootcert"), ("ssl_key", "sslkey")]:
+            (problem,) = files.problems(with_settings(store={"url": f"postgresql://u:p@db/x?{wrong}=a"}))
+            assert problem.endswith(f"; did you mean {right}?")
+
     def test_a_single_broker_may_have_a_comma_in_its_password(self, files: SettingsFiles) -> None:
         amqp = files.load(with_settings(amqp={"url": "amqp://u:p,w@h/"})).amqp
         assert amqp is not None
@@ -327,7 +356,7 @@ class TestSeveralHosts:
         ("url", "location"),
         [
             ("postgresql://u:p@h1:5433,h2/db?target_session_attrs=read-write", "h1:5433,h2:5432/db"),
-            ("postgresql://u:p@h1/db?sslrootcert=/ca.pem&sslcert=/tls.crt&sslkey=/tls.key", "h1:5432/db"),
+            ("postgresql://u:p@h1/db?sslrootcert=system", "h1:5432/db"),
         ],
     )
     def test_postgresql_takes_the_form_of_libpq(self, files: SettingsFiles, url: str, location: str) -> None:

@@ -1,11 +1,12 @@
-"""The files of `crews.*.tls`: each problem names the field, and no one is asked for a passphrase."""
+"""The files of `crews.*.tls` and of `store.url`: each problem names the field, and no one is asked for a passphrase."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.certificates import Files, new_key, write_key
-from tests.component.config.settings_files import SettingsFiles, with_crew
+from tests.component.config.settings_files import SettingsFiles, with_crew, with_settings
 
 CA, CERT, KEY = (f"crews.research.tls.{name}" for name in ("ca_file", "cert_file", "key_file"))
 
@@ -56,6 +57,28 @@ def test_an_unusable_file_is_the_only_problem_reported(
 ):
     (found,) = files.problems(with_crew(tls={field: pem.path(name) for field, name in names.items()}))
     assert found.startswith(problem)
+
+
+@pytest.mark.parametrize(
+    ("names", "problem"),
+    [
+        ({"sslrootcert": "missing"}, "sslrootcert: the file cannot be read (No such file or directory)"),
+        ({"sslrootcert": "bridge.key"}, "sslrootcert: the file must contain certificates in PEM form"),
+        ({"sslcert": "missing", "sslkey": "bridge.key"}, "sslcert: the file cannot be read"),
+        ({"sslcert": "bridge.pem", "sslkey": "other.key"}, "sslkey: is not the key of the certificate"),
+        ({"sslcert": "bridge.pem", "sslkey": "locked.key"}, "sslkey: the file must contain a private key"),
+    ],
+)
+def test_an_unusable_file_of_the_database_is_reported(
+    files: SettingsFiles, pem: Files, names: dict[str, str], problem: str
+):
+    def with_files(**names: str) -> dict[str, Any]:
+        query = "&".join(f"{name}={pem.path(file)}" for name, file in names.items())
+        return with_settings(store={"url": f"postgresql://u:p@db/x?{query}"})
+
+    (found,) = files.problems(with_files(**names))
+    assert found.startswith(f"store.url: {problem}")
+    files.load(with_files(sslrootcert="ca.pem", sslcert="bridge.pem", sslkey="bridge.key"))
 
 
 def test_an_empty_name_is_refused(files: SettingsFiles):
