@@ -6,11 +6,10 @@ from typing import Literal
 import structlog
 
 from bridge.core.crew_policy import CrewPolicy
-from bridge.core.runs import quarantine, webhooks
+from bridge.core.runs import webhooks
 from bridge.core.runs.model import Decision, Run, State
 from bridge.ports.lifecycle import Clock
 from bridge.ports.runs import Conflict, RunStore
-from bridge.steps._crew import Crew
 
 log = structlog.get_logger()
 
@@ -63,13 +62,3 @@ def log_adoption(run: Run) -> None:
 def log_taken(run: Run, kickoff_id: str | None) -> None:
     """Log that an execution belongs to another run. A crew API should never return one id twice."""
     log.error("kickoff_id_taken", run_id=run.run_id, crew=run.crew, kickoff_id=kickoff_id)
-
-
-async def quarantine_run(run_id: str, crew: Crew, store: RunStore, clock: Clock) -> None:
-    """Defer a run whose step raised an unexpected exception, unless another process owns it."""
-
-    def defer(latest: Run) -> Decision | None:
-        return None if store.owned_elsewhere(latest) else quarantine.defer(latest, crew.policy, clock())
-
-    if (run := await store.load(run_id)) is not None:
-        await retry_on_conflict(store, run, defer)

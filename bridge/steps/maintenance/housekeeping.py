@@ -1,16 +1,15 @@
 """Send this process's heartbeat, expire silent processes, and delete runs past their retention."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import structlog
 
 from bridge.core.errors import ProcessExpired
-from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.cluster import Cluster
 from bridge.ports.lifecycle import Clock, Notify
 from bridge.steps._crew import Crew
-from bridge.steps.maintenance._interval import Interval
+from bridge.steps.maintenance._rounds import Rounds
 
 HEARTBEAT_INTERVAL = 2.0
 EXPIRE_AFTER = 9.0  # seconds without a heartbeat, more than four intervals
@@ -19,27 +18,22 @@ DELETE_BATCH = 2000  # runs; no other write proceeds while they are deleted
 log = structlog.get_logger()
 
 
-class Housekeeping:
+class Housekeeping(Rounds):
     """Keeps ownership and retention up to date; `retention` in seconds after a run's end."""
 
     name = "housekeeping"
-    kind = Quarantined.TASK
 
     def __init__(
         self, crews: Mapping[str, Crew], store: Cluster, clock: Clock, retention: float, notify_recover: Notify
     ) -> None:
+        super().__init__(HEARTBEAT_INTERVAL, clock)
         self._crews = crews
         self._store = store
         self._retention = retention
         self._notify_recover = notify_recover
-        self._rounds = Interval(HEARTBEAT_INTERVAL, clock)
         self._last_heartbeat_at = -math.inf
         self._alive_since = 0.0
         self._unserved: frozenset[str] = frozenset()
-
-    async def claim(self, limit: int) -> Sequence[float]:
-        """Return the time of one round if it is due."""
-        return self._rounds.claim(limit)
 
     async def handle(self, now: float) -> None:
         """Do one round."""
@@ -47,23 +41,12 @@ class Housekeeping:
         expired = await self._store.expire_processes(now, EXPIRE_AFTER) if self._may_expire_others(now) else 0
         deleted = await self._store.delete_ended_runs(now - self._retention, DELETE_BATCH)
         if deleted == DELETE_BATCH:
-            self._rounds.expedite()  # in another round, so that a long series of batches does not delay the heartbeat
+            self._expedite()  # in another round, so that a long series of batches does not delay the heartbeat
         if expired or deleted:
             log.info("maintenance_done", processes_expired=expired, runs_deleted=deleted)
         if expired:
             self._notify_recover()
         await self._report_unserved()
-
-    def about(self, _: float) -> dict[str, object]:
-        """Return nothing: all rounds are alike."""
-        return {}
-
-    async def quarantine(self, _: float) -> None:
-        """Leave it to the next round."""
-
-    def pause(self) -> float:
-        """Seconds until the next round."""
-        return self._rounds.pause()
 
     async def _report_unserved(self) -> None:
         """Log a crew once when it has unfinished runs and no process serves it."""

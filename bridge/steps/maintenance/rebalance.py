@@ -1,36 +1,30 @@
 """Where processes share a store, keep the runs that this one tracks within its fair share."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import product
 
 import structlog
 
-from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.cluster import Cluster
 from bridge.ports.lifecycle import Clock, Notify
 from bridge.steps._crew import Crew
-from bridge.steps.maintenance._interval import Interval
+from bridge.steps.maintenance._rounds import Rounds
 
 INTERVAL = 3.0  # seconds
 
 log = structlog.get_logger()
 
 
-class Rebalance:
+class Rebalance(Rounds):
     """Counts processes and runs, and releases runs beyond the fair share at once."""
 
     name = "rebalance"
-    kind = Quarantined.TASK
 
     def __init__(self, crews: Mapping[str, Crew], store: Cluster, clock: Clock, notify_recover: Notify) -> None:
+        super().__init__(INTERVAL, clock)
         self._crews = crews
         self._store = store
         self._notify_recover = notify_recover
-        self._rounds = Interval(INTERVAL, clock)
-
-    async def claim(self, limit: int) -> Sequence[float]:
-        """Return the time of one round if it is due."""
-        return self._rounds.claim(limit)
 
     async def handle(self, _: float) -> None:
         """Read the membership and release the excess."""
@@ -45,14 +39,3 @@ class Rebalance:
                 crew.tracker.forget(run_id)
             log.info("runs_released", runs=released)
         self._notify_recover()  # this process may claim what others have released
-
-    def about(self, _: float) -> dict[str, object]:
-        """Return nothing: all rounds are alike."""
-        return {}
-
-    async def quarantine(self, _: float) -> None:
-        """Leave it to the next round."""
-
-    def pause(self) -> float:
-        """Seconds until the next round."""
-        return self._rounds.pause()

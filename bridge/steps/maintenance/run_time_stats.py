@@ -1,35 +1,29 @@
 """Synchronize run times with the store, so that they survive restarts and all processes learn from all of them."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from bridge.core.polling import MAX_RUN_TIMES
-from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.lifecycle import Clock
 from bridge.ports.runs import RunTimeStore
 from bridge.steps._crew import Crew
-from bridge.steps.maintenance._interval import Interval
+from bridge.steps.maintenance._rounds import Rounds
 
 INTERVAL = 10.0  # seconds
 _OVERLAP = 60.0  # seconds of clock difference and write delay between processes that a read covers
 
 
-class SyncRunTimes:
+class SyncRunTimes(Rounds):
     """Writes the run times observed here; reads those of earlier and other processes."""
 
     name = "run-time-stats"
-    kind = Quarantined.TASK
 
     def __init__(self, crews: Mapping[str, Crew], store: RunTimeStore, clock: Clock, *, shared: bool) -> None:
+        super().__init__(INTERVAL, clock)
         self._crews = crews
         self._store = store
         self._shared = shared
         self._read_until: dict[str, float] = {}
-        self._rounds = Interval(INTERVAL, clock)
-
-    async def claim(self, limit: int) -> Sequence[float]:
-        """Return the time of one round if it is due."""
-        return self._rounds.claim(limit)
 
     async def handle(self, now: float) -> None:
         """Synchronize all crews."""
@@ -37,17 +31,6 @@ class SyncRunTimes:
             await self._write(crew)
             if self._shared or crew.name not in self._read_until:
                 await self._read(crew, now)
-
-    def about(self, _: float) -> dict[str, object]:
-        """Return nothing: all rounds are alike."""
-        return {}
-
-    async def quarantine(self, _: float) -> None:
-        """Leave it to the next round."""
-
-    def pause(self) -> float:
-        """Seconds until the next round."""
-        return self._rounds.pause()
 
     async def _write(self, crew: Crew) -> None:
         new = crew.planner.take_unsaved()  # if the write fails, they stay in this process's planner

@@ -6,27 +6,21 @@ import structlog
 
 from bridge.core.runs import state_machine
 from bridge.core.runs.model import Run, State
-from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.lifecycle import Clock, Notify
 from bridge.ports.runs import RunStore
-from bridge.steps._conflicts import quarantine_run
 from bridge.steps._crew import Crew
-
-TICK = 1.0
+from bridge.steps._run_step import RunStep
 
 log = structlog.get_logger()
 
 
-class ResolveInDoubt:
+class ResolveInDoubt(RunStep[Run]):
     """Reports that a run is in doubt, and holds, retries, or fails it by its crew's policy."""
 
     name = "in-doubt"
-    kind = Quarantined.RUN
 
     def __init__(self, crews: Mapping[str, Crew], store: RunStore, clock: Clock, notify_deliveries: Notify) -> None:
-        self._crews = crews
-        self._store = store
-        self._clock = clock
+        super().__init__(crews, store, clock)
         self._notify_deliveries = notify_deliveries
 
     async def claim(self, limit: int) -> Sequence[Run]:
@@ -41,15 +35,3 @@ class ResolveInDoubt:
         written = await self._store.apply(decision)
         if isinstance(written, Run):  # otherwise evidence or a command came first
             self._notify_deliveries()
-
-    def about(self, run: Run) -> dict[str, object]:
-        """Identify the run."""
-        return {"run_id": run.run_id, "crew": run.crew}
-
-    async def quarantine(self, run: Run) -> None:
-        """Defer the run; its policy applies later."""
-        await quarantine_run(run.run_id, self._crews[run.crew], self._store, self._clock)
-
-    def pause(self) -> float:
-        """Seconds until the next claim."""
-        return TICK

@@ -7,11 +7,11 @@ import structlog
 from bridge.core.crew.responses import StatusResponse, StopResponse
 from bridge.core.runs import late_results
 from bridge.core.runs.model import Decision, Run
-from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.lifecycle import Clock, Notify
 from bridge.ports.runs import RunStore
-from bridge.steps._conflicts import quarantine_run, retry_on_conflict
+from bridge.steps._conflicts import retry_on_conflict
 from bridge.steps._crew import Crew
+from bridge.steps._run_step import RunStep
 from bridge.steps._tracker import LATE_POLL_TICK
 
 TICK = 5.0
@@ -19,16 +19,13 @@ TICK = 5.0
 log = structlog.get_logger()
 
 
-class PollLateResults:
+class PollLateResults(RunStep[Run]):
     """Polls such executions rarely, for a day; first asks the API to stop those of cancelled runs."""
-
-    kind = Quarantined.RUN
 
     def __init__(self, crew: Crew, store: RunStore, clock: Clock, notify_deliveries: Notify) -> None:
         self.name = f"late-results-{crew.name}"
+        super().__init__({crew.name: crew}, store, clock)
         self._crew = crew
-        self._store = store
-        self._clock = clock
         self._notify_deliveries = notify_deliveries
 
     async def claim(self, limit: int) -> Sequence[Run]:
@@ -52,14 +49,6 @@ class PollLateResults:
         written = await retry_on_conflict(self._store, run, lambda latest: self._decide(latest, response))
         if isinstance(written, Run):
             self._notify_deliveries()
-
-    def about(self, run: Run) -> dict[str, object]:
-        """Identify the run."""
-        return {"run_id": run.run_id, "crew": run.crew}
-
-    async def quarantine(self, run: Run) -> None:
-        """Defer the run; it is polled later."""
-        await quarantine_run(run.run_id, self._crew, self._store, self._clock)
 
     def pause(self) -> float:
         """Seconds until the next claim."""

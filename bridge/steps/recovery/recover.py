@@ -7,29 +7,25 @@ import structlog
 from bridge.core.errors import StoreUnavailable
 from bridge.core.runs import state_machine
 from bridge.core.runs.model import Run, State
-from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.lifecycle import Clock
 from bridge.ports.runs import RunStore
-from bridge.steps._conflicts import quarantine_run
 from bridge.steps._crew import Crew
+from bridge.steps._run_step import RunStep
 
 TICK = 5.0
 
 log = structlog.get_logger()
 
 
-class Recover:
+class Recover(RunStep[Run]):
     """Puts interrupted kickoffs in doubt, and tracks runs in progress again."""
 
     name = "recover"
-    kind = Quarantined.RUN
 
     def __init__(
         self, crews: Mapping[str, Crew], store: RunStore, clock: Clock, notify_poll: Callable[[str], None]
     ) -> None:
-        self._crews = crews
-        self._store = store
-        self._clock = clock
+        super().__init__(crews, store, clock)
         self._notify_poll = notify_poll
 
     async def claim(self, limit: int) -> Sequence[Run]:
@@ -69,16 +65,6 @@ class Recover:
         deferred = run.deferral is not None
         crew.track(run, now, now if deferred else crew.planner.spread_first_poll(run.run_id, now))
         self._notify_poll(run.crew)
-
-    def about(self, run: Run) -> dict[str, object]:
-        """Identify the run."""
-        return {"run_id": run.run_id, "crew": run.crew}
-
-    async def quarantine(self, run: Run) -> None:
-        """Defer the run; put it in doubt if its POST may have been sent."""
-        crew = self._crews[run.crew]
-        await quarantine_run(run.run_id, crew, self._store, self._clock)
-        crew.tracker.forget(run.run_id)
 
     def pause(self) -> float:
         """Seconds until the next claim."""

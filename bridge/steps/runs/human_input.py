@@ -11,27 +11,22 @@ from bridge.core.human_input import rules
 from bridge.core.human_input.model import Question
 from bridge.core.runs import state_machine
 from bridge.core.runs.model import Decision, Run, State
-from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.lifecycle import Clock, Notify
 from bridge.ports.runs import Conflict, RunStore
-from bridge.steps._conflicts import quarantine_run, retry_on_conflict
+from bridge.steps._conflicts import retry_on_conflict
 from bridge.steps._crew import Crew
-
-TICK = 1.0
+from bridge.steps._run_step import RunStep
 
 log = structlog.get_logger()
 
 
-class SubmitHumanInput:
+class SubmitHumanInput(RunStep[Run]):
     """Marks an answer as sent immediately before its POST; a marked answer is never sent again."""
-
-    kind = Quarantined.RUN
 
     def __init__(self, crew: Crew, store: RunStore, clock: Clock, notify_deliveries: Notify) -> None:
         self.name = f"human-input-{crew.name}"
+        super().__init__({crew.name: crew}, store, clock)
         self._crew = crew
-        self._store = store
-        self._clock = clock
         self._notify_deliveries = notify_deliveries
 
     async def claim(self, limit: int) -> Sequence[Run]:
@@ -60,19 +55,6 @@ class SubmitHumanInput:
         log.info("human_input_submitted", run_id=run.run_id, crew=run.crew, response=type(response).__name__)
         crew.pause_if_unavailable(response, self._clock())
         await self._store_change(sending, question.number, response)
-
-    def about(self, run: Run) -> dict[str, object]:
-        """Identify the run."""
-        return {"run_id": run.run_id, "crew": run.crew}
-
-    async def quarantine(self, run: Run) -> None:
-        """Defer the run; an answer that may have been sent is never sent again."""
-        await quarantine_run(run.run_id, self._crew, self._store, self._clock)
-        self._crew.tracker.forget(run.run_id)
-
-    def pause(self) -> float:
-        """Seconds until the next claim."""
-        return TICK
 
     async def _apply(self, run: Run, decision: Decision) -> Run | None:
         """Write, and track the run, because this process has owned it since the claim; None after a conflict."""

@@ -10,27 +10,24 @@ from bridge.core.crew.responses import InDoubt, KickoffResponse, Refused, Starte
 from bridge.core.errors import StoreBroken, StoreDamaged
 from bridge.core.runs import kickoff_memory, quarantine, state_machine
 from bridge.core.runs.model import Decision, Run, State
-from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.journal import Journal
 from bridge.ports.lifecycle import Clock, Notify
 from bridge.ports.runs import Conflict, RunStore
-from bridge.steps._conflicts import log_adoption, log_taken, quarantine_run, retry_on_conflict
+from bridge.steps._conflicts import log_adoption, log_taken, retry_on_conflict
 from bridge.steps._crew import Crew
+from bridge.steps._run_step import TICK, RunStep
 
-TICK = 1.0  # seconds between claims without a signal
 MIN_PAUSE = 0.01  # seconds between claims while the rate limits them, so that one claim starts several runs
 JOURNAL_AFTER = 2.0  # seconds that the store may take before a kickoff id is also appended to the journal
 
 log = structlog.get_logger()
 
 
-class Kickoff:
+class Kickoff(RunStep[Run]):
     """Starts the runs of one crew. A claim marks them `starting`, as many as can be POSTed at once.
 
     `notify` signals this step's worker. `max_bytes`: memory of runs in progress at which no more are claimed.
     """
-
-    kind = Quarantined.RUN
 
     def __init__(
         self,
@@ -45,9 +42,8 @@ class Kickoff:
         max_bytes: int = kickoff_memory.MAX_BYTES,
     ) -> None:
         self.name = f"kickoff-{crew.name}"
+        super().__init__({crew.name: crew}, store, clock)
         self._crew = crew
-        self._store = store
-        self._clock = clock
         self._notify = notify
         self._notify_poll = notify_poll
         self._notify_deliveries = notify_deliveries
@@ -100,17 +96,13 @@ class Kickoff:
         if self._crew.webhooks is not None:
             self._notify_inbox()  # webhooks that arrived during the POST wait for its response
 
-    def about(self, run: Run) -> dict[str, object]:
-        """Identify the run."""
-        return {"run_id": run.run_id, "crew": run.crew}
-
     async def quarantine(self, run: Run) -> None:
         """Defer the run; put it in doubt if its POST may have been sent."""
         self._crew.breaker.cancel_trial()
         if run.run_id in self._not_sent:
             await self._defer_unsent(run)
         else:
-            await quarantine_run(run.run_id, self._crew, self._store, self._clock)
+            await super().quarantine(run)
 
     def pause(self) -> float:
         """Seconds until the next claim."""

@@ -20,23 +20,19 @@ from bridge.core.human_input import rules
 from bridge.core.runs import tracking
 from bridge.core.runs.model import TRACKED_STATES, Run, State, TrackedRun
 from bridge.core.runs.observation import Observation, apply_observation, observe
-from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.lifecycle import Clock, Notify
 from bridge.ports.runs import Conflict, RunStore
-from bridge.steps._conflicts import quarantine_run
 from bridge.steps._crew import Crew
+from bridge.steps._run_step import TICK, RunStep
 
-TICK = 1.0
 BATCH_WINDOW = 0.01  # seconds within which polls are made together, because a wakeup costs as much as a poll
 RETRY_AFTER = 1.0  # seconds until the next poll if the change found by this one could not be written
 
 log = structlog.get_logger()
 
 
-class Poll:
+class Poll(RunStep[TrackedRun]):
     """Polls the tracked runs of one crew in the order of its poll queue."""
-
-    kind = Quarantined.RUN
 
     def __init__(
         self,
@@ -49,9 +45,8 @@ class Poll:
         notify_recover: Notify,
     ) -> None:
         self.name = f"poll-{crew.name}"
+        super().__init__({crew.name: crew}, store, clock)
         self._crew = crew
-        self._store = store
-        self._clock = clock
         self._notify_kickoff = notify_kickoff
         self._notify_poll = notify_poll
         self._notify_deliveries = notify_deliveries
@@ -81,15 +76,6 @@ class Poll:
             raise
         finally:
             tracker.poll_finished(tracked.run_id)
-
-    def about(self, tracked: TrackedRun) -> dict[str, object]:
-        """Identify the run."""
-        return {"run_id": tracked.run_id, "crew": tracked.crew}
-
-    async def quarantine(self, tracked: TrackedRun) -> None:
-        """Defer the run: the process that claims it when it is due polls it again."""
-        await quarantine_run(tracked.run_id, self._crew, self._store, self._clock)
-        self._crew.tracker.forget(tracked.run_id)
 
     def pause(self) -> float:
         """Seconds until the next poll is due."""

@@ -197,7 +197,7 @@ def test_every_step_is_poisoned() -> None:
         module.__name__.rpartition(".")[2]
         for module in modules
         for part in vars(module).values()
-        if isinstance(part, type) and part.__module__ == module.__name__ and hasattr(part, "quarantine")
+        if isinstance(part, type) and part.__module__ == module.__name__ and hasattr(part, "handle")
     }
     assert with_steps == set(SCENES)
 

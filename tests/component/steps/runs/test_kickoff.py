@@ -12,7 +12,7 @@ from bridge.core.crew.responses import CrewUnavailable, InDoubt, KickoffResponse
 from bridge.core.crew.webhooks import Kind
 from bridge.core.errors import StoreUnavailable
 from bridge.core.runs.model import Run, State
-from bridge.steps.runs.kickoff import TICK
+from bridge.steps._run_step import TICK
 from tests.component.steps.conftest import KEY, Bench
 from tests.fakes import NOW
 
