@@ -1,17 +1,20 @@
 """The crew API over HTTP; every outcome becomes a value of `core.crew.responses`.
 
 A kickoff costs money and has no idempotency key, so its outcome depends on what was written to the socket: before the
-first byte nothing can have been started, after it an execution may exist. Each kickoff uses a new connection, because a
-reused one that the server closes at the wrong moment looks like an execution in doubt.
+first byte nothing can have been started, after it an execution may exist.
+
+A POST over a kept connection that the server closes at the same moment looks like an execution in doubt. So it uses a
+connection that was kept for at most `Limits.keep` seconds, on which nothing has arrived since the last response;
+otherwise a new one. After a server has closed such a connection unannounced, its POSTs use new ones for a while.
 """
 
 import asyncio
+import math
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
@@ -21,11 +24,13 @@ from bridge.adapters.byte_budget import MIB, ByteBudget, Hold
 from bridge.adapters.callbacks.address_guard import ForbiddenAddress, guarded_sockets
 from bridge.adapters.http_client import (
     DIRECT,
+    ConnectionUnusable,
     LenientRequest,
     ProxyRule,
-    capture_status,
+    Transmission,
     describe_failure,
     exact_url,
+    observed,
 )
 from bridge.core.crew import responses
 from bridge.core.crew.flow_questions import read_answer_reply, same_host
@@ -65,7 +70,8 @@ class Limits:
     """Timeouts in seconds, and the largest response that is read, in bytes.
 
     `kickoff`: the slowest successful response observed, with a margin. `inputs` is short, because a client waits for
-    the result. `fast_refusal`: a 503 faster than this is certain not to have started an execution.
+    the result. `fast_refusal`: a 503 faster than this is certain not to have started an execution. `keep`: how long a
+    connection may have been idle when a POST uses it; far less than any server waits before it closes one.
     """
 
     kickoff: float = 60.0
@@ -73,10 +79,12 @@ class Limits:
     inputs: float = 5.0
     connect: float = 10.0
     fast_refusal: float = responses.FAST_REFUSAL
+    keep: float = 1.0
     response: int = 32 * MIB
 
 
 LIMITS = Limits()
+NEW_CONNECTIONS_FOR = 600.0  # seconds of POSTs over new connections after a kept one was closed early
 BEGINNING = 64 * 1024  # bytes that are kept of a response that is too large
 LARGE = MIB  # bytes from which a response is counted
 LARGE_BYTES = 80 * MIB  # of large responses that are read or stored at once, half of them for one crew
@@ -88,13 +96,6 @@ ObserveCall = Callable[[str, float], None]
 """Observes how many seconds a call took: the operation (also `stop` and `inputs`), and the seconds."""
 
 T = TypeVar("T")
-
-
-@dataclass(slots=True)
-class _Transmission:
-    """Whether the first byte of a request was written to the socket."""
-
-    started: bool = False
 
 
 class HttpCrewApi:
@@ -127,8 +128,9 @@ class HttpCrewApi:
         self._rate_limiter = rate_limiter
         self._clock = clock
         self._queue = asyncio.Lock()
-        self._kickoffs, self._polls, self._external, self._large = sessions
+        self._sessions = sessions
         self._limits = limits
+        self._closed_early_at = -math.inf
 
     def use_token(self, token: str) -> None:
         """Replace the token of all further calls."""
@@ -150,7 +152,7 @@ class HttpCrewApi:
 
     async def kickoff(self, body: dict[str, Any]) -> KickoffResponse:
         """Call `POST /kickoff` once, without following redirects. Must not be cancelled."""
-        post = self._post(self._kickoffs, f"{self._url}/kickoff", body, self._headers)
+        post = self._post(self._posts, f"{self._url}/kickoff", body, self._headers)
         reply = await self._timed("kickoff", post)
         response = self._read_kickoff(reply) if isinstance(reply, Reply) else reply
         self._count("kickoff", response)
@@ -165,7 +167,7 @@ class HttpCrewApi:
 
     async def resume(self, body: dict[str, Any]) -> ResumeResponse:
         """Call `POST /resume`, with the same guarantees as `kickoff`."""
-        post = self._post(self._kickoffs, f"{self._url}/resume", body, self._headers)
+        post = self._post(self._posts, f"{self._url}/resume", body, self._headers)
         reply = await self._timed("human_input", post)
         response = self._read_resume(reply) if isinstance(reply, Reply) else reply
         self._count("human_input", response)
@@ -186,7 +188,7 @@ class HttpCrewApi:
         A private address is permitted only on the crew's own host; behind a proxy, the proxy has to check this.
         """
         unguarded = same_host(callback_url, self._url) or self._proxy.proxy_for(callback_url) is not None
-        session = self._kickoffs if unguarded else self._external
+        session = self._posts if unguarded else self._sessions.external
         post = self._post(session, callback_url, {"feedback": feedback, "source": SOURCE}, {})
         reply = await self._timed("human_input", post)
         response = self._redactor.fields(read_answer_reply(reply)) if isinstance(reply, Reply) else reply
@@ -233,10 +235,10 @@ class HttpCrewApi:
     async def _request(self, method: str, path: str, seconds: float | None = None) -> Reply | NoResponse:
         """Make one call that starts no execution. `seconds`: its timeout, by default that of a poll."""
         started = time.monotonic()
-        timeout = self._polls.timeout if seconds is None else aiohttp.ClientTimeout(total=seconds)
-        with capture_status() as captured:
+        timeout = self._sessions.polls.timeout if seconds is None else aiohttp.ClientTimeout(total=seconds)
+        with observed() as transmission:
             try:
-                request = self._polls.request(
+                request = self._sessions.polls.request(
                     method,
                     exact_url(self._url + path),
                     headers=self._headers,
@@ -248,46 +250,59 @@ class HttpCrewApi:
                 async with request as response:
                     return await self._read(response, started)
             except _TRANSIENT_ERRORS as error:
-                return _truncated_reply(captured.code, started, error) or NoResponse(describe_failure(error))
+                return _truncated_reply(transmission.status, started, error) or NoResponse(describe_failure(error))
 
     async def _post(
         self, session: aiohttp.ClientSession, url: str, body: dict[str, Any], headers: dict[str, str]
     ) -> Reply | NotStarted | InDoubt | Refused:
         """Make one POST: return its reply, or whether it may have reached the server."""
-        transmission = _Transmission()
-        started, sent_at = time.monotonic(), self._clock()
-        with capture_status() as captured:
-            try:
-                request = session.post(
-                    exact_url(url),
-                    data=compact(body),
-                    headers=headers | {"Content-Type": "application/json"},
-                    allow_redirects=False,
-                    trace_request_ctx=transmission,
-                    proxy=self._proxy.proxy_for(url),
-                    ssl=self._tls_for(url),
-                )
-                async with request as response:
-                    reply = await self._read(response, started)
-            except _TRANSIENT_ERRORS as error:
-                truncated = _truncated_reply(captured.code, started, error)
-                if truncated is None:
-                    return self._unanswered_post(error, transmission, sent_at)
-                reply = truncated
-        self._update_rate_limiter(reply, sent_at, posted=True)
-        return reply
+        while True:
+            started, sent_at = time.monotonic(), self._clock()
+            with observed() as transmission:
+                transmission.on_early_close = self._on_early_close
+                try:
+                    request = session.post(
+                        exact_url(url),
+                        data=compact(body),
+                        headers=headers | {"Content-Type": "application/json"},
+                        allow_redirects=False,
+                        proxy=self._proxy.proxy_for(url),
+                        ssl=self._tls_for(url),
+                    )
+                    async with request as response:
+                        reply = await self._read(response, started)
+                except ConnectionUnusable:
+                    continue  # with the next kept connection, in the end with a new one
+                except _TRANSIENT_ERRORS as error:
+                    truncated = _truncated_reply(transmission.status, started, error)
+                    if truncated is None:
+                        return self._unanswered_post(error, transmission, sent_at)
+                    reply = truncated
+            self._update_rate_limiter(reply, sent_at, posted=True)
+            return reply
+
+    @property
+    def _posts(self) -> aiohttp.ClientSession:
+        """The session for POSTs to the crew's own host."""
+        early = time.monotonic() < self._closed_early_at + NEW_CONNECTIONS_FOR
+        return self._sessions.new_connections if early else self._sessions.kickoffs
+
+    def _on_early_close(self) -> None:
+        self._closed_early_at = time.monotonic()
 
     def _tls_for(self, url: str) -> ssl.SSLContext | bool:
         """Return the crew's TLS for its own host; True, the library's default, for others."""
         return self._tls if self._tls is not None and same_host(url, self._url) else True
 
     def _unanswered_post(
-        self, error: Exception, transmission: _Transmission, sent_at: float
+        self, error: Exception, transmission: Transmission, sent_at: float
     ) -> NotStarted | InDoubt | Refused:
         """Classify a POST for which not even a status line arrived."""
         if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, ForbiddenAddress):
             self._rate_limiter.on_no_response(sent_at, self._clock(), counts=False)
             return Refused("address not permitted")
+        if transmission.kept:
+            self._on_early_close()
         self._rate_limiter.on_no_response(sent_at, self._clock(), counts=not transmission.started)
         return InDoubt(describe_failure(error)) if transmission.started else NotStarted(describe_failure(error))
 
@@ -330,8 +345,8 @@ class HttpCrewApi:
     async def _reserve(self, size: int) -> Hold:
         """Wait for room for a large response, and hold it until the current task is done."""
         size = min(size, self._limits.response)
-        await self._large.wait_for_room(self._url, size)
-        hold = self._large.hold(self._url)
+        await self._sessions.large.wait_for_room(self._url, size)
+        hold = self._sessions.large.hold(self._url)
         hold.grow(size)
         task = asyncio.current_task()
         assert task is not None
@@ -340,13 +355,14 @@ class HttpCrewApi:
 
 
 class CrewSessions(NamedTuple):
-    """Client sessions for kickoffs (new connections) and polls (reused ones), so that neither waits for the other.
+    """Client sessions for POSTs and polls, with separate connections, so that neither waits for the other.
 
-    `external`: for POSTs to hosts other than the crew's own, which must have public addresses. `large`: the memory of
-    large responses.
+    `new_connections`: for POSTs to hosts that close kept connections early. `external`: for POSTs to hosts other than
+    the crew's own, which must have public addresses. `large`: the memory of large responses.
     """
 
     kickoffs: aiohttp.ClientSession
+    new_connections: aiohttp.ClientSession
     polls: aiohttp.ClientSession
     external: aiohttp.ClientSession
     large: ByteBudget
@@ -355,39 +371,26 @@ class CrewSessions(NamedTuple):
 @asynccontextmanager
 async def crew_sessions(limits: Limits = LIMITS) -> AsyncIterator[CrewSessions]:
     """Open the client sessions that all crews share."""
-    posts = aiohttp.TCPConnector(limit=0, force_close=True)
+    kept = aiohttp.TCPConnector(limit=0, keepalive_timeout=limits.keep)
+    new = aiohttp.TCPConnector(limit=0, force_close=True)
     guarded = aiohttp.TCPConnector(limit=0, force_close=True, socket_factory=guarded_sockets(allow_private=False))
     async with (
-        _session(limits.kickoff, limits.connect, posts) as kickoffs,
-        _session(limits.status, limits.connect, aiohttp.TCPConnector(limit=0), traced=False) as polls,
+        _session(limits.kickoff, limits.connect, kept) as kickoffs,
+        _session(limits.kickoff, limits.connect, new) as new_connections,
+        _session(limits.status, limits.connect, aiohttp.TCPConnector(limit=0)) as polls,
         _session(limits.kickoff, limits.connect, guarded) as external,
     ):
-        yield CrewSessions(kickoffs, polls, external, ByteBudget(LARGE_BYTES, share=0.5))
+        yield CrewSessions(kickoffs, new_connections, polls, external, ByteBudget(LARGE_BYTES, share=0.5))
 
 
-def _session(
-    timeout: float, connect: float, connector: aiohttp.TCPConnector, *, traced: bool = True
-) -> aiohttp.ClientSession:
-    """Open a session. `traced`: record whether the request was written; costs a quarter of the time of a bare GET."""
+def _session(timeout: float, connect: float, connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         connector=connector,
         timeout=aiohttp.ClientTimeout(total=timeout, sock_connect=connect),
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,
         request_class=LenientRequest,
-        trace_configs=[_tracing()] if traced else None,
     )
-
-
-def _tracing() -> aiohttp.TraceConfig:
-    async def started(_: aiohttp.ClientSession, context: SimpleNamespace, __: Any) -> None:
-        if isinstance(context.trace_request_ctx, _Transmission):
-            context.trace_request_ctx.started = True
-
-    tracing = aiohttp.TraceConfig()
-    tracing.on_request_headers_sent.append(started)
-    tracing.on_request_chunk_sent.append(started)
-    return tracing
 
 
 def _truncated_reply(status: int | None, started: float, error: Exception) -> Reply | None:

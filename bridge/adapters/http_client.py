@@ -1,13 +1,14 @@
 """HTTP client requests with URLs as given, which tolerate protocol violations by servers.
 
-The status is known once the status line has arrived.
+Whether the first byte may have been sent is known at any time, and the status once the status line has arrived.
 
 A reader of response heads precedes aiohttp's parser. It passes on the head as repaired by `core.http.response_head`,
 and the body separately, so that an error in the body does not lose the head.
 """
 
 import asyncio
-from collections.abc import Iterator
+import select
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from yarl import URL
 
@@ -22,34 +25,74 @@ from bridge.core.http import response_head
 
 
 @dataclass(slots=True)
-class CapturedStatus:
-    """The status of a response; None: no complete status line arrived."""
+class Transmission:
+    """What is known of one request.
 
-    code: int | None = None
+    `started`: the first byte may have been sent, if `kept` over a connection that had carried another request.
+    `status`: that of the response; None: no complete status line arrived. `on_early_close`: called if the server closes
+    the connection without having announced it in the response.
+    """
+
+    started: bool = False
+    kept: bool = False
+    status: int | None = None
+    on_early_close: Callable[[], None] = lambda: None
 
 
-_captured = ContextVar[CapturedStatus | None]("captured_status", default=None)
+_current = ContextVar[Transmission | None]("transmission", default=None)
 
 
 @contextmanager
-def capture_status() -> Iterator[CapturedStatus]:
-    """Capture the response status of the request made inside, even if the request ends with an exception."""
-    captured = CapturedStatus()
-    token = _captured.set(captured)
+def observed() -> Iterator[Transmission]:
+    """Observe the request made inside, even if it ends with an exception."""
+    transmission = Transmission()
+    token = _current.set(transmission)
     try:
-        yield captured
+        yield transmission
     finally:
-        _captured.reset(token)
+        _current.reset(token)
+
+
+class ConnectionUnusable(aiohttp.ClientConnectionError):
+    """A kept connection is no longer certain to be open. No byte of the request was sent."""
 
 
 class LenientRequest(aiohttp.ClientRequest):
-    """The `request_class` of sessions with servers that may violate the protocol."""
+    """The `request_class` of sessions with servers that may violate the protocol.
+
+    A request with a body raises `ConnectionUnusable` rather than use a kept connection on which the server has sent
+    anything, or its end, since its last response.
+    """
+
+    _transmission: Transmission
 
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
         """Insert the head reader before the parser, then send."""
+        self._transmission = _current.get() or Transmission()
         if conn.transport is not None and conn.protocol is not None:
-            conn.transport.set_protocol(_HeadReader(conn.protocol, _captured.get() or CapturedStatus()))
+            self._transmission.kept = isinstance(conn.transport.get_protocol(), _HeadReader)
+            conn.transport.set_protocol(_HeadReader(conn.protocol, self._transmission))
         return await super().send(conn)
+
+    async def write_bytes(
+        self, writer: AbstractStreamWriter, conn: Connection, content_length: int | None = None
+    ) -> None:
+        """Write the head and the body."""
+        if self._transmission.kept and conn.protocol is not None and not _is_silent(conn.protocol):
+            self._transmission.on_early_close()
+            conn.protocol.set_exception(ConnectionUnusable("closed before the request was sent"))
+            return
+        self._transmission.started = True
+        await super().write_bytes(writer, conn, content_length)
+
+
+def _is_silent(protocol: ResponseHandler) -> bool:
+    """Return whether a connection is open, and nothing has arrived on it that was not read."""
+    if protocol.should_close or not protocol.is_connected() or protocol.transport is None:
+        return False
+    poll = select.poll()
+    poll.register(protocol.transport.get_extra_info("socket").fileno(), select.POLLIN)
+    return not poll.poll(0)
 
 
 def exact_url(url: str) -> URL:
@@ -106,11 +149,12 @@ def describe_failure(error: Exception) -> str:
 class _HeadReader(asyncio.Protocol):
     """Buffers the head of one response until it is complete, then passes everything through."""
 
-    def __init__(self, parser: asyncio.Protocol, captured: CapturedStatus) -> None:
+    def __init__(self, parser: ResponseHandler, transmission: Transmission) -> None:
         self._parser = parser
-        self._captured = captured
+        self._transmission = transmission
         self._buffer = bytearray()
         self._head_passed = False
+        self._may_be_kept = False
 
     def data_received(self, data: bytes) -> None:
         if self._head_passed:
@@ -123,9 +167,11 @@ class _HeadReader(asyncio.Protocol):
             del self._buffer[:end]
             end = response_head.end_of_head(self._buffer)
         if b"\n" in data and not response_head.is_interim(self._buffer):
-            self._captured.code = response_head.status_code(self._buffer)
+            self._transmission.status = response_head.status_code(self._buffer)
         if end is not None:
-            self._forward(response_head.sanitized(bytes(self._buffer[:end])), bytes(self._buffer[end:]))
+            head = response_head.sanitized(bytes(self._buffer[:end]))
+            self._may_be_kept = not response_head.announces_close(head)
+            self._forward(head, bytes(self._buffer[end:]))
         elif len(self._buffer) > response_head.MAX_HEAD:
             self._forward(bytes(self._buffer), b"")  # for the parser to refuse
 
@@ -135,10 +181,12 @@ class _HeadReader(asyncio.Protocol):
         if rest:
             self._parser.data_received(rest)
 
-    def eof_received(self) -> bool | None:
-        return self._parser.eof_received()
+    def eof_received(self) -> None:
+        self._parser.eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._may_be_kept and self._parser.transport is not None:  # None: closed by this side
+            self._transmission.on_early_close()
         self._parser.connection_lost(exc)
 
     def pause_writing(self) -> None:

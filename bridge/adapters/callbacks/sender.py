@@ -16,9 +16,9 @@ from bridge.adapters.http_client import (
     DIRECT,
     LenientRequest,
     ProxyRule,
-    capture_status,
     describe_failure,
     exact_url,
+    observed,
 )
 from bridge.core.callback_url import is_plain_host
 from bridge.core.delivery.model import Delivery
@@ -83,10 +83,10 @@ class CallbackSender:
 
         A truncated or malformed response counts by its status, if the status line arrived.
         """
-        with capture_status() as captured:
+        with observed() as transmission:
             result = await self._attempt(delivery)
-        if isinstance(result, Retryable) and result.reply is None and captured.code is not None:
-            return _outcome(CallbackReply(captured.code))
+        if isinstance(result, Retryable) and result.reply is None and transmission.status is not None:
+            return _outcome(CallbackReply(transmission.status))
         return result
 
     async def _attempt(self, delivery: Delivery) -> SendResult:

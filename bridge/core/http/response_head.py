@@ -13,6 +13,7 @@ _MAX_VALUE = 1024  # bytes of a header that is kept
 
 _STATUS_LINE = re.compile(rb"HTTP/(\d(?:\.\d)?)[ \t]+(\d{3})(?:[ \t].*)?\r?\n")
 _END = re.compile(rb"\n\r?\n")
+_CLOSE = re.compile(rb"\nconnection:[^\n]*\bclose\b", re.IGNORECASE)
 _KEPT = frozenset({b"content-type", b"content-encoding", b"connection", b"date", b"retry-after"})
 _WITHOUT_BODY = frozenset({204, 304})
 
@@ -33,6 +34,11 @@ def is_interim(head: bytes | bytearray) -> bool:
     """Return whether a final response follows (after 100 Continue or 103 Early Hints)."""
     status = status_code(head)
     return status is not None and 100 <= status < 200 and status != 101  # noqa: PLR2004  (HTTP codes)
+
+
+def announces_close(head: bytes) -> bool:
+    """Return whether a sanitized head says that the connection ends with this response."""
+    return head.startswith(b"HTTP/1.0") or _CLOSE.search(head) is not None
 
 
 def sanitized(head: bytes) -> bytes:

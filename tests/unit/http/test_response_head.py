@@ -2,7 +2,7 @@
 
 import pytest
 
-from bridge.core.http.response_head import end_of_head, is_interim, sanitized, status_code
+from bridge.core.http.response_head import announces_close, end_of_head, is_interim, sanitized, status_code
 
 
 def head(*lines: str, status: str = "HTTP/1.1 200 OK") -> bytes:
@@ -97,3 +97,17 @@ def test_versions() -> None:
     assert read(sanitized(head(status="HTTP/1.0 200 OK"))) == ("HTTP/1.0 200 -", set())
     assert read(sanitized(head(status="HTTP/2 200"))) == ("HTTP/1.1 200 -", {"connection: close"})
     assert sanitized(b"220 smtp.example ESMTP\r\n\r\n") == b"220 smtp.example ESMTP\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("lines", "status", "expected"),
+    [
+        ((), "HTTP/1.1 200 OK", False),
+        (("Content-Type: text/close", "Connection: keep-alive"), "HTTP/1.1 200 OK", False),
+        (("Connection: Close",), "HTTP/1.1 200 OK", True),
+        (("Connection: x, close",), "HTTP/1.1 200 OK", True),
+        ((), "HTTP/1.0 200 OK", True),
+    ],
+)
+def test_a_head_announces_the_end_of_its_connection(lines: tuple[str, ...], status: str, expected: bool) -> None:
+    assert announces_close(head(*lines, status=status)) is expected
