@@ -20,8 +20,8 @@ app = typer.Typer(
     name="kickoff-bridge",
     help="Accept kickoff requests from RabbitMQ or HTTP, run them on deployed crews, and publish an event at the end.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 log = structlog.get_logger()
 

@@ -20,6 +20,7 @@ _RUN = ("run_id", "crew", "state")
 """String fields that every representation of a run contains."""
 _DELIVERY = ("id", "type", "destination", "state")
 """String fields that every representation of a delivery contains."""
+_ADDRESS_FROM = "the address is that of --url, of BRIDGE_URL, or of http.host and http.port in the settings"
 
 
 class BridgeClient:
@@ -89,7 +90,7 @@ class BridgeClient:
             raise CommandFailed(Exit.USAGE, "an argument is not UTF-8 text") from None
         except (aiohttp.ClientError, OSError) as error:
             reason = f"no response from the bridge at {self._url}: {describe_failure(error)}"
-            raise CommandFailed(Exit.UNAVAILABLE, reason, "is it running? (--url, BRIDGE_URL)") from None
+            raise CommandFailed(Exit.UNAVAILABLE, reason, f"is it running? {_ADDRESS_FROM}") from None
         response = _decoded(text)
         if not isinstance(response, dict):
             raise self._not_a_bridge()
@@ -107,7 +108,7 @@ class BridgeClient:
             return response.status, await response.read()
 
     def _not_a_bridge(self) -> CommandFailed:
-        return CommandFailed(Exit.UNAVAILABLE, f"the server at {self._url} is not a bridge; check --url or BRIDGE_URL")
+        return CommandFailed(Exit.UNAVAILABLE, f"the server at {self._url} is not a bridge", _ADDRESS_FROM)
 
 
 @asynccontextmanager
@@ -164,4 +165,5 @@ def _refusal(status: int, problem: Json) -> CommandFailed:
     message = problem.get("detail") or problem.get("title") or f"HTTP {status}"
     field = f"{problem['field']}: " if problem.get("field") else ""
     code = Exit.UNAVAILABLE if status in {429, 502, 503, 504} else Exit.USAGE
-    return CommandFailed(code, f"{problem.get('code', status)}: {field}{message}")
+    remedy = ["set BRIDGE_TOKEN (or --token) to the token of a client in http.clients"] if status == 401 else []  # noqa: PLR2004
+    return CommandFailed(code, f"{problem.get('code', status)}: {field}{message}", *remedy)

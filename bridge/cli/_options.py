@@ -24,7 +24,21 @@ Token = Annotated[
     str | None,
     typer.Option("--token", metavar="TOKEN", help="Client token. Prefer $BRIDGE_TOKEN, which `ps` does not show."),
 ]
+
+
+def crew_names(context: typer.Context, incomplete: str) -> list[str]:
+    """Complete the name of a crew from the settings, if they are valid."""
+    try:
+        crews = load_renewable(context.params.get("config") or default_path())[0].crews
+    except SettingsError:
+        return []
+    return [name for name in crews if name.startswith(incomplete)]
+
+
+OfCrew = Annotated[str | None, typer.Option("--crew", help="Only those of this crew.", autocompletion=crew_names)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Wide = Annotated[bool, typer.Option("--wide", help="Print every column, with full ids and times.")]
+Watch = Annotated[bool, typer.Option("--watch", help="Show changes until Ctrl-C; with --json, one line for each.")]
 
 
 def load_settings(config: Path | None) -> Settings:

@@ -1,124 +1,204 @@
 """Print runs and deliveries as text or JSON."""
 
 import json
+import time
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
+from rich.console import Group, RenderableType
 from rich.text import Text
 
-STYLES = {
-    "succeeded": "green",
-    "failed": "red",
-    "timed_out": "red",
-    "in_doubt": "yellow",
-    "running": "cyan",
-    "delivered": "green",
-    "dead": "red",
-}
+from bridge.cli._tables import (
+    STYLES,
+    Column,
+    Json,
+    as_line,
+    as_text,
+    console,
+    print_table,
+    relative_time,
+    relative_times,
+    table,
+)
+from bridge.core.runs.model import State
 
-_COLUMNS = ("run_id", "crew", "state", "waiting", "accepted_at", "finished_at")
-_DELIVERY_COLUMNS = ("id", "type", "destination", "state", "attempts", "next_attempt_at", "last_error")
-_FACTS = ("kickoff_id", "accepted_at", "started_at", "finished_at", "error", "result", "result_json")
-_MAX_WIDTH = 1000  # columns; fitting a table into 80 would truncate the ids
+RUNS = (
+    Column("run", 1, ("run_id",)),
+    Column("state", 2, ("state",)),
+    Column("crew", 3, ("crew",), least=12),
+    Column("reason", 4, ("waiting.reason", "error.code")),
+    Column("accepted", 5, ("accepted_at",), relative_times),
+    Column("finished", 7, ("finished_at",), relative_times),
+    Column("key", 6, ("idempotency_key",), least=10),
+    Column("kickoff id", 10, ("kickoff_id",)),
+    Column("detail", 9, ("waiting.detail", "error.message"), least=16),
+)
+DELIVERIES = (
+    Column("delivery", 1, ("id",)),
+    Column("state", 2, ("state",)),
+    Column("destination", 3, ("destination",), least=14),
+    Column("attempts", 5, ("attempts",)),
+    Column("next", 4, ("next_attempt_at",), relative_times),
+    Column("delivered", 7, ("delivered_at",), relative_times),
+    Column("error", 6, ("last_error",), least=14),
+    Column("type", 8, ("type",)),
+)
+
+_FACTS = ("idempotency_key", "kickoff_id", "accepted_at", "started_at", "finished_at")
+_TIMES = frozenset({"accepted_at", "started_at", "finished_at", "next_attempt_at", "delivered_at", "asked_at"})
+_VALUES = ("polls", "meta", "usage", "restore_from", "error", "result", "result_json")
 
 
-def print_run(run: dict[str, Any], *, as_json: bool) -> None:
-    """Print one run with its history and deliveries."""
+def print_run(run: Json, *, as_json: bool) -> None:
+    """Print one run with everything that is known about it."""
     if as_json:
         print_json(run)
-        return
-    out = Console(soft_wrap=True, highlight=False)
-    out.print(Text.assemble((run["run_id"], "bold"), "  ", run["crew"], "  ", _state(run)))
-    for name in _FACTS:
-        if run.get(name) is not None:
-            out.print(f"  {name}: {_fact(run[name])}", markup=False)
+    else:
+        console().print(run_view(run, time.time()))
+
+
+def run_view(run: Json, now: float) -> RenderableType:
+    """Return a run as text."""
+    head = Text.assemble((run["run_id"], "bold"), "  ", as_line(run["crew"]), "  ", _state(run))
+    return Group(head, *(Text(f"  {line}".replace("\n", "\n    ")) for line in _run_lines(run, now)))
+
+
+def _run_lines(run: Json, now: float) -> Iterator[str]:
+    yield from _facts(run, _FACTS, now)
+    if run.get("progress") is not None:
+        yield f"progress: {_progress(run['progress'])}"
+    yield from _facts(run, _VALUES, now)
     if waiting := run.get("waiting"):
-        out.print(f"  waiting: {waiting['reason']} since {waiting['since']}{_waiting_detail(waiting)}", markup=False)
-    for entry in run.get("history", []):
-        details = " ".join(f"{name}={value}" for name, value in entry.items() if name not in {"at", "event"})
-        out.print(f"  {entry['at']}  {entry['event']}  {details}".rstrip(), markup=False)
-    for delivery in run.get("deliveries", []):
-        problem = f": {delivery['last_error']}" if delivery["last_error"] else ""
-        out.print(f"  {delivery['type']} to {delivery['destination']}: {delivery['state']}{problem}", markup=False)
+        yield f"waiting: {waiting['reason']} since {_time(waiting['since'], now)}{_waiting_detail(waiting)}"
+    if question := run.get("question"):
+        yield from _question_lines(run["run_id"], question, now)
+    if run["state"] == State.IN_DOUBT:
+        yield f"decide: runs resolve {run['run_id']} with --retry, --adopt ID, or --abandon"
+    yield from _section("tasks", map(_task_line, run.get("tasks") or []))
+    yield from _section("history", map(_history_line, run.get("history") or []))
+    yield from _section("deliveries", (_delivery_line(delivery, now) for delivery in run.get("deliveries") or []))
+
+
+def _section(title: str, lines: Iterable[str]) -> Iterator[str]:
+    """Yield a title and indented lines; nothing without lines."""
+    for number, line in enumerate(lines):
+        if not number:
+            yield f"{title}:"
+        yield f"  {line}"
+
+
+def _task_line(task: Json) -> str:
+    return "  ".join(as_line(task[name]) for name in ("finished_at", "name", "agent") if task.get(name))
+
+
+def _history_line(entry: Json) -> str:
+    details = " ".join(f"{name}={as_line(value)}" for name, value in entry.items() if name not in {"at", "event"})
+    return f"{as_line(entry['at'])}  {as_line(entry['event'])}  {details}".rstrip()
+
+
+def _facts(item: Json, names: tuple[str, ...], now: float) -> Iterator[str]:
+    for name in names:
+        if item.get(name) not in (None, {}, []):
+            yield f"{name}: {_time(item[name], now) if name in _TIMES else _fact(item[name])}"
+
+
+def _question_lines(run_id: str, question: Json, now: float) -> Iterator[str]:
+    yield f"question: {question.get('number')}, {question.get('stage')} since {_time(question.get('asked_at'), now)}"
+    yield from (f"  {line}" for line in _facts(question, ("task_id", "message", "options", "output", "problem"), now))
+    if question.get("stage") == "open":
+        yield f"  answer: runs resume {run_id} FEEDBACK, or --approve"
+
+
+def _delivery_line(delivery: Json, now: float) -> str:
+    line = f"{delivery['id']}  {delivery['state']}  to {as_line(delivery['destination'])}"
+    if delivery.get("attempts"):
+        line += f", attempts: {delivery['attempts']}"
+    if delivery.get("next_attempt_at"):
+        line += f", next {relative_time(delivery['next_attempt_at'], now)}"
+    return f"{line}: {as_line(delivery['last_error'])}" if delivery.get("last_error") else line
+
+
+def _time(at: Any, now: float) -> str:
+    """Return a time as in JSON, and how long ago it was."""
+    text = as_line(at)
+    relative = relative_time(text, now)
+    return text if relative == text else f"{text} ({relative})"
+
+
+def _progress(progress: Any) -> str:
+    if isinstance(progress, dict) and progress.get("total"):
+        return f"{progress.get('completed')} of {progress['total']} tasks"
+    return as_text(progress)
 
 
 def _fact(value: Any) -> str:
-    """Return text as it is, an error as `code: message`, and any other value as JSON."""
-    if isinstance(value, str):
-        return value
+    """Return an error as `code: message`, and any other value like `as_text`."""
     if isinstance(value, dict) and value.keys() == {"code", "message"}:
-        return f"{value['code']}: {value['message']}"
-    return json.dumps(value, ensure_ascii=False)
+        return as_text(f"{value['code']}: {value['message']}")
+    return as_text(value)
 
 
-def print_page(page: dict[str, Any], *, as_json: bool) -> None:
+def print_page(page: Json, *, as_json: bool, wide: bool = False) -> None:
     """Print a page of runs, one per line, and the option for the next page."""
+    _print_page(page, "runs", RUNS, as_json=as_json, wide=wide)
+
+
+def print_deliveries(page: Json, *, as_json: bool, wide: bool = False) -> None:
+    """Print a page of deliveries, one per line, and the option for the next page."""
+    _print_page(page, "deliveries", DELIVERIES, as_json=as_json, wide=wide)
+
+
+def runs_view(page: Json, width: int | None, now: float) -> RenderableType:
+    """Return a page of runs as a table."""
+    return table(RUNS, page["runs"], width, now) if page["runs"] else Text("no runs")
+
+
+def _print_page(page: Json, name: str, columns: tuple[Column, ...], *, as_json: bool, wide: bool) -> None:
     if as_json:
         print_json(page)
         return
-    table = Table("run", "crew", "state", "waiting", "accepted", "finished", box=None, header_style="bold")
-    for run in page["runs"]:
-        cells = {name: Text(str(run.get(name) or "")) for name in _COLUMNS}
-        waiting = Text((run.get("waiting") or {}).get("reason", ""))
-        table.add_row(*(cells | {"state": Text(*_state(run)), "waiting": waiting}).values())
-    Console(soft_wrap=True, width=_MAX_WIDTH).print(table)
+    print_table(name, columns, page[name], wide=wide)
     if page.get("next_cursor"):
         print(f"more: --cursor {page['next_cursor']}")
 
 
-def print_delivery(delivery: dict[str, Any], *, as_json: bool) -> None:
+def print_delivery(delivery: Json, *, as_json: bool) -> None:
     """Print one delivery with its last attempts."""
     if as_json:
         print_json(delivery)
         return
-    out = Console(soft_wrap=True, highlight=False)
+    out, now = console(), time.time()
     out.print(Text.assemble((delivery["id"], "bold"), "  ", _state(delivery)))
-    for name in ("type", "destination", "attempts", "next_attempt_at", "last_error", "delivered_at"):
-        out.print(f"  {name}: {delivery.get(name)}", markup=False)
+    names = ("type", "destination", "attempts", "next_attempt_at", "last_error", "delivered_at")
+    for line in _facts(delivery, names, now):
+        out.print(f"  {line}", markup=False)
     for attempt in delivery["history"]:
-        result = " ".join(str(attempt[name]) for name in ("code", "error", "response") if attempt.get(name))
+        result = " ".join(as_line(attempt[name]) for name in ("code", "error", "response") if attempt.get(name))
         out.print(
             f"  {attempt.get('number')}. {attempt.get('at')}, {attempt.get('ms')} ms: {result or 'confirmed'}",
             markup=False,
         )
 
 
-def print_deliveries(page: dict[str, Any], *, as_json: bool) -> None:
-    """Print a page of deliveries, one per line, and the option for the next page."""
-    if as_json:
-        print_json(page)
-        return
-    table = Table(
-        "delivery", "type", "destination", "state", "attempts", "next", "error", box=None, header_style="bold"
-    )
-    for delivery in page["deliveries"]:
-        cells = {name: Text(str(delivery.get(name) or "")) for name in _DELIVERY_COLUMNS}
-        table.add_row(*(cells | {"state": Text(*_state(delivery))}).values())
-    Console(soft_wrap=True, width=_MAX_WIDTH).print(table)
-    if page.get("next_cursor"):
-        print(f"more: --cursor {page['next_cursor']}")
-
-
-def progress_line(run: dict[str, Any]) -> Text:
+def progress_line(run: Json) -> Text:
     """Return one line with a run's state, its progress, and what it waits for."""
     progress = run.get("progress") or {}
-    tasks = f"  {progress.get('completed')} of {progress['total']} tasks" if progress.get("total") else ""
+    tasks = f"  {_progress(progress)}" if progress.get("total") else ""
     waiting = run.get("waiting")
     waits = f"  waiting: {waiting['reason']}{_waiting_detail(waiting)}" if waiting else ""
     return Text(f"{run['run_id']}  {run['state']}{tasks}{waits}")
 
 
-def _waiting_detail(waiting: dict[str, Any]) -> str:
+def _waiting_detail(waiting: Json) -> str:
     until = f" (until {waiting['until']})" if waiting["until"] else ""
-    return f"{until}: {waiting['detail']}"
+    return f"{until}: {as_line(waiting['detail'])}"
 
 
-def _state(run: dict[str, Any]) -> tuple[str, str]:
+def _state(run: Json) -> tuple[str, str]:
     """Return the state and its style."""
     return run["state"], STYLES.get(run["state"], "")
 
 
-def print_json(value: dict[str, Any]) -> None:
+def print_json(value: Json) -> None:
     """Print a value as one line of ASCII JSON, which is valid in every locale."""
-    print(json.dumps(value))
+    print(json.dumps(value), flush=True)

@@ -33,7 +33,7 @@ NoMigrate = Annotated[bool, typer.Option("--no-migrate", help="Do not migrate th
 Connect = Annotated[bool, typer.Option("--connect", help="Also connect to the broker, the store, and each crew.")]
 
 
-@app.command()
+@app.command(epilog="Example: kickoff-bridge run --config bridge.yaml")
 def run(config: Config = None, no_migrate: NoMigrate = False) -> None:
     """Run the bridge until SIGTERM, SIGINT, or SIGHUP; a second signal skips waiting for work in progress."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would contain every token and secret
@@ -51,7 +51,7 @@ def _raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-@app.command()
+@app.command(epilog="Example: kickoff-bridge check --connect")
 def check(config: Config = None, connect: Connect = False) -> None:
     """Validate the settings and report every problem at once."""
     settings = _settings(config)
@@ -62,7 +62,7 @@ def check(config: Config = None, connect: Connect = False) -> None:
         _connect(settings, out)
 
 
-@app.command()
+@app.command(epilog="Example: kickoff-bridge migrate --config bridge.yaml")
 def migrate(config: Config = None) -> None:
     """Bring the store's schema up to date; `run` also does this, unless --no-migrate is given."""
     settings = _settings(config)

@@ -6,33 +6,37 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from bridge import daemon
 from bridge.adapters.amqp.dead_letters import DeadQueue
 from bridge.adapters.amqp.errors import TRANSIENT_ERRORS, explain
 from bridge.cli._errors import CommandFailed, Exit
-from bridge.cli._options import AsJson, Config, load_settings
+from bridge.cli._options import AsJson, Config, Wide, load_settings
+from bridge.cli._tables import Column, Json, as_text, print_table, relative_times
 from bridge.config import secret_values
 from bridge.observability import logging as logs
 
 app = typer.Typer(name="dead", help="List, show, and replay the messages in the dead queue.", no_args_is_help=True)
 
 T = TypeVar("T")
-Json = dict[str, Any]
 
-_COLUMNS = ("id", "time", "reason", "routing_key", "size")
-_MAX_WIDTH = 1000  # columns, as in the list of runs
+MESSAGES = (
+    Column("id", 1, ("id",)),
+    Column("time", 3, ("time",), relative_times),
+    Column("reason", 2, ("reason",)),
+    Column("routing key", 4, ("routing_key",), least=12),
+    Column("bytes", 6, ("size",)),
+    Column("detail", 5, ("detail",), least=16),
+)
 
 
-@app.command("list")
+@app.command("list", epilog="Example: kickoff-bridge dead list --limit 20")
 def list_dead(
     limit: Annotated[int, typer.Option(help="Maximum number.", min=1)] = 100,
+    wide: Wide = False,
     as_json: AsJson = False,
     config: Config = None,
 ) -> None:
@@ -41,13 +45,10 @@ def list_dead(
     if as_json:
         print(json.dumps({"messages": found}))
         return
-    table = Table("id", "time", "reason", "routing key", "bytes", box=None, header_style="bold")
-    for message in found:
-        table.add_row(*(Text(str(message[name] or "")) for name in _COLUMNS))
-    Console(soft_wrap=True, width=_MAX_WIDTH).print(table)
+    print_table("messages", MESSAGES, found, wide=wide)
 
 
-@app.command("show")
+@app.command("show", epilog="Example: kickoff-bridge dead show order-42")
 def show_dead(
     message_id: Annotated[str, typer.Argument(metavar="ID", help="Message id, as in the list.")],
     as_json: AsJson = False,
@@ -58,13 +59,12 @@ def show_dead(
     if as_json:
         print(json.dumps(message))
         return
-    out = Console(soft_wrap=True, highlight=False)
     for name, value in message.items():
         if value not in (None, ""):
-            out.print(f"{name}: {value}", markup=False)
+            print(f"{name}: {as_text(value)}")
 
 
-@app.command("replay")
+@app.command("replay", epilog="Example: kickoff-bridge dead replay --all")
 def replay_dead(
     message_ids: Annotated[list[str] | None, typer.Argument(metavar="[ID…]", help="Message ids.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Replay all messages now in the queue.")] = False,

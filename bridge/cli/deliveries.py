@@ -6,22 +6,21 @@ import typer
 
 from bridge.cli._client import call_bridge
 from bridge.cli._errors import CommandFailed, Exit
-from bridge.cli._options import AsJson, Config, Token, Url
+from bridge.cli._options import AsJson, Config, OfCrew, Token, Url, Wide
 from bridge.cli._output import print_deliveries, print_delivery, print_json
+from bridge.core.delivery.model import DeliveryState
 
 app = typer.Typer(name="deliveries", help="List, show, and redeliver deliveries.", no_args_is_help=True)
 
-State = Annotated[str | None, typer.Option(help="Only deliveries in this state: pending, delivered, or dead.")]
-Crew = Annotated[str | None, typer.Option(help="Only deliveries of this crew.")]
 
-
-@app.command("list")
+@app.command("list", epilog="Example: kickoff-bridge deliveries list --state dead")
 def list_deliveries(
-    state: State = None,
-    crew: Crew = None,
+    state: Annotated[DeliveryState | None, typer.Option(help="Only deliveries in this state.")] = None,
+    crew: OfCrew = None,
     run: Annotated[str | None, typer.Option(metavar="RUN_ID", help="Only deliveries of this run.")] = None,
     limit: Annotated[int, typer.Option(help="Page size.", min=1, max=200)] = 20,
     cursor: Annotated[str | None, typer.Option(help="Continue after a page; printed at its end.")] = None,
+    wide: Wide = False,
     as_json: AsJson = False,
     url: Url = None,
     token: Token = None,
@@ -30,10 +29,10 @@ def list_deliveries(
     """List deliveries, newest first."""
     query = _without_none(state=state, crew=crew, run_id=run, limit=str(limit), cursor=cursor)
     page = call_bridge(url, token, config, lambda bridge: bridge.deliveries(query))
-    print_deliveries(page, as_json=as_json)
+    print_deliveries(page, as_json=as_json, wide=wide)
 
 
-@app.command("show")
+@app.command("show", epilog="Example: kickoff-bridge deliveries show 0193a1b2-c3d4-7e5f-8a6b-7c8d9e0f1a2b-succeeded-1")
 def show_delivery(
     delivery_id: Annotated[str, typer.Argument(help="Delivery id.")],
     as_json: AsJson = False,
@@ -45,13 +44,13 @@ def show_delivery(
     print_delivery(call_bridge(url, token, config, lambda bridge: bridge.delivery(delivery_id)), as_json=as_json)
 
 
-@app.command("redeliver")
+@app.command("redeliver", epilog="Example: kickoff-bridge deliveries redeliver --crew research --state dead")
 def redeliver(
     delivery_id: Annotated[str | None, typer.Argument(help="Delivery id. Omit it to select by options.")] = None,
     since: Annotated[str | None, typer.Option(metavar="TIME", help="Events created at this time or later.")] = None,
     until: Annotated[str | None, typer.Option(metavar="TIME", help="Events created before this time.")] = None,
-    state: Annotated[str | None, typer.Option(help="Deliveries in this state; default: dead.")] = None,
-    crew: Crew = None,
+    state: Annotated[DeliveryState | None, typer.Option(help="Deliveries in this state; default: dead.")] = None,
+    crew: OfCrew = None,
     reason: Annotated[str | None, typer.Option(help="Reason, for the bridge's audit log.")] = None,
     as_json: AsJson = False,
     url: Url = None,

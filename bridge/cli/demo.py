@@ -21,7 +21,7 @@ from standardwebhooks import Webhook
 from bridge import daemon
 from bridge.cli._client import BridgeClient, Json, connect
 from bridge.cli._errors import CommandFailed, Exit
-from bridge.cli._output import STYLES
+from bridge.cli._tables import STYLES
 from bridge.config import Settings
 from bridge.core.runs.model import FINAL_STATES
 from bridge.observability import logging as logs
@@ -34,7 +34,7 @@ TIMEOUT = 60.0  # seconds, for the whole demo
 POLL_INTERVAL = 0.1
 
 
-@app.command()
+@app.command(epilog="Example: kickoff-bridge demo")
 def demo() -> None:
     """Start a sandbox crew and a bridge, send a few kickoffs, show them live, and print each completion event."""
     logs.configure("error", "auto")

@@ -20,7 +20,7 @@ from bridge.core.inbound.hook import Challenge, Hook, Ignored, InboundWebhook, K
 app = typer.Typer(name="hooks", help="Test the settings of inbound webhooks.", no_args_is_help=True)
 
 
-@app.command("test")
+@app.command("test", epilog="Example: kickoff-bridge hooks test github-issues --body issue.json")
 def preview_hook(
     name: Annotated[str, typer.Argument(help="Name of the hook in the settings.")],
     body: Annotated[str, typer.Option(metavar="FILE", help="File with the raw body; - for standard input.")],

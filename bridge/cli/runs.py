@@ -1,5 +1,6 @@
 """The commands `runs list`, `runs show`, `runs cancel`, `runs resume`, and `runs resolve`."""
 
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -7,20 +8,24 @@ import typer
 
 from bridge.cli._client import Json, call_bridge
 from bridge.cli._errors import CommandFailed, Exit
-from bridge.cli._options import AsJson, Config, Token, Url
-from bridge.cli._output import print_page, print_run
+from bridge.cli._options import AsJson, Config, OfCrew, Token, Url, Watch, Wide
+from bridge.cli._output import print_page, print_run, run_view, runs_view
+from bridge.cli._watch import watch_bridge
+from bridge.core.runs.model import FINAL_STATES, State
 
 app = typer.Typer(name="runs", help="List and show runs, and send them commands.", no_args_is_help=True)
 
 Reason = Annotated[str | None, typer.Option(help="Reason, for the audit log and the run's history.")]
 
 
-@app.command("list")
+@app.command("list", epilog="Example: kickoff-bridge runs list --state in_doubt --crew research")
 def list_runs(
-    state: Annotated[str | None, typer.Option(help="Only runs in this state.")] = None,
-    crew: Annotated[str | None, typer.Option(help="Only runs of this crew.")] = None,
+    state: Annotated[State | None, typer.Option(help="Only runs in this state.")] = None,
+    crew: OfCrew = None,
     limit: Annotated[int, typer.Option(help="Page size.", min=1, max=200)] = 20,
     cursor: Annotated[str | None, typer.Option(help="Continue after a page; printed at its end.")] = None,
+    wide: Wide = False,
+    watch: Watch = False,
     as_json: AsJson = False,
     url: Url = None,
     token: Token = None,
@@ -29,24 +34,46 @@ def list_runs(
     """List runs, newest first."""
     query = {"state": state, "crew": crew, "cursor": cursor, "limit": str(limit)}
     wanted = {name: value for name, value in query.items() if value is not None}
-    page = call_bridge(url, token, config, lambda bridge: bridge.runs(wanted))
-    print_page(page, as_json=as_json)
+    if watch:
+        watch_bridge(
+            url,
+            token,
+            config,
+            lambda bridge: bridge.runs(wanted),
+            render=lambda page, width: runs_view(page, None if wide else width, time.time()),
+            as_json=as_json,
+            ended=lambda _: False,
+        )
+    else:
+        page = call_bridge(url, token, config, lambda bridge: bridge.runs(wanted))
+        print_page(page, as_json=as_json, wide=wide)
 
 
-@app.command("show")
+@app.command("show", epilog="Example: kickoff-bridge runs show RUN_ID --watch")
 def show_run(
     run_id: Annotated[str, typer.Argument(help="The run's id.")],
+    watch: Watch = False,
     as_json: AsJson = False,
     url: Url = None,
     token: Token = None,
     config: Config = None,
 ) -> None:
-    """Show one run with its history and deliveries."""
-    run = call_bridge(url, token, config, lambda bridge: bridge.run(run_id))
-    print_run(run, as_json=as_json)
+    """Show one run with its question, history, and deliveries; with --watch, until it ends."""
+    if watch:
+        watch_bridge(
+            url,
+            token,
+            config,
+            lambda bridge: bridge.run(run_id),
+            render=lambda run, _: run_view(run, time.time()),
+            as_json=as_json,
+            ended=lambda run: run["state"] in FINAL_STATES,
+        )
+    else:
+        print_run(call_bridge(url, token, config, lambda bridge: bridge.run(run_id)), as_json=as_json)
 
 
-@app.command("cancel")
+@app.command("cancel", epilog="Example: kickoff-bridge runs cancel RUN_ID --reason 'ordered twice'")
 def cancel_run(
     run_id: Annotated[str, typer.Argument(help="The run's id.")],
     reason: Reason = None,
@@ -59,7 +86,7 @@ def cancel_run(
     _apply_command(run_id, "cancel", {"reason": reason}, as_json, url, token, config)
 
 
-@app.command("resume")
+@app.command("resume", epilog="Example: kickoff-bridge runs resume RUN_ID 'Name the sources.'")
 def resume_run(
     run_id: Annotated[str, typer.Argument(help="The run's id.")],
     feedback: Annotated[str | None, typer.Argument(help="Feedback for the crew, which then repeats the task.")] = None,
@@ -77,7 +104,7 @@ def resume_run(
     _apply_command(run_id, "resume", {k: v for k, v in answer.items() if v is not None}, as_json, url, token, config)
 
 
-@app.command("resolve")
+@app.command("resolve", epilog="Example: kickoff-bridge runs resolve RUN_ID --adopt KICKOFF_ID")
 def resolve_run(
     run_id: Annotated[str, typer.Argument(help="The run's id.")],
     retry: Annotated[bool, typer.Option("--retry", help="Start it again; a second execution is possible.")] = False,

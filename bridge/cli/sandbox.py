@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -39,7 +40,7 @@ _webhooks = _options("Webhooks")
 _faults = _options("Faults")
 
 
-@app.command()
+@app.command(epilog="Example: kickoff-bridge sandbox --port 9000 --run-time uniform:1:3")
 def sandbox(
     host: Annotated[str, _listen("Address to listen on.")] = _DEFAULTS.host,
     port: Annotated[int, _listen("Port to listen on; 0: any free port.")] = DEFAULT_PORT,
@@ -143,4 +144,7 @@ def _serve(settings: SandboxSettings) -> None:
     try:
         uvloop.run(serve(settings, print_address))
     except OSError as error:
-        raise CommandFailed(Exit.UNAVAILABLE, f"cannot listen: {error.strerror}") from None
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+        raise CommandFailed(
+            Exit.UNAVAILABLE, f"--host, --port: cannot listen on {settings.host}:{settings.port}: {reason}"
+        ) from None

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from bridge.cli._client import BridgeClient, Json, call_bridge
 from bridge.cli._errors import CommandFailed, Exit
-from bridge.cli._options import AsJson, Config, Token, Url
+from bridge.cli._options import AsJson, Config, Token, Url, crew_names
 from bridge.cli._output import print_run, progress_line
 from bridge.core.errors import RequestRefused
 from bridge.core.json import parse_object
@@ -25,9 +25,9 @@ STOP_STATES = FINAL_STATES | {State.IN_DOUBT}
 """States in which `send` stops waiting. Under the policy `hold`, only an operator resolves a run in doubt."""
 
 
-@app.command()
+@app.command(epilog="Example: kickoff-bridge send research topic=tides --key order-42")
 def send(
-    crew: Annotated[str, typer.Argument(help="Crew to run.")],
+    crew: Annotated[str, typer.Argument(help="Crew to run.", autocompletion=crew_names)],
     inputs: Annotated[list[str] | None, typer.Argument(help="Inputs as name=value; values are strings.")] = None,
     inputs_json: Annotated[str | None, typer.Option("--inputs", help="Inputs as a JSON object, or @FILE.")] = None,
     meta: Annotated[

@@ -18,7 +18,7 @@ from bridge.core.inbound import source
 app = typer.Typer(name="sources", help="Test the settings of sources.", no_args_is_help=True)
 
 
-@app.command("test")
+@app.command("test", epilog="Example: kickoff-bridge sources test orders --body order.json")
 def preview_source(
     name: Annotated[str, typer.Argument(help="Name of the source in the settings.")],
     body: Annotated[str, typer.Option(metavar="FILE", help="File with the raw body; - for standard input.")],

@@ -17,7 +17,9 @@ From = Annotated[str, typer.Option("--from", help="Store to copy, such as sqlite
 To = Annotated[str, typer.Option("--to", help="An empty store, such as postgresql://user:password@host/database.")]
 
 
-@app.command("copy")
+@app.command(
+    "copy", epilog="Example: kickoff-bridge store copy --from sqlite:///bridge.db --to postgresql://bridge@db/bridge"
+)
 def copy(source: From, target: To) -> None:
     """Copy all data into an empty store, while no bridge uses either store; if interrupted, run it again."""
     for option, url in (("--from", source), ("--to", target)):

@@ -1,6 +1,7 @@
 """The HTTP server: bind, serve routes within limits, and finish requests in flight before stopping."""
 
 import asyncio
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -93,9 +94,12 @@ class HttpServer:
             self._listener = await loop.create_server(
                 self._connect, self._listen.host, self._listen.port, backlog=_BACKLOG
             )
-        except OSError:
+        except OSError as error:
             await self._runner.cleanup()
-            raise
+            setting = "http.port" if self.name == "http" else "http.ops_port"
+            where = f"{self._listen.host}:{self._listen.port}"
+            reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+            raise OSError(f"http.host, {setting}: cannot listen on {where}: {reason}") from None
         log.info("http_listening", service=self.name, host=self._listen.host, port=self.port)
 
     async def run(self) -> None:

@@ -17,7 +17,8 @@ async def test_a_port_in_use_is_an_error_at_the_start() -> None:
     """Before anything runs, and with the address in the message."""
     async with serving() as bridge:
         second = HttpServer(replace(LISTEN, port=bridge.port), [], Clients(CLIENTS))
-        with pytest.raises(OSError, match=str(bridge.port)):
+        expected = f"http.host, http.port: cannot listen on 127.0.0.1:{bridge.port}: Address already in use"
+        with pytest.raises(OSError, match=f"^{expected}$"):
             await second.start()
         await second.close()
 
