@@ -1,5 +1,5 @@
 #!/bin/sh
-# Ensure that RabbitMQ, PostgreSQL, and tinyproxy are installed; the tests start private servers with their programs.
+# Ensure that RabbitMQ, PostgreSQL, tinyproxy, and Prometheus are there; the tests start private servers with them.
 set -eu
 PATH="$PATH:/usr/sbin:/usr/local/sbin:/usr/lib/rabbitmq/bin:/opt/homebrew/bin"
 for folder in /usr/lib/postgresql/*/bin; do PATH="$PATH:$folder"; done
@@ -21,18 +21,27 @@ missing=""
 command -v rabbitmq-server >/dev/null || missing="rabbitmq-server"
 command -v initdb >/dev/null || missing="$missing postgresql"
 command -v tinyproxy >/dev/null || missing="$missing tinyproxy"
-if [ -z "$missing" ]; then exit 0; fi
+prometheus="build/prometheus" # unpacked only: its package would start a service
+if command -v promtool >/dev/null || [ -x "$prometheus/usr/bin/promtool" ]; then prometheus=""; fi
+if [ -z "$missing$prometheus" ]; then exit 0; fi
 
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-    echo "installing $missing with apt-get"
+    echo "installing $missing ${prometheus:+prometheus} with apt-get"
     again apt-get update -qq
     mkdir -p /etc/postgresql-common
     if [ ! -e /etc/postgresql-common/createcluster.conf ]; then # otherwise the package creates and starts a cluster
         echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.conf
     fi
-    # shellcheck disable=SC2086 # a list of packages
-    again install $missing
+    if [ -n "$missing" ]; then
+        # shellcheck disable=SC2086 # a list of packages
+        again install $missing
+    fi
+    if [ -n "$prometheus" ]; then
+        mkdir -p "$prometheus"
+        (cd "$prometheus" && again apt-get download -qq prometheus 2>/dev/null && dpkg -x prometheus_*.deb . && rm prometheus_*.deb)
+    fi
     exit 0
 fi
-echo "the tests need $missing: install (Debian: apt-get install $missing, macOS: brew install rabbitmq postgresql tinyproxy)" >&2
+missing="$missing ${prometheus:+prometheus}"
+echo "the tests need $missing: install (Debian: apt-get install $missing, macOS: brew install rabbitmq postgresql tinyproxy prometheus)" >&2
 exit 69
