@@ -14,8 +14,6 @@ MAX_DIGITS = 4000  # of an integer that is kept as written; Python's limit is 4,
 _MAX_TEXT = 40  # characters of a number as text
 _EXACT_TEXT = 16  # characters with a decimal point: up to 15 digits, which every normal float keeps
 _MIN_NORMAL = 1e-300
-_FORMS = (lambda number: Decimal(repr(number)), lambda number: Decimal(f"{number:.17g}"), Decimal)
-"""From the most frequent form to the rarest, as each conversion takes time."""
 _TEXT = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?", re.ASCII)
 
 
@@ -43,17 +41,19 @@ def json_float(digits: str) -> float | None:
 
 
 def keeps_digits(number: float, digits: str) -> bool:
-    """Return whether a float is what the digits say: its exact value, or one of its usual forms.
+    """Return whether a float is what the digits say: one of the two forms in which languages print a double.
 
     Those are the shortest form that is unambiguous, and the one of 17 digits that C and older languages print.
     """
     if (len(digits) <= _EXACT_TEXT and abs(number) > _MIN_NORMAL) or not digits.strip("-0."):
         return True
+    if digits == repr(number):
+        return True
     try:
         written = Decimal(digits)
     except InvalidOperation:  # an exponent with too many digits
         return False
-    return any(written == form(number) for form in _FORMS)
+    return written in (Decimal(repr(number)), Decimal(f"{number:.17g}"))
 
 
 def json_int(digits: str) -> int | None:

@@ -1,8 +1,8 @@
 """Parse the JSON of the crew API, in responses and webhooks, leniently: an invalid value is dropped alone.
 
-NaN, Infinity, and numbers out of range become null; bytes that are not UTF-8 are replaced; of a repeated key, the last
-value counts. Lone surrogates stay, for `results.clean` to replace. The caller bounds the size of the body; density and
-nesting are bounded here.
+NaN and Infinity become null; a number that would be rounded becomes text, as written; bytes that are not UTF-8 are
+replaced; of a repeated key, the last value counts. Lone surrogates stay, for `results.clean` to replace. The caller
+bounds the size of the body; density and nesting are bounded here.
 """
 
 import json
@@ -10,15 +10,26 @@ import re
 from typing import Any
 
 from bridge.core.json import MAX_DEPTH, deeper_than, too_dense
-from bridge.core.numbers import json_float, json_int
+from bridge.core.numbers import json_float, json_int, keeps_digits
 
 MAX_CONTAINERS = 200_000  # arrays and objects in a body that contains little else; more would block the event loop
 _ENVELOPE_LEVELS = 3  # an envelope, its events, their data: a member nested too deep is dropped alone
 _BEGINNING_LEVELS = 5  # the same as JSON nests them, and the inputs or the state in the data
 _SPACE = re.compile(r"\s*")
 
+
+def _float(digits: str) -> float | str:
+    number = json_float(digits)
+    return digits if number is None or not keeps_digits(number, digits) else number
+
+
+def _int(digits: str) -> int | str:
+    number = json_int(digits)
+    return digits if number is None else number
+
+
 # built once, because building it costs as much as decoding
-_DECODER = json.JSONDecoder(parse_constant=lambda _: None, parse_float=json_float, parse_int=json_int)
+_DECODER = json.JSONDecoder(parse_constant=lambda _: None, parse_float=_float, parse_int=_int)
 
 
 def read_json(body: bytes) -> Any:

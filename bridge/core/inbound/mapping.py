@@ -18,6 +18,7 @@ from jmespath.visitor import TreeInterpreter
 
 from bridge.core.errors import RequestRefused
 from bridge.core.json import MAX_DEPTH
+from bridge.core.numbers import keeps_digits
 from bridge.core.runs import request
 from bridge.core.runs.model import KickoffRequest
 
@@ -106,11 +107,23 @@ def compile_expression(text: str) -> Expression:
     return Expression(text, tree)
 
 
+class _ExactFunctions(Functions):
+    """The library's functions, with numbers as exact as in a request."""
+
+    def call_function(self, name: str, arguments: Any) -> Any:
+        """Call a function; raises `ValueError` if `to_number` would round."""
+        found = super().call_function(name, arguments)
+        text = arguments[0] if name == "to_number" else None
+        if isinstance(text, str) and isinstance(found, float) and not keeps_digits(found, text):
+            raise ValueError("a number has more digits than a double keeps")
+        return found
+
+
 class _BoundedInterpreter(TreeInterpreter):
     """The library's interpreter, limited to `MAX_STEPS`; the names of `headers` match in any case."""
 
     def __init__(self, headers: object) -> None:
-        super().__init__()
+        super().__init__(jmespath.Options(custom_functions=_ExactFunctions()))
         self._steps_left = MAX_STEPS
         self._headers = headers
 

@@ -96,8 +96,8 @@ async def test_a_webhook_without_a_length_that_is_too_large_is_accepted():
     ("odd", "read"),
     [
         (b"1" + b"0" * 500, 10**500),
-        (b"9" * 4500, None),
-        (b"1e999", None),
+        (b"9" * 4500, "9" * 4500),
+        (b"1e999", "1e999"),
         (b"NaN", None),
         (b'"\\ud800"', "\ud800"),
         (b'"\xff"', "\N{REPLACEMENT CHARACTER}"),

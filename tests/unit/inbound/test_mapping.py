@@ -184,6 +184,13 @@ class TestBounds:
         assert found.code == "invalid_request"
         assert "canary" not in found.detail
 
+    def test_a_text_becomes_a_number_only_if_nothing_is_rounded(self):
+        rule = a_rule(inputs={"x": "to_number(body.n)"})
+        for text, number in [("19.90", 19.9), ("1e2", 100.0), ("12345678901234567890", 12345678901234567890)]:
+            assert made(rule, {"n": text}).inputs == {"x": number}
+        for text in ("12345678901234567.89", "0.1e-400"):
+            assert refused(rule, {"n": text}).field == "inputs.x"
+
     _json = st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=9),
         lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from("abxy"), inner, max_size=4),
