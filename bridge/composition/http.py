@@ -31,6 +31,7 @@ from bridge.composition.policies import (
     client_rate,
     flow_sources,
     listen_on,
+    permanent_urls,
     proxy_rule,
     signing_secrets,
 )
@@ -49,7 +50,9 @@ async def build_callback_sender(runtime: Runtime, stack: AsyncExitStack) -> Send
         callback_sessions(allow_private=settings.callbacks.allow_private, own_ports=runtime.own_ports)
     )
     proxy = proxy_rule(settings.callbacks.proxy)
-    sender = CallbackSender(sessions, signing_secrets(settings), __version__, wall_clock, proxy)
+    sender = CallbackSender(
+        sessions, signing_secrets(settings), __version__, wall_clock, proxy, permanent_urls(settings)
+    )
     runtime.renewals.append(lambda renewed: sender.use_secrets(signing_secrets(renewed)))
     return CountedSender(sender, runtime.counters, runtime.redactor, runtime.clock)
 

@@ -181,6 +181,13 @@ def signing_secrets(settings: Settings) -> SigningSecrets:
     )
 
 
+def permanent_urls(settings: Settings) -> dict[str, frozenset[str]]:
+    """Return, by crew, the callback URLs that the settings name."""
+    common = [one.url for one in settings.destinations.values()]
+    own = {name: [crew.callback_url] if crew.callback_url else [] for name, crew in settings.crews.items()}
+    return {name: frozenset(_texts([*common, *urls])) for name, urls in own.items()}
+
+
 def _texts(secrets: Sequence[SecretStr]) -> list[str]:
     return [secret.get_secret_value() for secret in secrets]
 

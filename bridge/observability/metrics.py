@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from bridge import __version__
 from bridge.core.crew.responses import KickoffResponse, ResumeResponse, StatusResponse
 from bridge.core.delivery.model import Channel, Delivery
-from bridge.core.delivery.outcome import Confirmed, SendResult, Unroutable
+from bridge.core.delivery.outcome import Confirmed, SendResult, Unroutable, Withheld
 from bridge.core.errors import RefusalCode
 from bridge.core.redaction import Redactor
 from bridge.core.runs.model import Run, State
@@ -185,7 +185,7 @@ class Counters:
         )
         for channel in Channel:
             self._delivery_time.labels(channel.value)
-            for outcome in _response_labels(SendResult) + _response_labels(Unroutable):
+            for outcome in map(outcome_label, [*get_args(SendResult), Unroutable, Withheld]):
                 self._attempts.labels(channel.value, outcome)
         self.store = StoreMetrics(self._stale_writes.inc, self._commits.observe, self._observe_wait, self._count_end)
 

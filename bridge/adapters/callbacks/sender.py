@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Container, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Container, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
@@ -22,7 +22,15 @@ from bridge.adapters.http_client import (
 )
 from bridge.core.callback_url import is_plain_host
 from bridge.core.delivery.model import Delivery
-from bridge.core.delivery.outcome import MAX_EXCERPT, CallbackReply, Confirmed, Retryable, SendResult, Undeliverable
+from bridge.core.delivery.outcome import (
+    MAX_EXCERPT,
+    CallbackReply,
+    Confirmed,
+    Retryable,
+    SendResult,
+    Undeliverable,
+    Withheld,
+)
 from bridge.core.http.retry_after import parse_retry_after
 from bridge.ports.lifecycle import Clock
 
@@ -53,7 +61,8 @@ class SigningSecrets:
 class CallbackSender:
     """Posts events to callback URLs; implements `ports.Sender`.
 
-    Behind a `proxy`, the addresses of receivers cannot be checked here.
+    Behind a `proxy`, the addresses of receivers cannot be checked here. `permanent`: by crew, the URLs that the
+    settings name for its events; URLs that neither they nor the request name are not called.
     """
 
     ready = True
@@ -65,8 +74,10 @@ class CallbackSender:
         version: str,
         clock: Clock,
         proxy: ProxyRule = DIRECT,
+        permanent: Mapping[str, Collection[str]] | None = None,
     ) -> None:
         self._sessions = sessions
+        self._permanent = permanent or {}
         self._proxy = proxy
         self.use_secrets(secrets)
         self._user_agent = f"kickoff-bridge/{version}"
@@ -91,6 +102,8 @@ class CallbackSender:
 
     async def _attempt(self, delivery: Delivery) -> SendResult:
         url, headers = delivery.destination.target, self._headers(delivery)
+        if not self._is_named(delivery):
+            return Withheld("the settings no longer name this URL")
         try:
             parts = urlsplit(url)
             if not is_plain_host(parts.hostname or "") or parts.scheme not in self._sessions:
@@ -106,6 +119,11 @@ class CallbackSender:
             if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, ForbiddenAddress):
                 return Undeliverable(_FORBIDDEN)
             return Retryable(describe_failure(error))
+
+    def _is_named(self, delivery: Delivery) -> bool:
+        """Return whether the request or the settings name the URL; yes for a crew that is not in the settings."""
+        urls = self._permanent.get(delivery.event.crew or "")
+        return delivery.requested or urls is None or delivery.destination.target in urls
 
     def _headers(self, delivery: Delivery) -> dict[str, str]:
         event, now = delivery.event, int(self._clock())

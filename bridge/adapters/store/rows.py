@@ -6,9 +6,9 @@ from dataclasses import asdict
 from sys import intern
 from typing import Any
 
-from sqlalchemy import Row, Select, select
+from sqlalchemy import Row, Select, exists, select
 
-from bridge.adapters.store.schema import deliveries, events, receivers
+from bridge.adapters.store.schema import deliveries, events, receivers, runs
 from bridge.core.delivery.model import Attempt, Channel, Delivery, DeliveryState, Destination, Event, Receiver
 from bridge.core.delivery.receivers import receiver_name
 from bridge.core.human_input.model import NO_HUMAN_INPUT, HumanInput, Question, QuestionContent, QuestionStage
@@ -171,13 +171,20 @@ def new_delivery(delivery: Delivery, owner: str | None) -> Values:
     }
 
 
+_requested = exists().where(runs.c.run_id == events.c.run_id, runs.c.callback_url == deliveries.c.target)
+BESIDE_DELIVERIES = (
+    receivers.c.receiver.label("known"),
+    receivers.c.failing_since,
+    receivers.c.paused_at,
+    _requested.label("requested"),
+)
+"""The columns that `delivery_from_row` reads besides those of deliveries and events."""
+
+
 def select_deliveries() -> Select[Any]:
     """Select deliveries with their events and receivers, for `delivery_from_row`."""
-    known = (receivers.c.receiver.label("known"), receivers.c.failing_since, receivers.c.paused_at)
-    return select(deliveries, events, *known).join(events).outerjoin(receivers, _same_receiver)
-
-
-_same_receiver = deliveries.c.receiver == receivers.c.receiver
+    query = select(deliveries, events, *BESIDE_DELIVERIES).join(events, events.c.event_id == deliveries.c.event_id)
+    return query.outerjoin(receivers, deliveries.c.receiver == receivers.c.receiver)
 
 
 def delivery_from_row(row: Row[Any]) -> Delivery:
@@ -193,6 +200,7 @@ def delivery_from_row(row: Row[Any]) -> Delivery:
         last_error=row.last_error,
         delivered_at=row.delivered_at,
         receiver=None if row.known is None else Receiver(row.known, row.failing_since, row.paused_at),
+        requested=row.channel != Channel.CALLBACK or row.requested,
     )
 
 

@@ -67,7 +67,8 @@ class Delivery:
     """One event for one destination, kept until confirmed. `due_at`: when the next attempt is due.
 
     `attempts` counts all attempts, `earlier_attempts` those before the last redelivery, which restarts the retry
-    schedule. `receiver`: the stored state of a callback's receiver; None: not stored yet.
+    schedule. `receiver`: the stored state of a callback's receiver; None: not stored yet. `requested`: false for a
+    callback URL that the request does not name, so that the settings have to.
     """
 
     delivery_id: str
@@ -80,6 +81,7 @@ class Delivery:
     delivered_at: float | None = None
     earlier_attempts: int = 0
     receiver: Receiver | None = None
+    requested: bool = field(default=True, compare=False)
 
     @property
     def paused(self) -> bool:

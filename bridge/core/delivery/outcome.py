@@ -47,6 +47,11 @@ class Unroutable(Retryable):
     """The broker returned the message because no queue is bound; counted separately, because an operator must act."""
 
 
+@dataclass(frozen=True, slots=True)
+class Withheld(Retryable):
+    """The event was not sent, because this process's settings do not name its URL; those of another process may."""
+
+
 SendResult = Confirmed | Undeliverable | Retryable
 
 
@@ -125,7 +130,7 @@ def _retried_for(delivery: Delivery) -> float:
 def _receiver_after(delivery: Delivery, result: SendResult, now: float) -> Receiver | None:
     """Return the new state of the receiver; None: unchanged. A 410 is a sign of life, a call not made is none."""
     name = receivers.receiver_name(delivery.destination)
-    if name is None or (isinstance(result, Undeliverable) and result.reply is None):
+    if name is None or isinstance(result, Withheld) or (isinstance(result, Undeliverable) and result.reply is None):
         return None
     if isinstance(result, Retryable):
         return receivers.after_failure(name, delivery.receiver, now)

@@ -16,6 +16,7 @@ from bridge.composition.build import open_bridge
 from bridge.config import load
 from bridge.sandbox import SandboxSettings, running
 from bridge.sandbox.times import Fixed
+from tests.amqp_client import eventually
 from tests.patience import PATIENCE
 
 COMMON, OWN = f"whsec_{'Y29tbW9u' * 4}", f"whsec_{'b25seW1l' * 4}"
@@ -27,12 +28,13 @@ class Receiver:
 
     secret: str
     url: str = ""
+    status: int = 204
     events: asyncio.Queue[dict[str, Any]] = field(default_factory=asyncio.Queue)
 
     async def take(self, request: web.Request) -> web.Response:
         event: dict[str, Any] = Webhook(self.secret).verify(await request.read(), dict(request.headers))
         self.events.put_nowait(event)
-        return web.Response(status=204)
+        return web.Response(status=self.status)
 
     async def next(self) -> dict[str, Any]:
         async with asyncio.timeout(PATIENCE):
@@ -88,6 +90,46 @@ async def submit(http: aiohttp.ClientSession, bridge: str, crew: str, callback_u
 async def callbacks_of(http: aiohttp.ClientSession, bridge: str, run_id: str) -> list[str]:
     async with http.get(f"{bridge}/v1/runs/{run_id}") as response:
         return [delivery["destination"] for delivery in (await response.json())["deliveries"]]
+
+
+async def only_delivery(http: aiohttp.ClientSession, bridge: str, last_error: str | None) -> dict[str, Any]:
+    """The only delivery of the bridge, once it has had an attempt with this outcome."""
+    found: list[dict[str, Any]] = []
+
+    async def attempted() -> bool:
+        async with http.get(f"{bridge}/v1/deliveries") as response:
+            found[:] = (await response.json())["deliveries"]
+        return bool(found and found[0]["attempts"] and found[0]["last_error"] == last_error)
+
+    await eventually(attempted)
+    [delivery] = found
+    return delivery
+
+
+async def test_a_removed_destination_receives_nothing_more_until_it_returns(tmp_path: Path):
+    """It was called for days, with signatures of another secret."""
+    callbacks = {"secret": COMMON, "allow_private": True}
+    async with receiving(OWN) as alarm, aiohttp.ClientSession() as http:
+        alarm.status = 503
+        destinations = {"alarm": {"url": alarm.url, "secret": OWN}}
+        async with serving(tmp_path, callbacks=callbacks, destinations=destinations) as bridge:
+            async with http.post(f"{bridge}/v1/runs", json={"crew": "broken", "inputs": {"topic": "peat"}}) as response:
+                assert response.status == 202
+            delivery = await only_delivery(http, bridge, "HTTP 503")
+        seen = alarm.events.qsize()
+        async with serving(tmp_path, callbacks=callbacks) as bridge:
+            await redeliver(http, bridge, delivery["id"])
+            removed = await only_delivery(http, bridge, "the settings no longer name this URL")
+            assert (removed["state"], alarm.events.qsize()) == ("pending", seen)
+        alarm.status = 204
+        async with serving(tmp_path, callbacks=callbacks, destinations=destinations) as bridge:
+            await redeliver(http, bridge, delivery["id"])
+            assert (await only_delivery(http, bridge, None))["state"] == "delivered"
+
+
+async def redeliver(http: aiohttp.ClientSession, bridge: str, delivery_id: str) -> None:
+    async with http.post(f"{bridge}/v1/deliveries/{delivery_id}/redeliver") as response:
+        assert response.status < 300, await response.text()
 
 
 async def test_a_destination_that_takes_only_failures(tmp_path: Path):

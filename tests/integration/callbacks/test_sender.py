@@ -2,10 +2,12 @@
 
 import asyncio
 import base64
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +16,9 @@ from standardwebhooks import Webhook
 
 from bridge.adapters.callbacks import sender as callback_sender
 from bridge.adapters.callbacks.sender import CallbackSender, SigningSecrets, callback_sessions
+from bridge.core.callback_url import CallbackRules, check
 from bridge.core.delivery.model import Channel, Delivery, Destination, Event
-from bridge.core.delivery.outcome import CallbackReply, Confirmed, Retryable, SendResult, Undeliverable
+from bridge.core.delivery.outcome import CallbackReply, Confirmed, Retryable, SendResult, Undeliverable, Withheld
 from tests.fakes import HandClock
 
 # The vector in the test suites of all Standard Webhooks libraries.
@@ -104,11 +107,13 @@ async def test_the_official_vector_has_the_official_signature(sender: Make, rece
     assert headers["user-agent"] == "kickoff-bridge/1.2.3"
 
 
-AWKWARD_TARGETS = [
-    "/", "/a?", "/a?=", "/a?x=%2F", "/a%2Fb", "/a%2fb", "/x/../y", "/./a/.", "//a//b", "/%7Euser", "/a?arr[]=1&arr[]=2",
-    "/a;b=c", "/a?b=c&b=d&&", "/a?q=a+b", "/a?q=%C3%A9", "/a|b", "/{id}", "/a?u=http://x/y?z=1", "/a'b", "/a%zz?%",
-    "/a?token=YWJj+/==", '/a?json={"k":[1]}', "/%E2%98%83/%00", "/a?x=%20", "/a?^`<>\\",
-]  # fmt: skip
+PAGE = (Path(__file__).parents[3] / "docs" / "callbacks.md").read_text("utf-8")
+ORIGIN = "https://shop.example.com"
+AWKWARD_URLS = [
+    (url.replace("\\|", "|"), target.replace("\\|", "|"))
+    for url, target in re.findall(rf"^\| `+({ORIGIN}.*?)`+ \| `+(.*?)`+ \|$", PAGE, re.MULTILINE)
+]
+"""The table of docs/callbacks.md: URLs, and the targets of their requests."""
 
 
 @asynccontextmanager
@@ -128,18 +133,13 @@ async def recording_targets() -> AsyncIterator[tuple[str, list[str]]]:
 
 
 async def test_a_callback_url_is_sent_byte_for_byte(sender: Make):
+    assert len(AWKWARD_URLS) > 20
     async with recording_targets() as (origin, targets):
         posting = await sender()
-        for target in AWKWARD_TARGETS:
-            assert await posting.send(delivery(origin + target)) == Confirmed()
-        assert targets == AWKWARD_TARGETS
-
-
-@pytest.mark.parametrize(("given", "target"), [("", "/"), ("?a=1", "/?a=1"), ("#f", "/"), ("/a?b#c?d", "/a?b")])
-async def test_a_missing_path_is_a_slash_and_a_fragment_is_not_sent(sender: Make, given: str, target: str):
-    async with recording_targets() as (origin, targets):
-        assert await (await sender()).send(delivery(origin + given)) == Confirmed()
-        assert targets == [target]
+        for url, _ in AWKWARD_URLS:
+            check(url, CallbackRules())
+            assert await posting.send(delivery(url.replace(ORIGIN, origin))) == Confirmed()
+        assert targets == [target for _, target in AWKWARD_URLS]
 
 
 async def test_during_a_rotation_both_secrets_sign_newest_first(
@@ -196,6 +196,26 @@ async def test_secrets_of_a_url_take_precedence_over_those_of_a_crew(sender: Mak
         f"{signature_by(NEW)} {signature_by(VECTOR_SECRET)}",
         signature_by(OLD),
     ]
+
+
+@pytest.mark.parametrize(
+    ("requested", "crew", "named", "sent"),
+    [
+        (False, "research", True, True),
+        (False, "research", False, False),
+        (True, "research", False, True),
+        (False, "elsewhere", False, True),  # in the settings of another bridge
+    ],
+)
+async def test_a_url_that_nothing_names_any_more_is_not_called(
+    receiver: Receiver, requested: bool, crew: str, named: bool, sent: bool
+):
+    permanent = {"research": {receiver.url} if named else set[str]()}
+    async with callback_sessions(allow_private=True) as sessions:
+        posting = CallbackSender(sessions, SigningSecrets(), "1.2.3", HandClock(0.0), permanent=permanent)
+        result = await posting.send(replace(delivery(receiver.url, crew=crew), requested=requested))
+    assert result == (Confirmed() if sent else Withheld("the settings no longer name this URL"))
+    assert len(receiver.got) == sent
 
 
 async def test_without_a_secret_nothing_is_signed(sender: Make, receiver: Receiver):

@@ -6,8 +6,8 @@ from functools import partial
 
 import pytest
 
-from bridge.core.delivery.model import Channel, DeliveryState
-from bridge.core.delivery.outcome import Confirmed, Retryable, Undeliverable, Unroutable, outcome_of_attempt
+from bridge.core.delivery.model import Channel, DeliveryState, Receiver
+from bridge.core.delivery.outcome import Confirmed, Retryable, Undeliverable, Unroutable, Withheld, outcome_of_attempt
 from tests.fakes import NOW, a_delivery
 
 
@@ -37,6 +37,15 @@ def test_a_callback_is_dead_after_ten_failures():
         delivery = outcome_of_attempt(delivery, Retryable("no connection"), delivery.due_at).delivery
     assert (delivery.state, delivery.attempts, len(moments)) == (DeliveryState.DEAD, 10, 10)
     assert delivery.last_error == "no connection"
+
+
+def test_a_delivery_that_was_withheld_keeps_its_schedule_and_says_nothing_about_its_receiver():
+    delivery = replace(a_delivery(), receiver=Receiver("https://shop.example:443", failing_since=0.0))
+    while delivery.state is DeliveryState.PENDING:
+        outcome = outcome_of_attempt(delivery, Withheld("not named"), NOW)
+        assert (outcome.receiver, outcome.notices) == (None, ())
+        delivery = outcome.delivery
+    assert (delivery.state, delivery.attempts, delivery.last_error) == (DeliveryState.DEAD, 10, "not named")
 
 
 def test_deliveries_to_the_results_exchange_never_expire():
