@@ -26,7 +26,7 @@ def test_a_template_is_filled_in(template: str, key: str):
 
 
 @pytest.mark.parametrize(
-    "template", ["", "{run_id}", "{crew", "crew}", "{meta.}", "{meta.a.b}", "a\nb", "{}", "*.{crew}", "#"]
+    "template", ["", "{run_id}", "{crew", "crew}", "{meta.}", "{meta.a.b}", "a\nb", "{}", "*.{crew}", "#", "é" * 128]
 )
 def test_an_invalid_template_is_refused(template: str):
     with pytest.raises(ValueError, match="must"):
