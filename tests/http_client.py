@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,6 +15,7 @@ from bridge.adapters.http.api.commands import CommandsApi
 from bridge.adapters.http.api.crews import CrewsApi
 from bridge.adapters.http.api.deliveries import DeliveriesApi
 from bridge.adapters.http.api.runs import RunsApi
+from bridge.adapters.http.api.stats import StatsApi
 from bridge.adapters.http.auth import Client, Clients, Role, digest
 from bridge.adapters.http.long_poll import LongPollOptions
 from bridge.adapters.http.ops import OpsApi
@@ -31,10 +32,10 @@ from bridge.core.runs.commands import RunCommand
 from bridge.core.runs.model import Envelope, KickoffRequest, Outcome, RequestWarning, Run, State
 from bridge.core.runs.request import fingerprint
 from bridge.observability.store_gauges import StoreGauges
-from bridge.ports.crew_api import CrewInfo
+from bridge.ports.crew_api import CrewFigures, CrewInfo
 from bridge.ports.inbound import Accepted
 from bridge.ports.lifecycle import Health, HealthCheck
-from bridge.ports.queries import Backlog, DeliveryFilter, Page, RunFilter, StoreFigures
+from bridge.ports.queries import Backlog, DeliveryFilter, Page, RunEnds, RunFilter, StoreFigures
 from bridge.steps.runs.waiting import ExplainWaiting
 
 TOKENS = {name: f"{name}-token-" + "x" * 32 for name in ("submitter", "reader", "operator", "narrow")}
@@ -73,6 +74,9 @@ class FakeStore:
         self.redelivered: list[tuple[DeliveryFilter, float]] = []
         self.attempts: list[Attempt] = []
         self.unserved: set[str] = set()
+        self.minutes: list[list[float]] = []
+        """The minutes whose ends were read."""
+        self.ended: dict[float, RunEnds] = {}
 
     def add(self, crew: str = "research", source: str = "client/submitter", **changes: Any) -> Run:
         run = Run(
@@ -133,7 +137,13 @@ class FakeStore:
             {("research", "running"): Backlog(3, now - 60.0)},
             {("callback", "dead"): Backlog(1, now - 7.0)},
             dict.fromkeys(budgets, 0.5),
+            {"research": 3},
         )
+
+    async def run_ends(self, minutes: Collection[float]) -> dict[float, RunEnds]:
+        self._check()
+        self.minutes.append(list(minutes))
+        return {minute: self.ended.get(minute, {}) for minute in minutes}
 
     def _check(self) -> None:
         if self.fail is not None:
@@ -177,6 +187,10 @@ class FakeAccept:
         return Accepted(run, replayed=False, warnings=self.warnings)
 
 
+def _figures(rate: float) -> CrewFigures:
+    return CrewFigures(paused=not rate, request_rate=rate, tracked_runs=0, overdue=1)
+
+
 @dataclass
 class FakeOthers:
     """The ports of the other routes: recorded calls, and their results."""
@@ -185,7 +199,10 @@ class FakeOthers:
     reasons: list[str | None] = field(default_factory=list)
     fail: Exception | None = None
     crews: list[CrewInfo] = field(
-        default_factory=lambda: [CrewInfo("research", "crew", None), CrewInfo("triage", "flow", "HTTP 401")]
+        default_factory=lambda: [
+            CrewInfo("research", "crew", None, _figures(20.0), 16, 20.0, Budget(10, 60.0), settings={"kind": "crew"}),
+            CrewInfo("triage", "flow", "HTTP 401", _figures(0.0), 4, 5.0),
+        ]
     )
     inputs: ListedInputs | None = field(default_factory=lambda: ListedInputs(("topic", "tone"), ("topic",)))
     crew_webhooks: list[tuple[str, Kind, Any]] = field(default_factory=list)
@@ -292,7 +309,8 @@ async def serving(
             *api.routes(),
             *CommandsApi(partial(others.apply_command, store), explain, store, clients).routes(),  # type: ignore[arg-type]
             *DeliveriesApi(store, clients, lambda: 1_700_000_000.0, bridge.woken.set).routes(),  # type: ignore[arg-type]
-            *CrewsApi(lambda: others.crews, others.crew_inputs, clients).routes(),
+            *CrewsApi(lambda: others.crews, others.crew_inputs, gauges.refresh, store, clients).routes(),  # type: ignore[arg-type]
+            *StatsApi(store, lambda: 1_700_000_000.0, clients).routes(),  # type: ignore[arg-type]
             *CrewWebhooksApi(others.handle_webhook).routes(),
             *HooksApi(accept, hooks or {}, time.time, count=partial(bridge.count, "hook")).routes(),
         ]

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from bridge.adapters.crew_api import LIMITS, HttpCrewApi, crew_sessions
 from bridge.composition.policies import build_budgets, crew_policy, proxy_rule
@@ -17,6 +18,15 @@ from bridge.ports.cluster import Cluster
 from bridge.ports.crew_api import CrewInfo
 from bridge.ports.lifecycle import Health, HealthCheck
 from bridge.steps._crew import Crew
+
+SHOWN_SETTINGS: Mapping[str, Any] = dict.fromkeys(
+    (
+        "url", "kind", "max_running", "requests_per_second", "deadline", "start_by", "in_doubt", "in_doubt_after",
+        "human_input", "budget", "events", "max_response", "poll",
+    ),
+    True,
+) | {"human": {"deadline": True, "default": True}}  # fmt: skip
+"""The settings of a crew that the HTTP API shows: none that contains, or may contain, a secret."""
 
 
 async def add_crews(runtime: Runtime, stack: AsyncExitStack) -> None:
@@ -72,9 +82,20 @@ def crews_check(crews: Mapping[str, Crew], store: Cluster) -> HealthCheck:
     return check
 
 
-def crew_infos(settings: Settings, crews: Mapping[str, Crew]) -> list[CrewInfo]:
+def crew_infos(runtime: Runtime) -> list[CrewInfo]:
     """Return what the HTTP API shows about the crews."""
     return [
-        CrewInfo(name, settings.crews[name].kind, crew.paused, crew.planner.run_time_stats())
-        for name, crew in crews.items()
+        CrewInfo(
+            name,
+            configured.kind,
+            crew.paused,
+            crew.figures(runtime.clock),
+            crew.max_running,
+            configured.requests_per_second,
+            crew.budgets.crew,
+            crew.planner.run_time_stats(),
+            configured.model_dump(mode="json", include=SHOWN_SETTINGS),
+        )
+        for name, crew in runtime.crews.items()
+        for configured in [runtime.settings.crews[name]]
     ]

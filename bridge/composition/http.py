@@ -11,11 +11,13 @@ from aiohttp import web
 from bridge import __version__, documents
 from bridge.adapters.callbacks.sender import CallbackSender, callback_sessions
 from bridge.adapters.clock import wall_clock
+from bridge.adapters.http.api.client import ClientApi
 from bridge.adapters.http.api.commands import CommandsApi
 from bridge.adapters.http.api.crews import CrewsApi
 from bridge.adapters.http.api.deliveries import DeliveriesApi
 from bridge.adapters.http.api.events import EventsApi
 from bridge.adapters.http.api.runs import RunsApi
+from bridge.adapters.http.api.stats import StatsApi
 from bridge.adapters.http.auth import Clients
 from bridge.adapters.http.memory import HttpMemory
 from bridge.adapters.http.ops import OpsApi
@@ -73,9 +75,10 @@ def build_http_servers(
     listen = listen_on(settings, _max_open_files())
     clients = Clients(build_clients(settings), client_rate(settings), listen.max_connections)
     runtime.renewals.append(lambda renewed: clients.renew(build_clients(renewed)))
-    routes = _routes(runtime, clients, inputs)
+    api = _api_routes(runtime, clients, inputs, gauges)
+    public, private = [*api, *_webhook_routes(runtime, inputs)], ops.routes()
     memory = HttpMemory(values=runtime.values)
-    return build_servers(listen, routes, ops.routes(), clients, counters.report, memory)
+    return build_servers(listen, public, private, clients, counters.report, memory)
 
 
 def _max_open_files() -> float:
@@ -84,22 +87,33 @@ def _max_open_files() -> float:
     return math.inf if limit == resource.RLIM_INFINITY else limit
 
 
-def _routes(runtime: Runtime, clients: Clients, inputs: CrewInputs) -> list[web.RouteDef]:
+def _api_routes(runtime: Runtime, clients: Clients, inputs: CrewInputs, gauges: StoreGauges) -> list[web.RouteDef]:
+    """Return the routes of the client API, all of which require a client's token."""
     settings, store, steps = runtime.settings, runtime.store, runtime.steps
-    accept, webhooks = steps.accept(inputs.check), steps.receive_webhooks
-    count, path = runtime.counters.count_request, base_path(settings)
-    hooks = HooksApi(accept, build_hooks(settings), wall_clock, path, partial(count, "hook"))
+    accept, count, path = (
+        steps.accept(inputs.check),
+        partial(runtime.counters.count_request, "http"),
+        base_path(settings),
+    )
+    apis = (
+        RunsApi(accept, steps.explain_waiting, store.queries, clients, base_path=path, count=count),
+        CommandsApi(steps.apply_command, steps.explain_waiting, store.queries, clients),
+        DeliveriesApi(store.queries, clients, runtime.clock, runtime.signals.deliver),
+        CrewsApi(partial(crew_infos, runtime), inputs, gauges.refresh, store.queries, clients),
+        StatsApi(store.queries, runtime.clock, clients),
+        EventsApi(store.queries, clients),
+        ClientApi(clients),
+    )
+    return [route for api in apis for route in api.routes()]
+
+
+def _webhook_routes(runtime: Runtime, inputs: CrewInputs) -> list[web.RouteDef]:
+    """Return the routes that other systems call, authenticated by a signature or the path."""
+    settings, webhooks = runtime.settings, runtime.steps.receive_webhooks
+    count, path = partial(runtime.counters.count_request, "hook"), base_path(settings)
+    hooks = HooksApi(runtime.steps.accept(inputs.check), build_hooks(settings), wall_clock, path, count)
     flows = FlowQuestionsApi(flow_sources(settings), webhooks.flow_question, wall_clock, runtime.redactor)
     runtime.renewals.append(lambda renewed: hooks.renew(build_hooks(renewed)))
     runtime.renewals.append(lambda renewed: flows.renew(flow_sources(renewed)))
-    apis = (
-        RunsApi(accept, steps.explain_waiting, store.queries, clients, base_path=path, count=partial(count, "http")),
-        CommandsApi(steps.apply_command, steps.explain_waiting, store.queries, clients),
-        DeliveriesApi(store.queries, clients, runtime.clock, runtime.signals.deliver),
-        CrewsApi(partial(crew_infos, settings, runtime.crews), inputs, clients),
-        EventsApi(store.queries, clients),
-        CrewWebhooksApi(webhooks.crew_webhook, runtime.redactor),
-        flows,
-        hooks,
-    )
-    return [route for api in apis for route in api.routes()]
+    crew_webhooks = CrewWebhooksApi(webhooks.crew_webhook, runtime.redactor)
+    return [*crew_webhooks.routes(), *flows.routes(), *hooks.routes()]

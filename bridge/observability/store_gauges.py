@@ -41,6 +41,7 @@ class StoreGauges:
         self._clock = clock
         self._timeout = timeout
         self._ttl = ttl
+        self._latest: StoreFigures | None = None
         self._computed_at = -math.inf
         self._computing = asyncio.Lock()
         self._budgets = {crew: budget for crew, budget in crews.items() if budget is not None}
@@ -73,13 +74,18 @@ class StoreGauges:
             "kickoff_bridge_budget_used_ratio", "The used part of a crew's budget", ["crew"], registry=registry
         )
 
-    async def refresh(self) -> None:
-        """Compute the gauges again if they are older than the TTL; a state without rows is 0, its series continues."""
+    async def refresh(self) -> StoreFigures | None:
+        """Compute the gauges again if they are older than the TTL; a state without rows is 0, its series continues.
+
+        Return the figures that they show; None while the store is unavailable.
+        """
         clock = asyncio.get_running_loop().time
         async with self._computing:
             if clock() - self._computed_at >= self._ttl:
-                self._show(await self._figures())
+                self._latest = await self._figures()
+                self._show(self._latest)
                 self._computed_at = clock()
+            return self._latest
 
     async def _figures(self) -> StoreFigures | None:
         try:

@@ -1,23 +1,14 @@
 """What the steps need from a crew's API, and what the HTTP API and the metrics show about a crew."""
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from bridge.core.crew.inputs import ListedInputs
 from bridge.core.crew.responses import KickoffResponse, ResumeResponse, StatusResponse, StopResponse
 from bridge.core.polling import RunTimeStats
+from bridge.core.runs.budget import Budget
 from bridge.ports.lifecycle import Health
-
-
-@dataclass(frozen=True, slots=True)
-class CrewInfo:
-    """A crew as the HTTP API shows it; `paused`: why it cannot be used now, None if it can."""
-
-    name: str
-    kind: str
-    paused: str | None
-    run_times: RunTimeStats | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +23,24 @@ class CrewFigures:
     request_rate: float
     tracked_runs: int
     overdue: int
+
+
+@dataclass(frozen=True, slots=True)
+class CrewInfo:
+    """A crew as the HTTP API shows it; `paused`: why it cannot be used now, None if it can.
+
+    `max_running` and `requests_per_second` are its limits; `settings`: what is configured, without secrets, as JSON.
+    """
+
+    name: str
+    kind: str
+    paused: str | None
+    figures: CrewFigures
+    max_running: int
+    requests_per_second: float
+    budget: Budget | None = None
+    run_times: RunTimeStats | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 ListCrews = Callable[[], Sequence[CrewInfo]]

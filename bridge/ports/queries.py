@@ -85,12 +85,17 @@ class StoreFigures:
     """The unfinished rows of the store, for the metrics; without a key, there are none.
 
     `runs`: by crew and state, not final. `deliveries`: by channel and state, pending and dead. `budgets_used`: the used
-    part of each crew's budget; 1: used up, more: the budget was lowered.
+    part of each crew's budget; 1: used up, more: the budget was lowered. `slots_held`: by crew.
     """
 
     runs: Mapping[tuple[str, str], Backlog]
     deliveries: Mapping[tuple[str, str], Backlog]
     budgets_used: Mapping[str, float]
+    slots_held: Mapping[str, int]
+
+
+RunEnds = Mapping[tuple[str, str], int]
+"""How many runs ended within one minute, by crew and final state."""
 
 
 class Queries(Protocol):
@@ -134,6 +139,9 @@ class Queries(Protocol):
 
     async def figures(self, budgets: Mapping[str, Budget], now: float) -> StoreFigures:
         """Return the figures of the whole store, and what is used of the budgets, by crew."""
+
+    async def run_ends(self, minutes: Collection[float]) -> Mapping[float, RunEnds]:
+        """Return the runs that ended in each of these minutes, given by their first second since the epoch."""
 
     async def usage(self, crews: Mapping[str, Budget | None], senders: Mapping[str, Budget], now: float) -> Usage:
         """Return what these crews and senders use of their slots and budgets; None: the crew has no budget."""

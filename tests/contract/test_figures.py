@@ -12,7 +12,26 @@ from tests.fakes import NOW, a_delivery
 
 
 async def test_an_empty_store_has_no_figures(store: SqlStore):
-    assert await store.queries.figures({}, NOW) == StoreFigures({}, {}, {})
+    assert await store.queries.figures({}, NOW) == StoreFigures({}, {}, {}, {})
+
+
+async def test_the_slots_that_runs_hold_are_counted(store: SqlStore):
+    await started(store, 1)
+    await accepted(store, 2)
+    await refused(store, 3, at=NOW)
+    assert (await store.queries.figures({}, NOW)).slots_held == {"research": 1}
+
+
+async def test_ended_runs_are_counted_by_minute_crew_and_state(store: SqlStore):
+    minute = NOW // 60 * 60
+    for number, at in enumerate((minute - 0.5, minute, minute + 59.5, minute + 60.0)):
+        await refused(store, number, at=at)
+    await accepted(store, 9)
+    assert await store.queries.run_ends([minute - 60, minute, minute + 120]) == {
+        minute - 60: {("research", "failed"): 1},
+        minute: {("research", "failed"): 2},
+        minute + 120: {},
+    }
 
 
 async def test_runs_that_have_not_ended_are_counted_by_crew_and_state(store: SqlStore):

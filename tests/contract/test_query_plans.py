@@ -147,6 +147,7 @@ async def test_no_step_of_the_bridge_reads_all_runs_or_deliveries(plans: Plans, 
         await store.queries.usage({"research": limits.crew, "triage": None}, limits.senders, NOW)
         await store.queries.crews_served()
         await store.queries.figures({"research": Budget(5, 60.0)}, NOW)
+        await store.queries.run_ends([NOW])
         await store.find_expired(["research", "triage"], 9, NOW)
         await store.health()
     assert plans.scans() == []

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection
+from datetime import datetime
 from enum import StrEnum
 from typing import TypeVar
 
@@ -25,6 +26,19 @@ def read_parameters(request: web.Request, allowed: Collection[str]) -> dict[str,
         if len(request.query.getall(name)) > 1:
             raise problems.invalid_parameter(name, "must be given only once")
     return dict(request.query)
+
+
+def timestamp(name: str, text: object) -> float | None:
+    """Return the time in seconds since the epoch."""
+    if text is None:
+        return None
+    try:
+        parsed = datetime.fromisoformat(text) if isinstance(text, str) else None
+        if parsed is not None and parsed.tzinfo is not None:
+            return parsed.timestamp()
+    except (ValueError, OverflowError):
+        pass
+    raise problems.invalid_parameter(name, "must be an RFC 3339 time such as 2026-11-24T08:00:00Z")
 
 
 def choice(name: str, kind: type[Choice], text: str | None) -> Choice | None:

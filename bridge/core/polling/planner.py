@@ -29,16 +29,18 @@ _REPORTED_RESOLUTION = 0.1  # seconds to which the API rounds run times
 _STALE_FRACTION = 0.1  # of a run's age: its longest pause if nothing is known of its run time
 _STEADY_INTERVAL = 5.0  # seconds between polls while a crew's run times are unknown
 _DEADLINE_FRACTION = 0.1  # longest fallback interval, as a fraction of the deadline
+_QUANTILES = 20  # parts of the sample in its summary
 _JITTER = 0.05  # of an interval, so that runs started together are not always polled together
 
 
 @dataclass(frozen=True, slots=True)
 class RunTimeStats:
-    """A summary of a crew's run times, in seconds."""
+    """A summary of a crew's run times, in seconds; `quantiles`: within which 0, 5, 10, … 100 % of the runs ended."""
 
     count: int
     median: float
     p90: float
+    quantiles: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +167,8 @@ class PollPlanner:
         times = sorted((run_time.earliest + run_time.latest) / 2 for run_time in self._sample)
         if not times:
             return None
-        return RunTimeStats(len(times), times[len(times) // 2], times[len(times) * 9 // 10])
+        quantiles = tuple(times[round(part * (len(times) - 1) / _QUANTILES)] for part in range(_QUANTILES + 1))
+        return RunTimeStats(len(times), times[len(times) // 2], times[len(times) * 9 // 10], quantiles)
 
     def _detect_change(self, before: TrackedRun, polled_at: float, *, ended: bool) -> bool:
         """Test the estimate with a poll; if run times have changed, discard those from before the change."""

@@ -71,15 +71,16 @@ def test_a_run_that_waited_for_a_human_has_no_age():
 
 def test_the_learned_statistics_are_reported():
     assert PollPlanner(CREW).run_time_stats() is None
-    assert taught([float(n) for n in range(1, 11)]).run_time_stats() == RunTimeStats(10, 6.0, 10.0)
+    stats = taught([float(n) for n in range(1, 22)]).run_time_stats()
+    assert stats == RunTimeStats(21, 11.0, 19.0, tuple(float(n) for n in range(1, 22)))
 
 
 def test_the_oldest_runs_are_forgotten_and_none_counts_twice():
     planner = taught([1.0] * MAX_RUN_TIMES)
     planner.add([*run_times([1.0]), RunTime("new", "crew", 1e6, 99.0, 99.0)])
-    assert planner.run_time_stats() == RunTimeStats(MAX_RUN_TIMES, 1.0, 1.0)
+    assert planner.run_time_stats() == RunTimeStats(MAX_RUN_TIMES, 1.0, 1.0, (1.0,) * 20 + (99.0,))
     planner.add(run_times([1.0]))  # forgotten, and older than everything kept
-    assert planner.run_time_stats() == RunTimeStats(MAX_RUN_TIMES, 1.0, 1.0)
+    assert planner.run_time_stats() == RunTimeStats(MAX_RUN_TIMES, 1.0, 1.0, (1.0,) * 20 + (99.0,))
 
 
 def test_plans_are_recomputed_only_after_enough_changes_and_some_time():

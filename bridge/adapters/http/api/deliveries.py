@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 from aiohttp import web
@@ -105,18 +104,6 @@ def _read_filter(body: Mapping[str, Any], client: Client) -> DeliveryFilter:
         raise RequestRefused("invalid_request", f"must be one of {', '.join(DeliveryState)}", "state")
     if crew is not None and not isinstance(crew, str):
         raise RequestRefused("invalid_request", "must be a crew name", "crew")
-    since, until = (_timestamp(name, body.get(name)) for name in ("since", "until"))
+    since, until = (query.timestamp(name, body.get(name)) for name in ("since", "until"))
     state = DeliveryState.DEAD if state is None else DeliveryState(state)
     return DeliveryFilter(state=state, crew=crew, crews=client.crews, since=since, until=until)
-
-
-def _timestamp(name: str, text: object) -> float | None:
-    if text is None:
-        return None
-    try:
-        parsed = datetime.fromisoformat(text) if isinstance(text, str) else None
-        if parsed is not None and parsed.tzinfo is not None:
-            return parsed.timestamp()
-    except (ValueError, OverflowError):
-        pass
-    raise RequestRefused("invalid_request", "must be an RFC 3339 time such as 2026-11-24T08:00:00Z", name)

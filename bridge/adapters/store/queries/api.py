@@ -14,7 +14,7 @@ from bridge.adapters.store.queries import events as event_queries
 from bridge.core.delivery.model import Attempt, Delivery, Event
 from bridge.core.runs.budget import Budget
 from bridge.core.runs.model import Run
-from bridge.ports.queries import DeliveryFilter, Page, RunFilter, StoredEvent, StoreFigures, Usage
+from bridge.ports.queries import DeliveryFilter, Page, RunEnds, RunFilter, StoredEvent, StoreFigures, Usage
 
 
 class SqlQueries:
@@ -79,6 +79,10 @@ class SqlQueries:
     async def figures(self, budgets: Mapping[str, Budget], now: float) -> StoreFigures:
         """Return the figures of the whole store, and what is used of these crews' budgets."""
         return await self._connections.read(partial(figures.figures, limits=budgets, now=now))
+
+    async def run_ends(self, minutes: Collection[float]) -> Mapping[float, RunEnds]:
+        """Return the runs that ended in each of these minutes, given by their first second since the epoch."""
+        return await self._connections.read(partial(figures.run_ends, minutes=minutes))
 
     async def usage(self, crews: Mapping[str, Budget | None], senders: Mapping[str, Budget], now: float) -> Usage:
         """Return what these crews and senders use of their slots and budgets; None: the crew has no budget."""

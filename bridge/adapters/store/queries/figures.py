@@ -1,13 +1,13 @@
-"""Counts unfinished rows for the gauges: each query reads an index of such rows only."""
+"""Counts unfinished rows for the gauges, and ended runs by the minute: each query reads a range of an index."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import Connection, bindparam, func, select, text
 
-from bridge.adapters.store.queries import budgets
+from bridge.adapters.store.queries import budgets, kickoffs
 from bridge.adapters.store.schema import OPEN, UNDELIVERED, deliveries, runs
 from bridge.core.runs.budget import Budget
-from bridge.ports.queries import Backlog, StoreFigures
+from bridge.ports.queries import Backlog, RunEnds, StoreFigures
 
 _OPEN_RUNS = select(runs.c.crew, runs.c.state, func.count().label("number")).where(text(OPEN))
 _BY_CREW = _OPEN_RUNS.group_by(runs.c.crew, runs.c.state).subquery("by_crew")
@@ -25,15 +25,30 @@ _DELIVERIES = (
     .where(text(UNDELIVERED))
     .group_by(deliveries.c.channel, deliveries.c.state)
 )
+_ENDS = (
+    select(runs.c.crew, runs.c.state, func.count())
+    .where(runs.c.finished_at >= bindparam("minute"), runs.c.finished_at < bindparam("minute") + 60.0)
+    .group_by(runs.c.crew, runs.c.state)
+)
 
 
 def figures(connection: Connection, limits: Mapping[str, Budget], now: float) -> StoreFigures:
     """Return the figures of the whole store, and what is used of these crews' budgets."""
+    open_runs = {(row[0], row[1]): Backlog(row[2], row[3]) for row in connection.execute(_RUNS)}
     return StoreFigures(
-        runs={(row[0], row[1]): Backlog(row[2], row[3]) for row in connection.execute(_RUNS)},
+        runs=open_runs,
         deliveries={(row[0], row[1]): Backlog(row[2], row[3]) for row in connection.execute(_DELIVERIES)},
         budgets_used={
             crew: (budget.runs - budgets.remaining_for_crew(connection, crew, budget, now)) / budget.runs
             for crew, budget in limits.items()
         },
+        slots_held=kickoffs.usage(connection, {crew: None for crew, _ in open_runs}, {}, now).slots_held,
     )
+
+
+def run_ends(connection: Connection, minutes: Collection[float]) -> dict[float, RunEnds]:
+    """Return the runs that ended in each minute, each a range of the index by time."""
+    return {
+        minute: {(row[0], row[1]): row[2] for row in connection.execute(_ENDS, {"minute": minute})}
+        for minute in minutes
+    }
