@@ -1,5 +1,6 @@
 #!/bin/sh
-# Ensure that RabbitMQ, PostgreSQL, tinyproxy, and Prometheus are there; the tests start private servers with them.
+# Ensure that RabbitMQ, PostgreSQL, tinyproxy, and Prometheus are there, and Chromium where apt can install it; the
+# tests start private servers with them.
 set -eu
 PATH="$PATH:/usr/sbin:/usr/local/sbin:/usr/lib/rabbitmq/bin:/opt/homebrew/bin"
 for folder in /usr/lib/postgresql/*/bin; do PATH="$PATH:$folder"; done
@@ -23,9 +24,11 @@ command -v initdb >/dev/null || missing="$missing postgresql"
 command -v tinyproxy >/dev/null || missing="$missing tinyproxy"
 prometheus="build/prometheus" # unpacked only: its package would start a service
 if command -v promtool >/dev/null || [ -x "$prometheus/usr/bin/promtool" ]; then prometheus=""; fi
+with_apt() { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; }
+if with_apt && ! command -v chromium >/dev/null; then missing="$missing chromium"; fi # elsewhere its tests are skipped
 if [ -z "$missing$prometheus" ]; then exit 0; fi
 
-if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+if with_apt; then
     echo "installing $missing ${prometheus:+prometheus} with apt-get"
     again apt-get update -qq
     mkdir -p /etc/postgresql-common

@@ -5,7 +5,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("deploy/**/*.yaml")]
-SOURCES = [*ROOT.glob("bridge/**/*.py"), *ROOT.glob("bridge/**/*.yaml"), *ROOT.glob("bench/**/*.py")]
+CONSOLE = [path for path in ROOT.glob("bridge/console/*") if path.is_file()]
+SOURCES = [*ROOT.glob("bridge/**/*.py"), *ROOT.glob("bridge/**/*.yaml"), *ROOT.glob("bench/**/*.py"), *CONSOLE]
 TESTS = [path for path in ROOT.glob("tests/**/*.py") if path != Path(__file__)]
 
 # The value is the replacement. A term is listed only if it has no ordinary meaning.

@@ -19,6 +19,7 @@ from bridge.adapters.http.api.events import EventsApi
 from bridge.adapters.http.api.runs import RunsApi
 from bridge.adapters.http.api.stats import StatsApi
 from bridge.adapters.http.auth import Clients
+from bridge.adapters.http.console import ConsoleFiles
 from bridge.adapters.http.memory import HttpMemory
 from bridge.adapters.http.ops import OpsApi
 from bridge.adapters.http.server import HttpServer, build_servers
@@ -77,6 +78,10 @@ def build_http_servers(
     runtime.renewals.append(lambda renewed: clients.renew(build_clients(renewed)))
     api = _api_routes(runtime, clients, inputs, gauges)
     public, private = [*api, *_webhook_routes(runtime, inputs)], ops.routes()
+    if settings.http.console:
+        private += ConsoleFiles().routes()
+        if listen.ops_port is not None:
+            private += api  # the page reaches only its own origin
     memory = HttpMemory(values=runtime.values)
     return build_servers(listen, public, private, clients, counters.report, memory)
 

@@ -88,13 +88,15 @@ class Client(Section):
 
 
 class Http(Section):
-    """The HTTP API. Port 0: any free port; `ops_port` None: everything is on `port`."""
+    """The HTTP API and the console. Port 0: any free port; `ops_port` None: everything is on `port`."""
 
     host: Host = "127.0.0.1"
     port: Port = 8080
     ops_port: Port | None = None
     trusted_proxies: Annotated[tuple[ProxyNetwork, ...], AS_LIST] = ()
     """Networks or addresses of reverse proxies whose `X-Forwarded-For` counts."""
+    console: bool = True
+    """Whether the console is served at `/`; with `ops_port`, on that port, together with the API that it uses."""
     max_body: Bytes = MIB
     requests_per_second: Rate = 1000.0
     """The average rate of one client, with bursts of twice as many. Does not apply to an open API."""

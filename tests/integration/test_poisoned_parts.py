@@ -238,6 +238,8 @@ async def call_every_route(
         ("GET", "/metrics"): ("/metrics", {}),
         ("GET", "/openapi.json"): ("/openapi.json", {}),
         ("GET", "/asyncapi.json"): ("/asyncapi.json", {}),
+        ("GET", "/"): ("/", {}),
+        ("GET", "/console/{file}"): ("/console/app.js", {}),
         ("GET", "/v1/client"): ("/v1/client", {}),
         ("POST", "/v1/runs"): ("/v1/runs", {"json": environment.request(callback_url=environment.callback)}),
         ("GET", "/v1/runs"): ("/v1/runs", {}),
@@ -465,7 +467,8 @@ NOT_REACHED: dict[str, Sequence[str]] = {
     "builds a part at the start, or ends one at the stop": (
         *(f"http.{name}.routes" for name in (
             "api.commands.CommandsApi", "api.crews.CrewsApi", "api.deliveries.DeliveriesApi", "api.events.EventsApi",
-            "api.runs.RunsApi", "ops.OpsApi", "webhooks.crew.CrewWebhooksApi", "webhooks.flow.FlowQuestionsApi",
+            "api.runs.RunsApi", "api.stats.StatsApi", "ops.OpsApi", "webhooks.crew.CrewWebhooksApi",
+            "webhooks.flow.FlowQuestionsApi",
             "webhooks.hooks.HooksApi",
         )),
         *(f"http.auth.Clients.{name}" for name in ("require", "require_audited", "check_host")),

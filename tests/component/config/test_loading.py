@@ -24,6 +24,7 @@ http:
   host: 127.0.0.1
   port: 8080
   ops_port: 8081                          # health, metrics, documents, console; absent: on `port`
+  console: true
   max_body: 1MiB
   clients:                                # none: the API is open, and then only a loopback host is accepted
     - name: orders

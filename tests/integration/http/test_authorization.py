@@ -47,8 +47,11 @@ MATRIX: dict[tuple[str, str], list[int]] = {
     ("POST", "/v1/deliveries/{id}/redeliver"): [401, 401, 403, 403, 403, 403, 404, 404],
     ("POST", "/v1/deliveries/redeliver"): [401, 401, 403, 403, 403, 403, 200, 200],
     ("GET", "/v1/crews"): [401, 401, 200, 200, 200, 200, 200, 200],
+    ("GET", "/v1/crews/{crew}"): [401, 401, 200, 200, 200, 200, 200, 404],
+    ("GET", "/v1/stats"): [401, 401, 403, 403, 200, 200, 200, 200],
     ("GET", "/v1/crews/{crew}/inputs"): [401, 401, 200, 200, 200, 200, 200, 404],
     ("GET", "/v1/events"): [401, 401, 200, 200, 200, 200, 200, 200],
+    ("GET", "/v1/client"): [401, 401, 200, 200, 200, 200, 200, 200],
     ("POST", "/amp/{token}/{kind}"): [404] * 8,
     ("POST", "/amp/crews/{crew}/human"): [404] * 8,
     ("POST", "/hooks/{name}"): [401] * 8,
@@ -57,6 +60,8 @@ MATRIX: dict[tuple[str, str], list[int]] = {
     ("GET", "/metrics"): OPEN,
     ("GET", "/openapi.json"): OPEN,
     ("GET", "/asyncapi.json"): OPEN,
+    ("GET", "/"): OPEN,
+    ("GET", "/console/{file}"): OPEN,
 }
 BODIES: dict[str, dict[str, Any]] = {
     "/v1/runs": {"crew": "research", "inputs": {"topic": "peat"}},
@@ -74,7 +79,9 @@ class Served:
     run_id: str = ""
 
     async def request(self, method: str, route: str, caller: str) -> int:
-        path = route.format(run_id=self.run_id, crew="research", token="forged", kind="crew", name="x", id="x")
+        path = route.format(
+            run_id=self.run_id, crew="research", token="forged", kind="crew", name="x", id="x", file="app.js"
+        )
         token = TOKENS.get(caller, "wrong" if caller == "wrong" else "")
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         body = BODIES.get(route, {}) if method == "POST" else None

@@ -1,0 +1,184 @@
+"""A bridge, its sandbox crews, and a page in Chromium; each page must end without a console error or CSP report."""
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import pytest_asyncio
+import yaml
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from playwright.async_api import Browser, Page, Response, async_playwright
+
+from bridge.composition.build import open_bridge
+from bridge.config import load
+from bridge.sandbox import SandboxSettings, running
+from bridge.sandbox.times import Fixed
+from tests.amqp_client import eventually
+from tests.patience import PATIENCE
+from tests.system.acceptance.harness import free_port
+
+CHROMIUM = shutil.which("chromium")
+OPTIONS = ("--no-sandbox", "--disable-gpu")  # the tests may run as root, and open only their own pages
+TOKENS = {name: f"{name}-token-{'x' * 24}" for name in ("submit", "read", "operate")}
+SECRET = "whsec_" + "a1b2c3d4" * 5 + "a1b2"
+HANG_UP = {"on": "kickoff", "do": "hang_up_before", "times": None}
+
+
+@dataclass
+class Console:
+    """The URL of the page, calls to the API as an operator, and what the browser complained about."""
+
+    url: str
+    http: aiohttp.ClientSession
+    browser: Browser
+    received: list[str]
+    """The ids of the events that the receiver got."""
+    complaints: list[str] = field(default_factory=list)
+    refusals: set[int] = field(default_factory=lambda: {401})
+    """The statuses of expected refusals, which the browser logs; by one, the page learns that it needs a token."""
+
+    async def submit(self, crew: str, meta: Any = None, **inputs: Any) -> str:
+        body = {"crew": crew, "inputs": {"topic": "peat", **inputs}, "meta": meta}
+        async with self.http.post("/v1/runs", json=body) as response:
+            assert response.status == 202, await response.text()
+            run_id: str = (await response.json())["run_id"]
+            return run_id
+
+    async def run(self, run_id: str) -> dict[str, Any]:
+        async with self.http.get(f"/v1/runs/{run_id}") as response:
+            run: dict[str, Any] = await response.json()
+            return run
+
+    async def reached(self, run_id: str, state: str) -> dict[str, Any]:
+        """The run, once it is in this state."""
+
+        async def is_reached() -> bool:
+            return bool((await self.run(run_id))["state"] == state)
+
+        await eventually(is_reached)
+        return await self.run(run_id)
+
+    async def open(self, path: str = "", role: str = "operate", **options: Any) -> Page:
+        """A new page, signed in with the token of this role."""
+        context = await self.browser.new_context(**{"locale": "en-US", **options})
+        context.set_default_timeout(PATIENCE * 1000)
+        page = await context.new_page()
+        page.on("console", lambda message: self._complain(message.type, message.text))
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("response", self._check_origin)
+        await page.goto(f"{self.url}/#/{path}")
+        await page.get_by_label("Token").fill(TOKENS[role])
+        await page.get_by_role("button", name="Sign in").click()
+        await page.get_by_role("link", name="Overview").wait_for()
+        return page
+
+    def _complain(self, kind: str, text: str) -> None:
+        refused = any(f"status of {status}" in text for status in self.refusals)
+        if kind == "error" and not refused:
+            self.complaints.append(text)
+
+    def _check_origin(self, response: Response) -> None:
+        if not response.url.startswith((self.url, "data:")):
+            self.complaints.append(f"another origin: {response.url}")
+
+
+@asynccontextmanager
+async def serving(folder: Path, receiver: str | None = None, **http: Any) -> AsyncIterator[str]:
+    """A bridge with the crews `research`, `reviewed` (asks a human), and `doubtful` (never confirms a kickoff).
+
+    `receiver`: the URL to which all events are sent.
+    """
+    quick = Fixed(0.1)
+    async with (
+        running(SandboxSettings(run_time=quick)) as research,
+        running(SandboxSettings(run_time=quick, human_questions=1, human_status="paused")) as reviewed,
+        running(SandboxSettings(run_time=quick, faults=(HANG_UP,))) as doubtful,
+    ):
+        urls = {"research": research, "reviewed": reviewed, "doubtful": doubtful}
+        poll = {"min_interval": "100ms", "max_interval": "200ms"}
+        crews: dict[str, dict[str, Any]] = {
+            name: {"url": url, "token": "sandbox-token", "poll": poll} for name, url in urls.items()
+        }
+        crews["reviewed"]["human_input"] = True
+        clients = [{"name": name, "token": token, "roles": [name]} for name, token in TOKENS.items()]
+        port = free_port()
+        settings = {
+            "public_url": f"http://127.0.0.1:{port}",  # so that crews report the ids of their questions
+            "http": {"port": port, "clients": clients, **http},
+            "store": {"url": f"sqlite:///{folder}/bridge.db"},
+            "crews": crews,
+            "callbacks": {"secret": SECRET, "allow_private": True},
+            "destinations": {} if receiver is None else {"crm": {"url": receiver, "events": ["succeeded"]}},
+        }
+        (folder / "bridge.yaml").write_text(yaml.safe_dump(settings))
+        async with open_bridge(load(folder / "bridge.yaml", environ={}), migrate=True) as bridge:
+            supervisor = await bridge.start()
+            try:
+                yield f"http://127.0.0.1:{bridge.servers[-1].port}"
+            finally:
+                await supervisor.stop(asyncio.Event())
+
+
+@asynccontextmanager
+async def launched() -> AsyncIterator[Browser]:
+    """Chromium from the system, which receives security updates, instead of one that the library downloads."""
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
+        try:
+            yield browser
+        finally:
+            await browser.close()
+
+
+@asynccontextmanager
+async def browsing(browser: Browser, url: str, received: list[str]) -> AsyncIterator[Console]:
+    """The page of this bridge in a browser, and its API as an operator."""
+    operator = {"Authorization": f"Bearer {TOKENS['operate']}"}
+    async with aiohttp.ClientSession(url, headers=operator) as http:
+        console = Console(url, http, browser, received)
+        try:
+            yield console
+        finally:
+            for context in browser.contexts:
+                await context.close()
+
+
+@asynccontextmanager
+async def receiving() -> AsyncIterator[tuple[str, list[str]]]:
+    """A receiver of events: its URL, and the ids of the events that it gets."""
+    received: list[str] = []
+
+    async def take(request: web.Request) -> web.Response:
+        received.append(request.headers["webhook-id"])
+        return web.Response(status=204)
+
+    app = web.Application()
+    app.add_routes([web.post("/events", take)])
+    async with TestServer(app) as server:
+        yield str(server.make_url("/events")), received
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium (Debian: apt-get install chromium)")
+    async with launched() as browser:
+        yield browser
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def console(browser: Browser, tmp_path: Path) -> AsyncIterator[Console]:
+    async with (
+        receiving() as (receiver, ids),
+        serving(tmp_path, receiver) as url,
+        browsing(browser, url, ids) as console,
+    ):
+        yield console
+        assert console.complaints == []
