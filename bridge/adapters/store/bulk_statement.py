@@ -12,9 +12,10 @@ Row = Mapping[str, Any]
 
 
 class BulkStatement:
-    """One INSERT or UPDATE for many rows, each a mapping with the same names: columns, or parameters of the statement.
+    """One INSERT or UPDATE for many rows, which may depend on the database.
 
-    `statement` may depend on the database. Values are passed to the driver unchanged: text, bytes, numbers, None.
+    All rows have the same names: parameters of the statement, and columns to write in addition to those that it names.
+    Values are passed to the driver unchanged: text, bytes, numbers, None.
     """
 
     def __init__(self, statement: Callable[[Connection], Insert | Update]) -> None:
@@ -40,8 +41,8 @@ class _Compiled:
     """A statement for one driver, with positional (SQLite) or named (PostgreSQL) parameters."""
 
     def __init__(self, statement: Insert | Update, dialect: Dialect, row: Row) -> None:
-        keys = list(row) if isinstance(statement, Insert) else None
-        compiled = statement.compile(dialect=dialect, column_keys=keys)
+        columns = [name for name in row if name in statement.table.c]
+        compiled = statement.compile(dialect=dialect, column_keys=columns)
         self.sql = str(compiled)
         self._constants = {name: value for name, value in compiled.params.items() if name not in row}
         self._positions: Sequence[str] | None = compiled.positiontup if compiled.positional else None

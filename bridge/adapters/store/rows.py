@@ -19,33 +19,6 @@ Values = dict[str, Any]
 
 LARGE_INPUTS = 4096  # bytes; larger inputs stay encoded in memory
 
-MUTABLE_COLUMNS = (
-    "state",
-    "owner",
-    "due_at",
-    "expires_at",
-    "attempt",
-    "sent_at",
-    "auto_retries",
-    "in_doubt_emitted",
-    "kickoff_id",
-    "unverified",
-    "started_at",
-    "finished_at",
-    "polls",
-    "progress",
-    "tasks",
-    "human_input",
-    "deferral",
-    "history",
-    "result",
-    "result_json",
-    "usage",
-    "error_code",
-    "error_message",
-)
-"""The columns of a run that a decision may change."""
-
 
 def new_run(run: Run) -> Values:
     """Return all columns of a new run."""
@@ -73,7 +46,7 @@ def new_run(run: Run) -> Values:
 
 
 def mutable_values(run: Run) -> Values:
-    """Return the columns in `MUTABLE_COLUMNS`."""
+    """Return the columns of a run that a decision may change."""
     outcome = run.outcome
     return {
         "state": run.state.value,

@@ -88,10 +88,7 @@ _UPDATE_DELIVERY = BulkStatement(
     lambda _: (
         update(deliveries)
         .where(deliveries.c.delivery_id == bindparam("of_delivery"), deliveries.c.owner == bindparam("by_process"))
-        .values(
-            {name: bindparam(name) for name in ("state", "attempts", "due_at", "last_error", "delivered_at")}
-            | {"owner": None},
-        )
+        .values(owner=None)
     )
 )
 

@@ -10,7 +10,7 @@ from bridge.adapters.store.group_commit import BatchConflict
 from bridge.adapters.store.queries.accept import insert_deliveries
 from bridge.adapters.store.queries.claims import is_alive, release_deliveries
 from bridge.adapters.store.queries.inbox import delete_retained
-from bridge.adapters.store.rows import MUTABLE_COLUMNS, Values, mutable_values
+from bridge.adapters.store.rows import Values, mutable_values
 from bridge.adapters.store.schema import runs
 from bridge.core.delivery.model import Delivery
 from bridge.core.runs.model import Decision, Run
@@ -62,7 +62,7 @@ _UPDATE_RUN = BulkStatement(
     lambda _: (
         update(runs)
         .where(runs.c.run_id == bindparam("of_run"), runs.c.version == bindparam("at_version"))
-        .values({name: bindparam(name) for name in MUTABLE_COLUMNS} | {"version": runs.c.version + 1})
+        .values(version=runs.c.version + 1)
     )
 )
 
