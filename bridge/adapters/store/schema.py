@@ -4,9 +4,12 @@ JSON is stored as bytes, not as the database's JSON type, which would change num
 seconds since the epoch.
 """
 
+from typing import Any
+
 from sqlalchemy import (
     CheckConstraint,
     Column,
+    ColumnElement,
     Float,
     ForeignKey,
     Index,
@@ -28,6 +31,12 @@ metadata = MetaData()
 def _one_of(column: str, values: list[str]) -> str:
     listed = ", ".join(f"'{value}'" for value in sorted(values))
     return f"{column} IN ({listed})"
+
+
+def _partial_index(name: str, condition: str, *columns: ColumnElement[Any], unique: bool = False) -> None:
+    """Index some rows. SQLite uses it only for queries that repeat the condition, or imply it by an equality."""
+    where = text(condition)
+    Index(name, *columns, unique=unique, sqlite_where=where, postgresql_where=where)
 
 
 _FINAL = _one_of("state", [state.value for state in FINAL_STATES])
@@ -85,60 +94,35 @@ runs = Table(
     ),
 )
 
-Index(
+_partial_index(
     "runs_idempotency_key",
+    "idempotency_key IS NOT NULL",
     runs.c.source,
     runs.c.crew,
     runs.c.idempotency_key,
     unique=True,
-    sqlite_where=runs.c.idempotency_key.is_not(None),
-    postgresql_where=runs.c.idempotency_key.is_not(None),
 )
-_signed = text("signature_digest IS NOT NULL")
-Index(
-    "runs_signature_digest",
-    runs.c.source,
-    runs.c.signature_digest,
-    unique=True,
-    sqlite_where=_signed,
-    postgresql_where=_signed,
+_partial_index(
+    "runs_signature_digest", "signature_digest IS NOT NULL", runs.c.source, runs.c.signature_digest, unique=True
 )
-Index(
-    "runs_fingerprint",
-    runs.c.fingerprint,
-    runs.c.accepted_at,
-    sqlite_where=runs.c.idempotency_key.is_(None),
-    postgresql_where=runs.c.idempotency_key.is_(None),
-)
+_partial_index("runs_fingerprint", "idempotency_key IS NULL", runs.c.fingerprint, runs.c.accepted_at)
 Index("runs_due", runs.c.state, runs.c.owner, runs.c.due_at)
-# SQLite uses a partial index only for queries that repeat its condition, or imply it by an equality.
 OPEN = _one_of("state", [state.value for state in State if state not in FINAL_STATES])
-Index(
-    "runs_open", runs.c.crew, runs.c.state, runs.c.owner, runs.c.due_at,
-    sqlite_where=text(OPEN), postgresql_where=text(OPEN),
-)  # fmt: skip
+_partial_index("runs_open", OPEN, runs.c.crew, runs.c.state, runs.c.owner, runs.c.due_at)
 WAITING = f"state = '{State.ACCEPTED}' AND owner IS NULL"
-Index(
-    "runs_kickoff_queue", runs.c.crew, runs.c.priority.desc(), runs.c.run_id, runs.c.due_at, runs.c.source,
-    runs.c.expires_at, sqlite_where=text(WAITING), postgresql_where=text(WAITING),
+_partial_index(
+    "runs_kickoff_queue", WAITING, runs.c.crew, runs.c.priority.desc(), runs.c.run_id, runs.c.due_at, runs.c.source,
+    runs.c.expires_at,
 )  # fmt: skip
-_expiring = text(f"{WAITING} AND expires_at IS NOT NULL")
-Index("runs_expiring", runs.c.crew, runs.c.expires_at, sqlite_where=_expiring, postgresql_where=_expiring)
-_sent = text("sent_at IS NOT NULL")
-Index("runs_crew_budget", runs.c.crew, runs.c.sent_at, sqlite_where=_sent, postgresql_where=_sent)
+_partial_index("runs_expiring", f"{WAITING} AND expires_at IS NOT NULL", runs.c.crew, runs.c.expires_at)
+_partial_index("runs_crew_budget", "sent_at IS NOT NULL", runs.c.crew, runs.c.sent_at)
 OF_CLIENT = "source LIKE 'client/%'"  # budgets apply only to clients, so only their runs are indexed
-Index(
-    "runs_client_budget", runs.c.source, runs.c.sent_at,
-    sqlite_where=text(OF_CLIENT), postgresql_where=text(OF_CLIENT),
-)  # fmt: skip
+_partial_index("runs_client_budget", OF_CLIENT, runs.c.source, runs.c.sent_at)
 Index("runs_finished_at", runs.c.finished_at)
 # For lists, newest first: each is read from the end of a range (`queries.run_lists`).
 Index("runs_by_state", runs.c.state, runs.c.run_id)
 Index("runs_by_crew", runs.c.crew, runs.c.state, runs.c.run_id)
-Index(
-    "runs_by_source", runs.c.source, runs.c.state, runs.c.run_id, runs.c.crew,
-    sqlite_where=text(OF_CLIENT), postgresql_where=text(OF_CLIENT),
-)  # fmt: skip
+_partial_index("runs_by_source", OF_CLIENT, runs.c.source, runs.c.state, runs.c.run_id, runs.c.crew)
 Index("runs_kickoff_id", runs.c.crew, runs.c.kickoff_id, unique=True)
 
 events = Table(
@@ -179,34 +163,16 @@ deliveries = Table(
     CheckConstraint(_one_of("state", list(DeliveryState)), name="deliveries_state_known"),
 )
 Index("deliveries_event_id", deliveries.c.event_id)
-Index(
-    "deliveries_due",
-    deliveries.c.channel,
-    deliveries.c.due_at,
+_partial_index(
+    "deliveries_due", "state = 'pending' AND owner IS NULL", deliveries.c.channel, deliveries.c.due_at,
     deliveries.c.receiver,
-    sqlite_where=text("state = 'pending' AND owner IS NULL"),
-    postgresql_where=text("state = 'pending' AND owner IS NULL"),
-)
-
-UNDELIVERED = _one_of("state", [DeliveryState.PENDING.value, DeliveryState.DEAD.value])
-Index(
-    "deliveries_undelivered", deliveries.c.channel, deliveries.c.state, deliveries.c.created_at,
-    sqlite_where=text(UNDELIVERED), postgresql_where=text(UNDELIVERED),
 )  # fmt: skip
+UNDELIVERED = _one_of("state", [DeliveryState.PENDING.value, DeliveryState.DEAD.value])
+_partial_index("deliveries_undelivered", UNDELIVERED, deliveries.c.channel, deliveries.c.state, deliveries.c.created_at)
 Index("deliveries_by_state", deliveries.c.state, deliveries.c.delivery_id)
 Index("deliveries_by_crew", deliveries.c.crew, deliveries.c.state, deliveries.c.delivery_id)
-Index(
-    "deliveries_receiver",
-    deliveries.c.receiver,
-    sqlite_where=deliveries.c.receiver.is_not(None),
-    postgresql_where=deliveries.c.receiver.is_not(None),
-)
-Index(
-    "deliveries_claimed",
-    deliveries.c.receiver,
-    sqlite_where=text("owner IS NOT NULL"),
-    postgresql_where=text("owner IS NOT NULL"),
-)
+_partial_index("deliveries_receiver", "receiver IS NOT NULL", deliveries.c.receiver)
+_partial_index("deliveries_claimed", "owner IS NOT NULL", deliveries.c.receiver)
 
 delivery_attempts = Table(
     "delivery_attempts",
