@@ -73,13 +73,12 @@ class SqlStore:
         self._batches = Batches(transaction, metrics.committed)
         self._claimer = Claimer(self._batches, undecodable)
         self._handoff = LocalHandoff()
-        write = self._batches.write_one
         self.cluster = SqlCluster(self._batches, reader, self._claimer, self._handoff, process, self._crews)
         self.deliveries = SqlDeliveries(self._batches, self._claimer, self._handoff, lambda: self.cluster.process)
-        self.queries = SqlQueries(api_reader or reader, write, lambda: not self._batches.failing, undecodable)
-        self.run_times = SqlRunTimes(write, reader, undecodable)
-        self.commands = SqlCommands(write, reader.read)
-        self.inbox = SqlWebhookInbox(write, reader.read, lambda: self.cluster.process, crews)
+        self.queries = SqlQueries(self._batches, api_reader or reader, undecodable)
+        self.run_times = SqlRunTimes(self._batches, reader, undecodable)
+        self.commands = SqlCommands(self._batches, reader)
+        self.inbox = SqlWebhookInbox(self._batches, reader, lambda: self.cluster.process, crews)
         self._free_slots = None if shared else FreeSlots()
 
     async def accept(self, run: Run) -> Accepted:

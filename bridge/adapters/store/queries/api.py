@@ -1,13 +1,13 @@
 """Queries of the HTTP API, over connections of their own, so that no step waits for a caller."""
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from bridge.adapters.store.batch_loader import BatchLoader
-from bridge.adapters.store.connections import Connections, Work
+from bridge.adapters.store.connections import Connections
 from bridge.adapters.store.decoding import ReportUndecodable
+from bridge.adapters.store.group_commit import Batches
 from bridge.adapters.store.queries import cluster, figures, kickoffs, run_lists
 from bridge.adapters.store.queries import deliveries as delivery_queries
 from bridge.adapters.store.queries import events as event_queries
@@ -18,18 +18,11 @@ from bridge.ports.queries import DeliveryFilter, Page, RunEnds, RunFilter, Store
 
 
 class SqlQueries:
-    """`ports.Queries`. `write` runs work in a transaction; `writable`: whether the last one succeeded."""
+    """`ports.Queries`."""
 
-    def __init__(
-        self,
-        connections: Connections,
-        write: Callable[[Work[Any]], Awaitable[Any]],
-        writable: Callable[[], bool],
-        report: ReportUndecodable,
-    ) -> None:
+    def __init__(self, batches: Batches, connections: Connections, report: ReportUndecodable) -> None:
+        self._batches = batches
         self._connections = connections
-        self._write = write
-        self._writable = writable
         self._report = report
         self._peeks = BatchLoader(lambda run_ids: connections.read(partial(run_lists.load_summaries, run_ids=run_ids)))
 
@@ -59,8 +52,7 @@ class SqlQueries:
 
     async def redeliver(self, filter_: DeliveryFilter, now: float) -> int:
         """Make deliveries due now, with a new retry schedule; return how many."""
-        redelivered: int = await self._write(partial(delivery_queries.redeliver, filter_=filter_, now=now))
-        return redelivered
+        return await self._batches.write_one(partial(delivery_queries.redeliver, filter_=filter_, now=now))
 
     async def find_events(self, since: float, limit: int) -> list[StoredEvent]:
         """Return the first `limit` events about runs stored since then, in the order of storage."""
@@ -87,7 +79,7 @@ class SqlQueries:
     async def usage(self, crews: Mapping[str, Budget | None], senders: Mapping[str, Budget], now: float) -> Usage:
         """Return what these crews and senders use of their slots and budgets; None: the crew has no budget."""
         read = await self._connections.read(partial(kickoffs.usage, crews=crews, senders=senders, now=now))
-        return replace(read, writable=self._writable())
+        return replace(read, writable=not self._batches.failing)
 
     async def crews_served(self) -> Collection[str]:
         """Return the crews that any process serves."""

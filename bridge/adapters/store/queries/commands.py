@@ -1,42 +1,36 @@
 """Commands for runs with a POST in progress, stored apart from the run's row, whose version guards the response."""
 
-from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any
 
 from sqlalchemy import Connection, delete, literal, select
 
 from bridge.adapters.store import dialect
-from bridge.adapters.store.connections import Work
+from bridge.adapters.store.connections import Connections
+from bridge.adapters.store.group_commit import Batches
 from bridge.adapters.store.schema import pending_commands, runs
 from bridge.core.runs.model import FINAL_STATES, State
 
 _OPEN = runs.c.state.not_in(sorted(state.value for state in FINAL_STATES))
 
-RunWork = Callable[[Work[Any]], Awaitable[Any]]
-"""Runs work in a transaction; raises `StoreUnavailable`."""
-
 
 class SqlCommands:
     """Stores the commands that wait for a POST; `ports.DeferredCommands`."""
 
-    def __init__(self, write: RunWork, read: RunWork) -> None:
-        self._write = write
-        self._read = read
+    def __init__(self, batches: Batches, reader: Connections) -> None:
+        self._batches = batches
+        self._reader = reader
 
     async def defer(self, run_id: str, sender: str, now: float) -> bool:
         """Store a command for a run, once; return False if the run has ended."""
-        deferred: bool = await self._write(partial(_defer, run_id=run_id, sender=sender, now=now))
-        return deferred
+        return await self._batches.write_one(partial(_defer, run_id=run_id, sender=sender, now=now))
 
     async def applicable(self, limit: int) -> list[tuple[str, str]]:
         """Return runs that have a command and no POST in progress, each with the command's sender; oldest first."""
-        found: list[tuple[str, str]] = await self._read(partial(_applicable, limit=limit))
-        return found
+        return await self._reader.read(partial(_applicable, limit=limit))
 
     async def remove(self, run_id: str) -> None:
         """Remove a command that has been applied, or whose run has ended."""
-        await self._write(partial(_remove, run_id=run_id))
+        await self._batches.write_one(partial(_remove, run_id=run_id))
 
 
 def _defer(connection: Connection, run_id: str, sender: str, now: float) -> bool:

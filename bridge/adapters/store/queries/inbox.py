@@ -1,7 +1,7 @@
 """The inbox: crew webhooks that have not been handled yet."""
 
 import json
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any
 
@@ -9,7 +9,8 @@ import structlog
 from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, or_, select, update
 
 from bridge.adapters.store import dialect
-from bridge.adapters.store.connections import Work
+from bridge.adapters.store.connections import Connections
+from bridge.adapters.store.group_commit import Batches
 from bridge.adapters.store.queries.claims import CLAIM_BYTES
 from bridge.adapters.store.queries.run_lists import ids_within
 from bridge.adapters.store.schema import runs, webhook_inbox
@@ -24,9 +25,6 @@ MAX_FLOW_QUESTIONS = 1000  # of one crew, whose runs are not known yet
 
 log = structlog.get_logger()
 
-Do = Callable[[Work[Any]], Awaitable[Any]]
-"""Does work in a transaction; raises `StoreUnavailable`."""
-
 _entries = webhook_inbox.c
 _ORDER = (_entries.kind.in_([kind.value for kind in _PROGRESS]), _entries.received_at, _entries.entry_id)
 
@@ -34,22 +32,23 @@ _ORDER = (_entries.kind.in_([kind.value for kind in _PROGRESS]), _entries.receiv
 class SqlWebhookInbox:
     """`ports.WebhookInbox` of one process. `process` returns the name under which it owns runs."""
 
-    def __init__(self, write: Do, read: Do, process: Callable[[], str], crews: Collection[str]) -> None:
-        self._write = write
-        self._read = read
+    def __init__(
+        self, batches: Batches, reader: Connections, process: Callable[[], str], crews: Collection[str]
+    ) -> None:
+        self._batches = batches
+        self._reader = reader
         self._process = process
         self._crews = sorted(crews)
 
     async def add(self, entry: InboxEntry) -> bool:
         """Store an entry; return False if its run or its crew has too many."""
-        added: bool = await self._write(partial(_add, entry=entry))
-        return added
+        return await self._batches.write_one(partial(_add, entry=entry))
 
     async def due(self, limit: int, now: float, handling: Collection[str]) -> Sequence[InboxEntry]:
         """Return the oldest due entries that this process can handle; delete those that cannot be decoded."""
         find = partial(_due, process=self._process(), crews=self._crews, limit=limit, now=now, handling=handling)
         entries, unreadable = [], []
-        for row in await self._read(find):
+        for row in await self._reader.read(find):
             try:
                 entries.append(_entry_from_row(row))
             except (ValueError, RecursionError) as error:
@@ -61,18 +60,18 @@ class SqlWebhookInbox:
 
     async def postpone(self, entry_id: str, due_at: float) -> None:
         """Make an entry due later."""
-        await self._write(partial(_update, entry_id=entry_id, due_at=due_at))
+        await self._batches.write_one(partial(_update, entry_id=entry_id, due_at=due_at))
 
     async def retain(self, entry_id: str) -> None:
         """Retain an entry whose result this process also holds in memory; it replaces those retained before.
 
         Do nothing if its run has ended.
         """
-        await self._write(partial(_retain, entry_id=entry_id, owner=self._process()))
+        await self._batches.write_one(partial(_retain, entry_id=entry_id, owner=self._process()))
 
     async def remove(self, entry_id: str) -> None:
         """Remove an entry."""
-        await self._write(partial(_remove, entry_id=entry_id))
+        await self._batches.write_one(partial(_remove, entry_id=entry_id))
 
 
 def delete_retained(connection: Connection, run_ids: Sequence[str]) -> None:

@@ -1,32 +1,31 @@
 """The last run times of each crew, shared by all processes on the store."""
 
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, or_, select
 
 from bridge.adapters.store import dialect
-from bridge.adapters.store.connections import Connections, Work
+from bridge.adapters.store.connections import Connections
 from bridge.adapters.store.decoding import ReportUndecodable, decode_and_report
+from bridge.adapters.store.group_commit import Batches
 from bridge.adapters.store.schema import run_times
 from bridge.core.runs.model import RunTime
 
 
 class SqlRunTimes:
-    """`ports.RunTimeStore`. `write` runs work in a transaction."""
+    """`ports.RunTimeStore`."""
 
-    def __init__(
-        self, write: Callable[[Work[Any]], Awaitable[Any]], reader: Connections, report: ReportUndecodable
-    ) -> None:
-        self._write = write
+    def __init__(self, batches: Batches, reader: Connections, report: ReportUndecodable) -> None:
+        self._batches = batches
         self._reader = reader
         self._report = report
 
     async def add(self, crew: str, new: Sequence[RunTime], since: float, limit: int) -> None:
         """Add run times of a crew; keep only the last `limit` of those that ended since then."""
-        await self._write(partial(_add, crew=crew, new=new, since=since, limit=limit))
+        await self._batches.write_one(partial(_add, crew=crew, new=new, since=since, limit=limit))
 
     async def newest(self, crew: str, after: float, limit: int) -> list[RunTime]:
         """Return the last `limit` run times of a crew that ended after then, newest first."""
