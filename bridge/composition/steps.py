@@ -65,8 +65,8 @@ class Steps:
 
     def accept(self, check_inputs: CheckInputs) -> AcceptRequest:
         return AcceptRequest(
-            self.store, self.crews, self.rules.callbacks, self.clock, self.new_id, check_inputs, self.signals.kickoff,
-            self.redactor,
+            self.store, self.store.queries, self.crews, self.rules.callbacks, self.clock, self.new_id, check_inputs,
+            self.signals.kickoff, self.redactor,
         )  # fmt: skip
 
     def refuse(self, dead_queue: str) -> RefuseMessage:

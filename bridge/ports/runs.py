@@ -79,9 +79,6 @@ class RunStore(Protocol):
     def owned_elsewhere(self, run: Run) -> bool:
         """Return whether another process owns this run."""
 
-    async def is_served(self, crew: str) -> bool:
-        """Return whether any process serves the crew."""
-
 
 class RunTimeStore(Protocol):
     """Stores the run times of crews, from which the planner learns. Every call raises `StoreUnavailable`."""

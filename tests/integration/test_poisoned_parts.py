@@ -523,7 +523,7 @@ NOT_REACHED: dict[str, Sequence[str]] = {
             "acquire", "resume", "answer_flow", "stop", "probe", "inputs",
         )),
         "kickoff_journal.KickoffJournal.append", "kickoff_journal.KickoffJournal.drop",
-        *(f"store.SqlStore.{name}" for name in ("find_key", "is_served")),
+        "store.SqlStore.find_key",
         *(f"store.SqlQueries.{name}" for name in ("load_events", "usage", "crews_served")),
         "store.SqlQueries.peek", "store.SqlRunTimes.newest",
         *(f"store.SqlCluster.{name}" for name in ("rejoin", "membership", "release_runs")),

@@ -21,7 +21,7 @@ from bridge.adapters.store.decoding import UndecodableReports
 from bridge.adapters.store.free_slots import FreeSlots
 from bridge.adapters.store.group_commit import Batches, Transaction, until_available, wait_for_store
 from bridge.adapters.store.local_handoff import LocalHandoff
-from bridge.adapters.store.queries import accept, claims, cluster, kickoffs, run_lists
+from bridge.adapters.store.queries import accept, claims, kickoffs, run_lists
 from bridge.adapters.store.queries import runs as run_queries
 from bridge.adapters.store.queries.api import SqlQueries
 from bridge.adapters.store.queries.cluster import SqlCluster
@@ -64,8 +64,8 @@ class SqlStore:
         report: ReportFault = log_fault,
         metrics: StoreMetrics = UNCOUNTED,
     ) -> None:
-        self.key, self._crews, undecodable = key, frozenset(crews), UndecodableReports(report)
-        self.shared, self._report_undecodable = shared, undecodable
+        self.key, self.shared = key, shared
+        self._report_undecodable = undecodable = UndecodableReports(report)
         self.verify = verify  # raises `StoreReplaced`
         self._metrics = metrics
         self._reader = reader
@@ -73,7 +73,7 @@ class SqlStore:
         self._batches = Batches(transaction, metrics.committed)
         self._claimer = Claimer(self._batches, undecodable)
         self._handoff = LocalHandoff()
-        self.cluster = SqlCluster(self._batches, reader, self._claimer, self._handoff, process, self._crews)
+        self.cluster = SqlCluster(self._batches, reader, self._claimer, self._handoff, process, crews)
         self.deliveries = SqlDeliveries(self._batches, self._claimer, self._handoff, lambda: self.cluster.process)
         self.queries = SqlQueries(self._batches, api_reader or reader, undecodable)
         self.run_times = SqlRunTimes(self._batches, reader, undecodable)
@@ -178,10 +178,6 @@ class SqlStore:
     def owned_elsewhere(self, run: Run) -> bool:
         """Return whether another process owns this run."""
         return run.owner not in {None, self.cluster.process}
-
-    async def is_served(self, crew: str) -> bool:
-        """Return whether any process serves the crew."""
-        return crew in self._crews or crew in await self._reader.read(cluster.crews_served)
 
     async def health(self) -> Health:
         """Return whether the store can be read and, judging by its last transaction, written."""

@@ -15,6 +15,7 @@ from bridge.core.runs.model import Envelope, KickoffRequest, Run
 from bridge.ports.deliveries import DeliveryStore
 from bridge.ports.inbound import Accepted, RefusedMessage
 from bridge.ports.lifecycle import Clock, NewId, Notify
+from bridge.ports.queries import Queries
 from bridge.ports.runs import RunStore
 from bridge.steps._crew import Crew
 
@@ -30,6 +31,7 @@ class AcceptRequest:
     def __init__(
         self,
         store: RunStore,
+        queries: Queries,
         crews: Mapping[str, Crew],
         callbacks: callback_url.CallbackRules,
         clock: Clock,
@@ -40,6 +42,7 @@ class AcceptRequest:
     ) -> None:
         self._redactor = redactor or Redactor()
         self._store = store
+        self._queries = queries
         self._crews = crews
         self._check_inputs = check_inputs
         self._callbacks = callbacks
@@ -54,9 +57,10 @@ class AcceptRequest:
         """
         inputs, meta = self._redactor.value(request.inputs), self._redactor.value(request.meta)
         request = replace(request, inputs=inputs, meta=meta)
-        if request.crew not in self._crews and not await self._store.is_served(request.crew):
+        crew = self._crews.get(request.crew)  # None if another process serves it, as during the rollout of a new crew
+        if crew is None and request.crew not in await self._queries.crews_served():
             raise RequestRefused("unknown_crew", f"no crew named {request.crew} is configured; check the name", "crew")
-        start_by = self._crews[request.crew].policy.start_by if request.crew in self._crews else None
+        start_by = None if crew is None else crew.policy.start_by
         run = state_machine.accept(request, envelope, self._new_id(), self._clock(), start_by)
         try:
             run = replace(run, request=await self._checked(request, envelope))
@@ -72,8 +76,8 @@ class AcceptRequest:
         """Return the request with the id of the state to restore, if any; raise `RequestRefused`."""
         if request.callback_url is not None:
             callback_url.check(request.callback_url, self._callbacks)
-        if request.crew in self._crews:  # otherwise another process serves it, as during the rollout of a new crew
-            if self._crews[request.crew].policy.is_flow:
+        if (crew := self._crews.get(request.crew)) is not None:
+            if crew.policy.is_flow:
                 restore.check_flow_inputs(request.inputs)
             elif request.restore_from is not None:
                 raise RequestRefused("invalid_request", "only a flow can continue from an earlier run", "restore_from")

@@ -37,7 +37,7 @@ class SqlCluster:
         self._reader = reader
         self._claimer = claimer
         self._handoff = handoff
-        self._crews = crews
+        self._crews = frozenset(crews)
         self._name, self._incarnation = process, 1
         self.process = process
         """The name under which this process owns rows."""
