@@ -16,7 +16,7 @@ import aiohttp
 import uuid_utils
 import yaml
 
-from bridge.adapters.store import open_store
+from bridge.adapters.store import database, open_store
 from bridge.core.runs import state_machine
 from bridge.core.runs.model import Envelope, KickoffRequest, Run, State
 
@@ -61,7 +61,7 @@ def write_settings(folder: Path, port: int, crews: Mapping[str, dict[str, Any]],
 
 async def fill(store_url: str, crew: str, runs: int) -> None:
     """Running runs without an owner, as a killed process leaves them."""
-    async with open_store(store_url, "filler", time.time()) as store:
+    async with open_store(database(store_url), "filler", time.time()) as store:
         for start in range(0, runs, 250):
             await asyncio.gather(*(store.accept(_running(crew, n)) for n in range(start, min(start + 250, runs))))
 

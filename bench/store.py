@@ -14,7 +14,7 @@ from typing import Any
 import uuid_utils
 import uvloop
 
-from bridge.adapters.store import SqlStore, open_store
+from bridge.adapters.store import SqlStore, database, open_store
 from bridge.core.crew.responses import Started, Succeeded
 from bridge.core.crew_policy import CrewPolicy
 from bridge.core.delivery.model import Channel
@@ -29,7 +29,7 @@ POLICY = CrewPolicy(results_exchange=True)
 async def main() -> None:
     options = _options()
     with tempfile.TemporaryDirectory() as folder:
-        async with open_store(f"sqlite:///{folder}/bench.db", "bench", 0.0) as store:
+        async with open_store(database(f"sqlite:///{folder}/bench.db"), "bench", 0.0) as store:
             await measure(store, options.runs, options.at_once)
 
 

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from bridge.adapters.byte_budget import ByteBudget, values_budget
 from bridge.adapters.clock import SteadyClock, steady_clock
 from bridge.adapters.kickoff_journal import KickoffJournal, NullJournal, open_journal
-from bridge.adapters.store import SqlStore, open_store
+from bridge.adapters.store import SqlStore, database, open_store
 from bridge.composition.policies import step_rules
 from bridge.composition.steps import Steps
 from bridge.config import Renewal, Settings
@@ -51,11 +51,10 @@ async def open_runtime(settings: Settings, stack: AsyncExitStack, *, migrate: bo
     process = f"{os.uname().nodename}-{os.getpid()}-{str(uuid_utils.uuid4())[:8]}"
     counters, url, clock = Counters(CollectorRegistry()), settings.store.url.get_secret_value(), steady_clock()
     opening = open_store(
-        url,
+        database(url, pooler=settings.store.pooler),
         process,
         clock(),
         migrate=migrate,
-        pooler=settings.store.pooler,
         crews=settings.crews,
         report=counters.report,
         metrics=counters.store,

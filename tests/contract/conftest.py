@@ -67,7 +67,7 @@ class SqliteAdapter:
         self._twins = AsyncExitStack()
 
     def open(self, process: str = "me", now: float = NOW, **options: Any) -> AbstractAsyncContextManager[SqlStore]:
-        return open_store(self.url, process, now, **{"crews": CREWS, **options})
+        return open_store(database(self.url), process, now, **{"crews": CREWS, **options})
 
     async def twin(self, store: SqlStore, process: str, now: float = NOW, crews: Collection[str] = CREWS) -> SqlStore:
         """A second store on one file: PostgreSQL permits it; here it bypasses the lock."""
@@ -121,7 +121,7 @@ class PostgresqlAdapter:
         self._twins = AsyncExitStack()
 
     def open(self, process: str = "me", now: float = NOW, **options: Any) -> AbstractAsyncContextManager[SqlStore]:
-        return open_store(self.url, process, now, **{"crews": CREWS, **options})
+        return open_store(database(self.url), process, now, **{"crews": CREWS, **options})
 
     async def twin(self, _store: SqlStore, process: str, now: float = NOW, crews: Collection[str] = CREWS) -> SqlStore:
         return await self._twins.enter_async_context(self.open(process, now, crews=crews))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.adapters.store import copy, open_store
+from bridge.adapters.store import copy, database, open_store
 from bridge.adapters.store.copy import copy_store
 from bridge.core.errors import StoreInUse, StoreUnavailable
 from bridge.core.runs.model import State
@@ -90,7 +90,7 @@ async def test_an_unfinished_copy_of_another_store_is_refused(
     with pytest.raises(KeyboardInterrupt):
         await copy_store(sqlite.url, postgresql.url, interrupt)
     other = f"sqlite:///{tmp_path}/other.db"
-    async with open_store(other, "me", NOW):
+    async with open_store(database(other), "me", NOW):
         pass
     with pytest.raises(StoreUnavailable, match="another store"):
         await copy_store(other, postgresql.url, unseen)

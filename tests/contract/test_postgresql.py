@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from sqlalchemy import Connection, text
 
-from bridge.adapters.store import SqlStore, dialect, group_commit, migrate_store, open_store, probe_store
+from bridge.adapters.store import SqlStore, database, dialect, group_commit, migrate_store, open_store, probe_store
 from bridge.adapters.store.database import open_connections
 from bridge.adapters.store.group_commit import Batches
 from bridge.adapters.store.postgresql import LIMITS, Postgresql
@@ -98,13 +98,13 @@ async def test_the_first_of_several_hosts_that_can_write_is_used(postgresql: Pos
 
 async def test_a_server_without_tls_is_refused_if_tls_is_required(postgresql: PostgresqlAdapter):
     with pytest.raises(StoreUnavailable, match="SSL"):
-        async with open_store(f"{postgresql.url}?sslmode=verify-full&sslrootcert=system", "me", NOW):
+        async with open_store(database(f"{postgresql.url}?sslmode=verify-full&sslrootcert=system"), "me", NOW):
             pass
 
 
 async def test_an_unreachable_server_is_reported_in_one_line_without_the_password():
     with pytest.raises(StoreUnavailable) as caught:
-        async with open_store("postgresql://bridge:hunter2@127.0.0.1:1/x", "me", NOW):
+        async with open_store(database("postgresql://bridge:hunter2@127.0.0.1:1/x"), "me", NOW):
             pass
     assert "hunter2" not in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -256,7 +256,9 @@ async def test_a_role_that_may_only_change_rows_is_enough_after_the_migration(po
         f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {name}",
     ):
         postgresql.execute(statement)
-    async with open_store(postgresql.server.url(postgresql.database, name), "me", NOW, migrate=False) as store:
+    async with open_store(
+        database(postgresql.server.url(postgresql.database, name)), "me", NOW, migrate=False
+    ) as store:
         await claimed(store)
         assert await store.claim({State.STARTING}, 9) == []
     postgresql.execute(f"DROP OWNED BY {name}")
@@ -278,7 +280,7 @@ async def test_the_roles_of_the_composed_database_are_enough(postgres: PostgresS
     with pytest.raises(StoreUnavailable):
         await migrate_store(postgres.url("bridge", "bridge_app"))
     await migrate_store(postgres.url("bridge", "bridge_owner"))
-    async with open_store(postgres.url("bridge", "bridge_app"), "me", NOW, migrate=False) as store:
+    async with open_store(database(postgres.url("bridge", "bridge_app")), "me", NOW, migrate=False) as store:
         await claimed(store)
 
 

@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy import Connection, text
 from structlog.testing import capture_logs
 
-from bridge.adapters.store import SqlStore, migrate_store, open_store, probe_store
+from bridge.adapters.store import SqlStore, database, migrate_store, open_store, probe_store
 from bridge.adapters.store.copy import copy_store
 from bridge.adapters.store.database import open_connections
 from bridge.adapters.store.postgresql import Postgresql
@@ -108,7 +108,7 @@ async def test_a_store_works_with_any_settings_of_its_database(
 ):
     monkeypatch.setenv("PGCLIENTENCODING", "latin1")
     moment = 1_800_000_000.123456
-    async with open_store(hostile.url, "me", NOW, pooler=pooler) as store:
+    async with open_store(database(hostile.url, pooler=pooler), "me", NOW) as store:
         run = await started(store)
         other = replace(a_run(2, idempotency_key="Москва"), accepted_at=moment)
         await store.accept(other)
@@ -137,7 +137,7 @@ async def test_confirmed_writes_survive_a_crash_although_the_database_commits_as
     """One of 145 executions was started twice: the server crashed after it had confirmed `starting`."""
     url = delayed_commits.url("store")
     with suppress(StoreUnavailable):  # its claims cannot be released at the end: the server is gone
-        async with open_store(url, "me", NOW, pooler=pooler) as store:
+        async with open_store(database(url, pooler=pooler), "me", NOW) as store:
             for number in range(1, 21):
                 await accepted(store, number)
             await asyncio.to_thread(delayed_commits.kill)
@@ -149,7 +149,7 @@ async def test_an_encoding_other_than_utf8_is_refused_in_one_sentence(
     encoded: PostgresqlAdapter, postgresql: PostgresqlAdapter
 ):
     async def opening() -> None:
-        async with open_store(encoded.url, "me", NOW):
+        async with open_store(database(encoded.url), "me", NOW):
             pass
 
     async def copying() -> None:
@@ -280,10 +280,10 @@ async def test_a_session_without_the_required_settings_is_refused(
     with without_options(postgres) as port:
         url = f"postgresql://bridge@127.0.0.1:{port}/{postgresql.database}"
         with pytest.raises(StoreMisconfigured, match="set `store"):
-            async with open_store(url, "me", NOW):
+            async with open_store(database(url), "me", NOW):
                 pass
         postgresql.execute(f"ALTER DATABASE {postgresql.database} SET synchronous_commit = off")
-        async with open_store(url, "me", NOW, pooler=True) as store:
+        async with open_store(database(url, pooler=True), "me", NOW) as store:
             await _is_durable(store)
 
 

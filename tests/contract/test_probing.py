@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event
 
-from bridge.adapters.store import SqlStore, open_store
+from bridge.adapters.store import SqlStore, database, open_store
 from bridge.core.errors import StoreUnavailable
 from tests.contract.conftest import Adapter
 from tests.fakes import NOW
@@ -27,7 +27,7 @@ async def test_a_full_store_accepts_a_small_probe_and_refuses_a_large_one(tmp_pa
 
     event.listen(Engine, "connect", limited)
     try:
-        async with open_store(f"sqlite:///{tmp_path}/full.db", "me", NOW) as store:
+        async with open_store(database(f"sqlite:///{tmp_path}/full.db"), "me", NOW) as store:
             await store.probe(10)
             with pytest.raises(StoreUnavailable, match="full"):
                 await store.probe(1_000_000)

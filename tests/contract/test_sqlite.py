@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.adapters.store import SqlStore, migrate_store, open_store, probe_store
+from bridge.adapters.store import SqlStore, database, migrate_store, open_store, probe_store
 from bridge.adapters.store import sqlite as sqlite_module
 from bridge.adapters.store.connections import Connections
 from bridge.adapters.store.database import open_connections
@@ -146,7 +146,7 @@ async def test_an_unwritable_store_is_not_healthy(tmp_path: Path, monkeypatch: p
     """Each request was answered with 503 while `/readyz`, which only read, reported that the store works."""
     monkeypatch.setattr(sqlite_module, "BUSY_TIMEOUT_MS", 50)
     path = tmp_path / "bridge.db"
-    async with open_store(f"sqlite:///{path}", "me", NOW) as store:
+    async with open_store(database(f"sqlite:///{path}"), "me", NOW) as store:
         assert (await store.health()).ok
         with closing(sqlite3.connect(path)) as other:
             other.execute("BEGIN IMMEDIATE")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bridge.adapters.kickoff_journal import open_journal
-from bridge.adapters.store import SqlStore, open_store, probe_store
+from bridge.adapters.store import SqlStore, database, open_store, probe_store
 from bridge.core.errors import StoreInUse, StoreMisconfigured, StoreReplaced, StoreUnavailable
 from bridge.core.runs.model import Decision
 from tests.contract.conftest import SqliteAdapter
@@ -78,7 +78,7 @@ async def test_a_store_has_one_lock_for_all_its_paths(sqlite: SqliteAdapter, sto
     folder.symlink_to(sqlite.path.parent)
     for path in (link, folder / "bridge.db", sqlite.path.parent / "x" / ".." / "bridge.db"):
         with pytest.raises(StoreInUse):
-            async with open_store(f"sqlite:///{path}", "second", NOW):
+            async with open_store(database(f"sqlite:///{path}"), "second", NOW):
                 pass
 
 
@@ -121,7 +121,7 @@ async def test_all_files_are_private(tmp_path: Path):
     path.parent.mkdir()
     before = os.umask(0)
     try:
-        async with open_store(f"sqlite:///{path}", "me", NOW) as store, open_journal(f"sqlite:///{path}"):
+        async with open_store(database(f"sqlite:///{path}"), "me", NOW) as store, open_journal(f"sqlite:///{path}"):
             await accepted(store)
             found = {file.name: oct(mode_of(file)) for file in path.parent.iterdir()}
     finally:
@@ -169,7 +169,7 @@ async def test_a_store_is_not_created_through_a_link(sqlite: SqliteAdapter):
     link = sqlite.path.with_name("link.db")
     link.symlink_to(victim)
     with pytest.raises(StoreUnavailable, match="symbolic link"):
-        async with open_store(f"sqlite:///{link}", "me", NOW):
+        async with open_store(database(f"sqlite:///{link}"), "me", NOW):
             pass
     assert not (await probe_store(f"sqlite:///{link}")).ok
     assert not victim.exists()
@@ -181,5 +181,5 @@ async def test_a_link_of_another_user_is_not_followed(sqlite: SqliteAdapter):
     link.symlink_to(sqlite.path)
     os.lchown(link, 12345, 12345)
     with pytest.raises(StoreMisconfigured, match="another user"):
-        async with open_store(f"sqlite:///{link}", "me", NOW):
+        async with open_store(database(f"sqlite:///{link}"), "me", NOW):
             pass

@@ -19,7 +19,7 @@ import aiohttp
 import pytest
 
 from bridge.adapters.crew_api import LIMITS, HttpCrewApi, crew_sessions
-from bridge.adapters.store import open_store
+from bridge.adapters.store import database, open_store
 from bridge.core.crew.rate_limiter import RateLimiter
 from bridge.core.crew.responses import CrewUnavailable, InDoubt, KickoffResponse, NotStarted, Refused, StatusResponse
 from bridge.core.runs.model import Envelope, Run, State
@@ -115,7 +115,9 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     async with AsyncExitStack() as stack:
         settings = SandboxSettings(run_time=parse_run_time("fixed:3600"))
         url = await stack.enter_async_context(running(settings))
-        store = await stack.enter_async_context(open_store(f"sqlite:///{tmp_path}/bridge.db", "me", NOW, migrate=True))
+        store = await stack.enter_async_context(
+            open_store(database(f"sqlite:///{tmp_path}/bridge.db"), "me", NOW, migrate=True)
+        )
         sessions = await stack.enter_async_context(crew_sessions(FAST))
 
         def api_at(url: str) -> HttpCrewApi:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.adapters.store import SqlStore, migrate_store, open_store
+from bridge.adapters.store import SqlStore, database, migrate_store, open_store
 from bridge.core.errors import StoreBroken, StoreDamaged
 from bridge.core.human_input.model import HumanInput, Question, QuestionStage
 from bridge.core.runs.model import Decision, State
@@ -53,14 +53,14 @@ async def fill(store: SqlStore) -> None:
 async def test_an_io_error_is_not_transient(url: str) -> None:
     """A connection that reported one must not be used any more: its view of the file may be wrong."""
     with pytest.raises(StoreBroken, match="cannot be relied on"):  # noqa: PT012 - closing the store may also write
-        async with open_store(url, "me", NOW) as store:
+        async with open_store(database(url), "me", NOW) as store:
             with limited_file_size(64 * 1024):
                 await fill(store)
 
 
 async def test_an_overwritten_file_is_damaged_and_not_transient(url: str, tmp_path: Path) -> None:
     with pytest.raises(StoreDamaged):  # noqa: PT012 - as above
-        async with open_store(url, "me", NOW) as store:
+        async with open_store(database(url), "me", NOW) as store:
             await fill(store)
             with closing(sqlite3.connect(tmp_path / "bridge.db")) as other:
                 other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -71,11 +71,11 @@ async def test_an_overwritten_file_is_damaged_and_not_transient(url: str, tmp_pa
 
 
 async def test_a_clock_set_back_by_a_day_delays_nothing_by_a_day(url: str) -> None:
-    async with open_store(url, "me", NOW) as store:
+    async with open_store(database(url), "me", NOW) as store:
         await store.accept(a_run(1))
         await store.deliveries.add([a_delivery()])
 
-    async with open_store(url, "me", NOW - DAY) as store:
+    async with open_store(database(url), "me", NOW - DAY) as store:
         [run] = await store.claim_accepted("research", 9, 9, NOW - DAY)
         deliveries = await store.deliveries.claim([a_delivery().destination.channel], 9, NOW - DAY)
 
@@ -84,22 +84,22 @@ async def test_a_clock_set_back_by_a_day_delays_nothing_by_a_day(url: str) -> No
 
 
 async def test_a_clock_set_back_gives_no_more_time_to_start_a_run(url: str) -> None:
-    async with open_store(url, "me", NOW) as store:
+    async with open_store(database(url), "me", NOW) as store:
         await store.accept(a_run(1, start_by=60.0))
 
-    async with open_store(url, "me", NOW - DAY) as store:
+    async with open_store(database(url), "me", NOW - DAY) as store:
         assert await store.find_expired(["research"], 9, NOW - DAY + 59.0) == []
         assert len(await store.find_expired(["research"], 9, NOW - DAY + 60.0)) == 1
 
 
 async def test_a_clock_set_back_shifts_times_once_and_not_at_every_start(url: str) -> None:
     """One old run in the future shifted the due times and deadlines of all others at each start (seed 1865)."""
-    async with open_store(url, "me", NOW) as store:
+    async with open_store(database(url), "me", NOW) as store:
         await store.accept(a_run(1))
-    async with open_store(url, "me", NOW - DAY) as store:
+    async with open_store(database(url), "me", NOW - DAY) as store:
         await store.accept(a_run(2, now=NOW - DAY))
 
-    async with open_store(url, "me", NOW - DAY + 1) as store:
+    async with open_store(database(url), "me", NOW - DAY + 1) as store:
         old, new = await store.load(a_run(1).run_id), await store.load(a_run(2).run_id)
 
     assert old is not None
@@ -109,10 +109,10 @@ async def test_a_clock_set_back_shifts_times_once_and_not_at_every_start(url: st
 
 async def test_after_a_clock_was_set_back_events_are_stored_at_the_new_time(url: str) -> None:
     """Not all of them just after the last one of the old time until the clock has caught up."""
-    async with open_store(url, "me", NOW) as store:
+    async with open_store(database(url), "me", NOW) as store:
         await store.accept(a_run(1))
         await store.deliveries.add([a_delivery(created_at=NOW)])
-    async with open_store(url, "me", NOW - DAY) as store:
+    async with open_store(database(url), "me", NOW - DAY) as store:
         await store.deliveries.add([a_delivery(2, created_at=NOW - DAY + 1)])
         assert await store.queries.stored_at() == NOW - DAY + 1
 
@@ -124,12 +124,12 @@ async def test_a_clock_set_back_extends_neither_the_time_for_human_input_nor_tha
     """The answer restored a day that its question had never been granted, and the run timed out at once."""
     question = Question(1, NOW - 1.0, NOW + 8.0, stage=QuestionStage.SENT, sent_at=NOW)
     human_input = HumanInput(question if with_question else None, known_task_ids=("t-1",), deadline_extension=8.0)
-    async with open_store(url, "me", NOW) as store:
+    async with open_store(database(url), "me", NOW) as store:
         stored = (await store.accept(a_run(1))).run
         [claimed] = await store.claim_accepted("research", 9, 9, NOW)
         await applied(store, Decision(replace(claimed, human_input=human_input)))
 
-    async with open_store(url, "me", NOW - DAY) as store:
+    async with open_store(database(url), "me", NOW - DAY) as store:
         run = await store.load(stored.run_id)
 
     assert run is not None
@@ -138,10 +138,10 @@ async def test_a_clock_set_back_extends_neither_the_time_for_human_input_nor_tha
 
 
 async def test_a_correct_clock_shifts_nothing(url: str) -> None:
-    async with open_store(url, "me", NOW) as store:
+    async with open_store(database(url), "me", NOW) as store:
         await store.accept(a_run(1, now=NOW))
 
-    async with open_store(url, "me", NOW + 1) as store:
+    async with open_store(database(url), "me", NOW + 1) as store:
         run = await store.load(a_run(1).run_id)
 
     assert run is not None

@@ -82,12 +82,11 @@ def database(url: str, *, pooler: bool = False) -> Database:
 
 @asynccontextmanager
 async def open_store(
-    url: str | Database,
+    base: Database,
     process: str,
     now: float,
     *,
     migrate: bool = True,
-    pooler: bool = False,
     crews: Collection[str] = (),
     report: ReportFault = log_fault,
     metrics: StoreMetrics = UNCOUNTED,
@@ -100,7 +99,6 @@ async def open_store(
     Raises `StoreInUse`, `StoreDamaged`, `StoreMisconfigured`, or `StoreUnavailable`: the database is unreachable, its
     folder is missing, its schema is of a newer version, or is of an older one and `migrate` is False.
     """
-    base = database(url, pooler=pooler) if isinstance(url, str) else url
     async with (
         open_database(base, migrate=migrate) as writer,
         open_connections(base.readers()) as reader,

@@ -14,7 +14,7 @@ import aiohttp
 from aiohttp import web
 
 from bridge.adapters.callbacks.sender import CallbackSender, SigningSecrets, callback_sessions
-from bridge.adapters.store import SqlStore, open_store
+from bridge.adapters.store import SqlStore, database, open_store
 from bridge.composition.steps import build_deliverers
 from bridge.core.delivery.model import Channel, Delivery, Destination
 from bridge.core.delivery.outcome import Confirmed
@@ -93,7 +93,7 @@ async def dead_receivers() -> AsyncIterator[DeadReceivers]:
 async def delivering(path: Path) -> AsyncIterator[tuple[SqlStore, Callable[[], None]]]:
     """The running step that delivers callbacks; returns its store and its signal."""
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(open_store(f"sqlite:///{path}", "me", time.time()))
+        store = await stack.enter_async_context(open_store(database(f"sqlite:///{path}"), "me", time.time()))
         sessions = await stack.enter_async_context(callback_sessions(allow_private=True, time_limit=TIME_LIMIT))
         bench = Bench(store, clock=time.time)
         [worker] = build_deliverers(

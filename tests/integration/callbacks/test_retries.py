@@ -16,7 +16,7 @@ import pytest
 from aiohttp import web
 
 from bridge.adapters.callbacks.sender import CallbackSender, SigningSecrets, callback_sessions
-from bridge.adapters.store import SqlStore, open_store
+from bridge.adapters.store import SqlStore, database, open_store
 from bridge.core.delivery.model import Attempt, Channel, Delivery, DeliveryState, Destination
 from bridge.ports.queries import DeliveryFilter
 from bridge.steps.delivery import DeliverEvents
@@ -92,7 +92,7 @@ def time_limit() -> float:
 async def delivery_run(tmp_path: Path, time_limit: float) -> AsyncIterator[DeliveryRun]:
     clock = HandClock()
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(open_store(f"sqlite:///{tmp_path}/s.db", "me", NOW))
+        store = await stack.enter_async_context(open_store(database(f"sqlite:///{tmp_path}/s.db"), "me", NOW))
         sessions = await stack.enter_async_context(
             callback_sessions(allow_private=True, own_ports={9}, time_limit=time_limit)
         )

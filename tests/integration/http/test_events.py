@@ -18,7 +18,7 @@ from bridge.adapters.http.api.event_feed import PAGE
 from bridge.adapters.http.api.events import EventsApi, StreamOptions
 from bridge.adapters.http.auth import Clients
 from bridge.adapters.http.server import HttpServer
-from bridge.adapters.store import SqlStore, open_store
+from bridge.adapters.store import SqlStore, database, open_store
 from bridge.core.crew_policy import CrewPolicy
 from bridge.core.delivery import events
 from bridge.core.runs.model import Envelope, Run
@@ -89,7 +89,7 @@ async def served(path: Path, options: StreamOptions = QUICK, clients: Clients | 
     clients = clients or Clients(CLIENTS)
     async with AsyncExitStack() as stack:
         file = path / "s.db"
-        store = await stack.enter_async_context(open_store(f"sqlite:///{file}", "me", time.time()))
+        store = await stack.enter_async_context(open_store(database(f"sqlite:///{file}"), "me", time.time()))
         http = await stack.enter_async_context(aiohttp.ClientSession())
         server = HttpServer(LISTEN, EventsApi(store.queries, clients, options).routes(), clients)
         await server.start()

@@ -90,7 +90,7 @@ async def history(tmp_path: Path, full: bool) -> "History":
 
 async def record_history(file: Path, runs: int) -> History:
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(open_store(f"sqlite:///{file}", "me", NOW))
+        store = await stack.enter_async_context(open_store(database(f"sqlite:///{file}"), "me", NOW))
         writer = await stack.enter_async_context(open_connections(database(f"sqlite:///{file}").writer()))
         pragma = await writer.run(lambda connection: connection.exec_driver_sql("PRAGMA synchronous").scalar_one())
         assert synced_by(pragma), "the log must be on the disk when a commit returns"
