@@ -22,7 +22,7 @@ from bridge.core.runs.quarantine import Quarantined
 from bridge.observability.metrics import Counters
 from bridge.ports.queries import DeliveryFilter, RunFilter
 from tests.contract.conftest import Adapter
-from tests.contract.run_states import accepted
+from tests.contract.run_states import accepted, ids
 from tests.fakes import NOW, Faults, a_delivery, run_id
 
 
@@ -53,6 +53,20 @@ async def test_a_waiting_run_is_deferred_and_the_others_start(adapter: Adapter, 
     assert [run.run_id for run in await store.claim_accepted("research", 9, 9, NOW + POSTPONED_FOR)] == [
         poisoned.run_id
     ]
+
+
+async def test_an_expired_run_is_postponed_and_the_others_end(adapter: Adapter, store: SqlStore, faults: Faults):
+    """Every search found it again, so that as many as one search returns kept all others from ending."""
+    poisoned, good = [await accepted(store, number, start_by=float(number)) for number in (1, 2)]
+    await spoil(adapter, runs, "meta", "run_id", poisoned.run_id)
+    found = [ids(await store.find_expired(["research"], 1, NOW + 9)) for _ in range(2)]
+    assert (found, faults.kinds) == ([[], [good.run_id]], [Quarantined.RUN])
+    await spoil(adapter, runs, "meta", "run_id", poisoned.run_id, b"{}")
+    later = NOW + 9 + POSTPONED_FOR
+    assert ids(await store.find_expired(["research"], 9, later - 1)) == [good.run_id]
+    assert ids(await store.find_expired(["research"], 9, later)) == [good.run_id, poisoned.run_id]
+    for at in (later - 1, later, later + 1):
+        assert await store.claim_accepted("research", 9, 9, at) == []
 
 
 async def test_runs_are_listed_and_loaded_without_it(adapter: Adapter, store: SqlStore, faults: Faults):

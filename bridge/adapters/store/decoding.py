@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Any, Literal, TypeVar
 
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection, case, update
 
 from bridge.adapters.store.rows import delivery_from_row, run_from_row
 from bridge.adapters.store.schema import deliveries, runs
@@ -101,10 +101,11 @@ def decode_and_report(
 
 
 def postpone(connection: Connection, undecodable: Sequence[UndecodableRow], now: float) -> None:
-    """Release claimed runs, and make them due later."""
-    ids = [row.id for row in undecodable]
-    later = update(runs).where(runs.c.run_id.in_(ids)).values(owner=None, due_at=now + POSTPONED_FOR)
-    connection.execute(later.values(version=runs.c.version + 1))
+    """Release runs, and make them due later; those that have expired expire then, and are not started before."""
+    later = now + POSTPONED_FOR
+    expires_at = case((runs.c.expires_at <= now, later), else_=runs.c.expires_at)
+    values = {"owner": None, "due_at": later, "expires_at": expires_at, "version": runs.c.version + 1}
+    connection.execute(update(runs).where(runs.c.run_id.in_([row.id for row in undecodable])).values(values))
 
 
 def mark_dead(connection: Connection, undecodable: Sequence[UndecodableRow]) -> None:

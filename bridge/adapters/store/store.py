@@ -17,7 +17,7 @@ from bridge.adapters.store import probing
 from bridge.adapters.store.batch_loader import BatchLoader
 from bridge.adapters.store.claimer import Claimer
 from bridge.adapters.store.connections import Connections
-from bridge.adapters.store.decoding import UndecodableReports
+from bridge.adapters.store.decoding import UndecodableReports, postpone
 from bridge.adapters.store.free_slots import FreeSlots
 from bridge.adapters.store.group_commit import Batches, Transaction, until_available, wait_for_store
 from bridge.adapters.store.local_handoff import LocalHandoff
@@ -105,8 +105,12 @@ class SqlStore:
 
     async def find_expired(self, crews: Collection[str], limit: int, now: float) -> list[Run]:
         """Return accepted runs of these crews that were not started in time, without inputs."""
-        report = self._report_undecodable
-        return await self._reader.read(partial(kickoffs.find_expired, crews=crews, limit=limit, now=now, report=report))
+        find = partial(kickoffs.find_expired, crews=crews, limit=limit, now=now)
+        found, undecodable = await self._reader.read(find)
+        if undecodable:
+            await self._batches.write_one(partial(postpone, undecodable=undecodable, now=now))
+            self._report_undecodable(undecodable)
+        return found
 
     async def claim(
         self, states: Collection[State], limit: int, now: float | None = None, crews: Collection[str] | None = None

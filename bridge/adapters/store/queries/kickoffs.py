@@ -11,7 +11,7 @@ from functools import partial
 from sqlalchemy import Connection, Select, bindparam, func, literal, or_, select, text
 
 from bridge.adapters.store import dialect
-from bridge.adapters.store.decoding import ReportUndecodable, decode_rows, postpone, runs_from_rows
+from bridge.adapters.store.decoding import UndecodableRow, decode_rows, postpone
 from bridge.adapters.store.free_slots import FreeSlots
 from bridge.adapters.store.queries import budgets
 from bridge.adapters.store.queries.claims import WITH_WEBHOOKS, Claimed, is_alive, still_claimed
@@ -112,11 +112,11 @@ def usage(
 
 
 def find_expired(
-    connection: Connection, crews: Collection[str], limit: int, now: float, report: ReportUndecodable
-) -> list[Run]:
+    connection: Connection, crews: Collection[str], limit: int, now: float
+) -> tuple[list[Run], list[UndecodableRow]]:
     """Return accepted runs of these crews that have expired, without inputs, except those deferred by an error."""
     expired = connection.execute(_EXPIRED, {"crews": sorted(crews), "limit": limit, "now": now})
-    return runs_from_rows(expired, report)
+    return decode_rows(expired, run_from_row, "run_id")
 
 
 def _claim(connection: Connection, request: ClaimAccepted) -> Claimed[Run]:
