@@ -6,7 +6,7 @@ from dataclasses import asdict
 from sys import intern
 from typing import Any
 
-from sqlalchemy import Row, Select, exists, select
+from sqlalchemy import ColumnElement, Row, Select, exists, select
 
 from bridge.adapters.store.schema import deliveries, events, receivers, runs
 from bridge.core.delivery.model import Attempt, Channel, Delivery, DeliveryState, Destination, Event, Receiver
@@ -144,20 +144,17 @@ def new_delivery(delivery: Delivery, owner: str | None) -> Values:
     }
 
 
-_requested = exists().where(runs.c.run_id == events.c.run_id, runs.c.callback_url == deliveries.c.target)
-BESIDE_DELIVERIES = (
-    receivers.c.receiver.label("known"),
-    receivers.c.failing_since,
-    receivers.c.paused_at,
-    _requested.label("requested"),
-)
-"""The columns that `delivery_from_row` reads besides those of deliveries and events."""
-
-
-def select_deliveries() -> Select[Any]:
-    """Select deliveries with their events and receivers, for `delivery_from_row`."""
-    query = select(deliveries, events, *BESIDE_DELIVERIES).join(events, events.c.event_id == deliveries.c.event_id)
-    return query.outerjoin(receivers, deliveries.c.receiver == receivers.c.receiver)
+def select_deliveries(*event_columns: ColumnElement[Any]) -> Select[Any]:
+    """Select deliveries with their receivers and all or these columns of their events, for `delivery_from_row`."""
+    requested = exists().where(runs.c.run_id == events.c.run_id, runs.c.callback_url == deliveries.c.target)
+    beside = (
+        receivers.c.receiver.label("known"),
+        receivers.c.failing_since,
+        receivers.c.paused_at,
+        requested.label("requested"),
+    )
+    joined = deliveries.join(events).outerjoin(receivers, deliveries.c.receiver == receivers.c.receiver)
+    return select(deliveries, *(event_columns or events.c), *beside).select_from(joined)
 
 
 def delivery_from_row(row: Row[Any]) -> Delivery:

@@ -1,18 +1,19 @@
-"""Shared state of the processes on one store: membership, and released runs."""
+"""Shared state of the processes on one store: membership, released runs, and what is deleted after its retention."""
 
 from collections.abc import Collection, Sequence
 from functools import partial
 
-from sqlalchemy import Connection, bindparam, func, select, text, update
+from sqlalchemy import Connection, bindparam, delete, exists, func, select, text, update
 
 from bridge.adapters.store import dialect
 from bridge.adapters.store.claimer import Claimer
 from bridge.adapters.store.connections import Connections
 from bridge.adapters.store.group_commit import Batches
 from bridge.adapters.store.local_handoff import LocalHandoff
-from bridge.adapters.store.queries import claims, retention
-from bridge.adapters.store.schema import OPEN, runs, served_crews
+from bridge.adapters.store.queries import claims
+from bridge.adapters.store.schema import OPEN, deliveries, events, receivers, runs, served_crews
 from bridge.core.crew.fair_share import Membership
+from bridge.core.delivery.model import DeliveryState
 from bridge.core.errors import ProcessExpired
 from bridge.core.runs.model import State
 
@@ -88,8 +89,7 @@ class SqlCluster:
 
     async def delete_ended_runs(self, ended_before: float, limit: int) -> int:
         """Delete at most `limit` runs that ended before then and have no pending delivery; return how many."""
-        delete = partial(retention.delete_ended_runs, ended_before=ended_before, limit=limit)
-        return await self._batches.write_one(delete)
+        return await self._batches.write_one(partial(_delete_ended_runs, ended_before=ended_before, limit=limit))
 
 
 def _count_membership(connection: Connection, process: str, crews: Collection[str]) -> dict[str, Membership]:
@@ -121,3 +121,22 @@ def _release_runs(connection: Connection, process: str, run_ids: Sequence[str]) 
     """Release tracked runs; their new versions discard responses that are still in progress."""
     own_runs = runs.c.run_id.in_(run_ids) & (runs.c.owner == process) & _TRACKED
     return connection.execute(update(runs).where(own_runs).values(owner=None, version=runs.c.version + 1)).rowcount
+
+
+def _delete_ended_runs(connection: Connection, ended_before: float, limit: int) -> int:
+    """Delete runs that ended before then, and events of no run that were created before then; return how many runs.
+
+    At most `limit` of each, oldest first, because no other transaction can write meanwhile, and a larger deletion would
+    exceed the statement timeout.
+    """
+    pending = (deliveries.c.event_id == events.c.event_id) & (deliveries.c.state == DeliveryState.PENDING.value)
+    waiting = exists().where(events.c.run_id == runs.c.run_id, pending)
+    old = select(runs.c.run_id).where(runs.c.finished_at < ended_before, ~waiting).order_by(runs.c.finished_at)
+    ended = connection.execute(delete(runs).where(runs.c.run_id.in_(old.limit(limit))))
+    of_no_run = events.c.run_id.is_(None)
+    done = select(events.c.event_id).where(of_no_run, events.c.created_at < ended_before, ~exists().where(pending))
+    deleted_events = connection.execute(delete(events).where(events.c.event_id.in_(done.limit(limit))))
+    if ended.rowcount or deleted_events.rowcount:
+        referenced = exists().where(deliveries.c.receiver == receivers.c.receiver)
+        connection.execute(delete(receivers).where(~referenced))
+    return ended.rowcount

@@ -12,8 +12,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, case, exists, func, literal, null, select, text, union_all
 
 from bridge.adapters.store.decoding import ReportUndecodable, deliveries_from_rows, runs_by_id, runs_from_rows
-from bridge.adapters.store.rows import BESIDE_DELIVERIES, attempt_from_row, run_from_row
-from bridge.adapters.store.schema import OF_CLIENT, deliveries, delivery_attempts, events, receivers, runs
+from bridge.adapters.store.rows import attempt_from_row, run_from_row, select_deliveries
+from bridge.adapters.store.schema import OF_CLIENT, deliveries, delivery_attempts, events, runs
 from bridge.core.delivery.model import Attempt, Delivery, DeliveryState
 from bridge.core.runs.model import Run, State
 from bridge.ports.queries import DeliveryFilter, Page, RunFilter
@@ -51,13 +51,7 @@ _SUMMARY = [
     literal(b"{}").label(column.name) if column.name in {"inputs", "meta"} else column for column in WITHOUT_RESULT
 ]
 _WITHOUT_BODY = {"body": literal(b"").label("body"), "headers": literal(b"{}").label("headers")}
-_DELIVERY_COLUMNS = [column for column in deliveries.c if column.name not in {"event_id", "crew"}]
-_EVENT_COLUMNS = [_WITHOUT_BODY.get(column.name, column) for column in events.c]
-_WITHOUT_BODIES: Select[Any] = (
-    select(*_DELIVERY_COLUMNS, *_EVENT_COLUMNS, *BESIDE_DELIVERIES)
-    .join(events, events.c.event_id == deliveries.c.event_id)
-    .outerjoin(receivers, deliveries.c.receiver == receivers.c.receiver)
-)
+_WITHOUT_BODIES = select_deliveries(*(_WITHOUT_BODY.get(column.name, column) for column in events.c))
 
 
 @dataclass(frozen=True, slots=True)
