@@ -35,12 +35,18 @@ ERLANG = (
 class Broker:
     """One node; its data folder survives `stop`, `kill`, and the next `start`, and is deleted by `remove`."""
 
-    def __init__(self, tls: Files | None = None) -> None:
-        """With `tls`, it also requires a client certificate on another port, and has the user `bridge` only."""
+    def __init__(self, tls: Files | None = None, peer: "Broker | None" = None) -> None:
+        """With `tls`, it also requires a client certificate on another port, and has the user `bridge` only.
+
+        With a running `peer`, it joins the cluster of that node.
+        """
+        self._peer = peer
         self.tls_port = free_ports(1)[0] if tls else None
         self._tls = tls
         self.name = f"bridge-{uuid.uuid4().hex[:12]}@localhost"
-        self.port, self._dist_port, self._epmd_port = free_ports(3)
+        self.port, self._dist_port, epmd_port = free_ports(3)
+        self.epmd_port: int = peer.epmd_port if peer else epmd_port
+        self.cookie: str = peer.cookie if peer else uuid.uuid4().hex
         self._folder = Path(tempfile.mkdtemp(prefix="bridge-broker-"))
         self._node: subprocess.Popen[bytes] | None = None
         self._epmd: subprocess.Popen[bytes] | None = None
@@ -60,9 +66,9 @@ class Broker:
 
     def start(self) -> None:
         """Return when the node accepts connections."""
-        if self._epmd is None:
-            self._epmd = self._spawn("epmd", "-address", "127.0.0.1", "-port", str(self._epmd_port))
-            self._wait_for_port(self._epmd_port, self._epmd)
+        if self._epmd is None and self._peer is None:
+            self._epmd = self._spawn("epmd", "-address", "127.0.0.1", "-port", str(self.epmd_port))
+            self._wait_for_port(self.epmd_port, self._epmd)
         self._node = self._spawn("rabbitmq-server")
         self._wait_for_port(self.port, self._node)
         if self.tls_port is not None:
@@ -127,10 +133,17 @@ class Broker:
         )
         if self._tls:
             self._configure_tls(self._tls)
+        if self._peer:
+            with self._file("rabbitmq.conf").open("a") as settings:
+                settings.write(
+                    "cluster_formation.peer_discovery_backend = classic_config\n"
+                    f"cluster_formation.classic_config.nodes.1 = {self._peer.name}\n"
+                    f"cluster_formation.classic_config.nodes.2 = {self.name}\n"
+                )
         self._file("enabled_plugins").write_text("[rabbitmq_auth_mechanism_ssl].\n" if self._tls else "[].\n")
         self._file("rabbitmq-env.conf").write_text("")
         cookie = self._file(".erlang.cookie")
-        cookie.write_text(uuid.uuid4().hex)
+        cookie.write_text(self.cookie)
         cookie.chmod(0o400)
 
     def _configure_tls(self, tls: Files) -> None:
@@ -156,7 +169,7 @@ class Broker:
         return own | {
             "HOME": str(self._folder),
             "PATH": PLACES,
-            "ERL_EPMD_PORT": str(self._epmd_port),
+            "ERL_EPMD_PORT": str(self.epmd_port),
             "RABBITMQ_NODENAME": self.name,
             "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
             "RABBITMQ_NODE_PORT": str(self.port),

@@ -44,7 +44,7 @@ class PostgresServer:
         self._settings: Mapping[str, str] = SETTINGS | settings
         self._server: subprocess.Popen[bytes] | None = None
         self._own(self._folder)
-        self._run("initdb", "-D", str(self._data), "-U", "bridge", "-A", "trust", "-E", "UTF8", "--locale=C", "-N")
+        self._create()
 
     def url(self, database: str, user: str = "bridge") -> str:
         return f"postgresql://{user}@127.0.0.1:{self.port}/{database}"
@@ -94,6 +94,9 @@ class PostgresServer:
         statement = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
         return len(self.execute(statement, database))
 
+    def _create(self) -> None:
+        self._run("initdb", "-D", str(self._data), "-U", "bridge", "-A", "trust", "-E", "UTF8", "--locale=C", "-N")
+
     def _wait_until_it_answers(self) -> None:
         deadline = time.monotonic() + PATIENCE
         while True:
@@ -133,6 +136,17 @@ class PostgresServer:
         self._server.send_signal(number)
         self._server.wait(PATIENCE)
         self._server = None
+
+
+class Standby(PostgresServer):
+    """A standby of a running server."""
+
+    def __init__(self, primary: PostgresServer) -> None:
+        self._source = f"host=127.0.0.1 port={primary.port} user=bridge"
+        super().__init__()
+
+    def _create(self) -> None:
+        self._run("pg_basebackup", "-D", str(self._data), "-d", self._source, "-R", "-c", "fast", "-N")
 
 
 @contextmanager
