@@ -24,6 +24,7 @@ from bridge.adapters.byte_budget import MIB, ByteBudget, Hold
 from bridge.adapters.callbacks.address_guard import ForbiddenAddress, guarded_sockets
 from bridge.adapters.http_client import (
     DIRECT,
+    UNTRUSTED,
     ConnectionUnusable,
     LenientRequest,
     ProxyRule,
@@ -219,7 +220,8 @@ class HttpCrewApi:
             case Reply(code):
                 return Health(ok=code == 200, detail=f"GET /inputs: HTTP {code}")
             case NoResponse(why):
-                return Health(ok=False, detail=f"GET /inputs: {why}")
+                remedy = "; name the authority that signed it in tls.ca_file" if why == UNTRUSTED else ""
+                return Health(ok=False, detail=f"GET /inputs: {why}{remedy}")
 
     async def inputs(self) -> ListedInputs | None:
         """Return what `GET /inputs` lists; None if it fails."""

@@ -121,13 +121,18 @@ class ProxyRule:
         if self.url != "env":
             return self.url
         parts = urlsplit(url)
-        return None if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme)
+        named = "" if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme, "")
+        return (
+            (named if "://" in named else f"http://{named}") if named else None
+        )  # the scheme is optional, as for curl
 
 
 DIRECT = ProxyRule()
 
+UNTRUSTED = "certificate cannot be verified"
 _FAILURES = (
     (TimeoutError, "timed out"),
+    (aiohttp.ClientConnectorCertificateError, UNTRUSTED),
     (aiohttp.ClientSSLError, "TLS handshake failed"),
     (aiohttp.ClientProxyConnectionError, "proxy not reachable"),
     (aiohttp.ClientConnectorDNSError, "host name not found"),

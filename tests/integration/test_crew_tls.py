@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from bridge.adapters.crew_api import CrewSessions, HttpCrewApi, crew_sessions
+from bridge.adapters.http_client import UNTRUSTED
 from bridge.config.tls import Tls
 from bridge.core.crew.rate_limiter import RateLimiter
 from bridge.core.crew.responses import NoResponse, NotStarted, Resumed, Started
@@ -69,8 +70,9 @@ async def test_another_crew_trusts_only_the_authorities_of_the_system(pem: Files
     async with deployment(pem) as server:
         assert (await crew(server.url, sessions, own(pem)).probe()).ok
         other = crew(server.url, sessions, None)
-        assert await other.status("k-1") == NoResponse("TLS handshake failed")
-        assert await other.kickoff(BODY) == NotStarted("TLS handshake failed")
+        assert (await other.probe()).detail.endswith(f"{UNTRUSTED}; name the authority that signed it in tls.ca_file")
+        assert await other.status("k-1") == NoResponse(UNTRUSTED)
+        assert await other.kickoff(BODY) == NotStarted(UNTRUSTED)
         assert len(server.requests) == 1
 
 
@@ -85,5 +87,5 @@ async def test_the_certificates_of_a_crew_are_for_its_own_host(pem: Files, sessi
     unguarded = sessions._replace(external=sessions.kickoffs)
     async with deployment(pem, client_certificates=False) as server:
         api = crew("https://crew.example", unguarded, own(pem))
-        assert await api.answer_flow(f"{server.url}/respond", "approved") == NotStarted("TLS handshake failed")
+        assert await api.answer_flow(f"{server.url}/respond", "approved") == NotStarted(UNTRUSTED)
         assert server.requests == []

@@ -139,8 +139,12 @@ async def test_a_callback_waits_for_a_proxy_that_is_not_reachable():
         assert await sender.send(sent) == Retryable("proxy not reachable")
 
 
-async def test_the_environment_names_the_proxy_and_its_exceptions(proxy: ForwardProxy, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("http_proxy", proxy.url)
+@pytest.mark.parametrize("scheme", ["http://", ""])
+async def test_the_environment_names_the_proxy_and_its_exceptions(
+    proxy: ForwardProxy, monkeypatch: pytest.MonkeyPatch, scheme: str
+):
+    """As for curl, the scheme is optional; without it, every call failed as malformed."""
+    monkeypatch.setenv("http_proxy", scheme + proxy.url.removeprefix("http://"))
     async with listening() as receiver, callbacks_through(ProxyRule("env")) as sender:
         sent = delivery(receiver.url)
         monkeypatch.setenv("no_proxy", "other.example")

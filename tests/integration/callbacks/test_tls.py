@@ -15,6 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from bridge.adapters.callbacks.sender import CallbackSender, SigningSecrets, callback_sessions
+from bridge.adapters.http_client import UNTRUSTED
 from bridge.core.delivery.model import Channel, Destination
 from bridge.core.delivery.outcome import Confirmed, Retryable, SendResult
 from tests.certificates import DAY, Authority, Key, make_certificate, new_key, write_certificate, write_key
@@ -127,13 +128,13 @@ async def test_a_verified_receiver_receives_the_event(tmp_path: Path):
 @pytest.mark.parametrize("certificate", BAD)
 async def test_a_receiver_with_an_invalid_certificate_receives_nothing(tmp_path: Path, certificate: str):
     async with receiving(tmp_path, BAD[certificate]) as (receiver, webhook_reliability):
-        assert await send(f"https://{HOST}:{receiver.port}/", webhook_reliability) == Retryable("TLS handshake failed")
+        assert await send(f"https://{HOST}:{receiver.port}/", webhook_reliability) == Retryable(UNTRUSTED)
     assert receiver.got == b""
 
 
 async def test_by_default_only_the_authorities_of_the_system_are_trusted(tmp_path: Path):
     async with receiving(tmp_path, lambda authority, key: authority.sign(HOST, key, DAY)) as (receiver, _):
-        assert await send(f"https://{HOST}:{receiver.port}/") == Retryable("TLS handshake failed")
+        assert await send(f"https://{HOST}:{receiver.port}/") == Retryable(UNTRUSTED)
     assert receiver.got == b""
 
 
