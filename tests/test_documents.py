@@ -32,8 +32,11 @@ SCHEMAS: dict[str, Any] = openapi()["components"]["schemas"]
 VERBS = {"web.get": "get", "web.post": "post"}
 
 
-def test_the_openapi_document_is_valid() -> None:
-    assert [error.message for error in OpenAPIV31SpecValidator(openapi()).iter_errors()] == []
+@pytest.mark.parametrize("server", [None, "https://example.com/bridge"])
+def test_the_openapi_document_is_valid(server: str | None) -> None:
+    """Without the server, its readers called the API without the path prefix of the public URL."""
+    assert [error.message for error in OpenAPIV31SpecValidator(openapi(server)).iter_errors()] == []
+    assert openapi(server).get("servers") == (server and [{"url": server}])
 
 
 def test_every_route_is_documented_and_no_other() -> None:

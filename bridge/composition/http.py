@@ -69,7 +69,7 @@ def build_http_servers(
 ) -> Sequence[HttpServer]:
     """Build the servers: the public one first, then, with `ops_port`, the one for operators."""
     settings, counters = runtime.settings, runtime.counters
-    published = {"openapi": documents.openapi(), "asyncapi": documents.asyncapi()}
+    published = {"openapi": documents.openapi(settings.public_url), "asyncapi": documents.asyncapi()}
     budgets = {name: crew.budgets.crew for name, crew in runtime.crews.items()}
     gauges = StoreGauges(runtime.store.queries, counters.registry, budgets, runtime.clock)
     ops = OpsApi(checks, draining, gauges, counters.registry, stalled, published)

@@ -13,9 +13,10 @@ SHARED = ("Text", "Value", "Run", "State", "RunId", "CrewName", "Time", "TimeOrN
 
 
 @cache
-def openapi() -> dict[str, Any]:
-    """Return the HTTP API (OpenAPI 3.1)."""
-    return _document("openapi.yaml")
+def openapi(server: str | None = None) -> dict[str, Any]:
+    """Return the HTTP API (OpenAPI 3.1); `server`: its public URL, below which the paths are."""
+    servers = {} if server is None else {"servers": [{"url": server}]}
+    return _document("openapi.yaml") | servers
 
 
 @cache

@@ -175,7 +175,11 @@ async def test_a_signed_webhook_that_is_not_json_is_a_bad_request():
 
 async def test_a_github_ping_is_accepted_only_with_its_signature():
     async with serving(hooks=HOOKS) as bridge:
-        assert (await from_github(bridge, {"zen": "…"}, X_GitHub_Event="ping")).status == 204
+        with structlog.testing.capture_logs() as logs:
+            assert (await from_github(bridge, {"zen": "…"}, X_GitHub_Event="ping")).status == 204
+        assert [(log["hook"], log["reason"]) for log in logs if log["event"] == "hook_request_ignored"] == [
+            ("github", "the sender only tests the endpoint")
+        ]
         assert (await from_github(bridge, {"zen": "…"}, b"other", X_GitHub_Event="ping")).status == 401
         assert bridge.accept.seen == []
 

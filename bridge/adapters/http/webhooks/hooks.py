@@ -73,10 +73,13 @@ class HooksApi:
         match outcome:
             case Kickoff():
                 return await self._submit(request, found, outcome)
-            case Challenge(None):
-                return web.Response(status=204)
-            case Ignored():
-                log.debug("hook_request_ignored", hook=found.name, reason="the expression `when` is false")
+            case Challenge(None) | Ignored():
+                reason = (
+                    "the expression `when` is false"
+                    if isinstance(outcome, Ignored)
+                    else "the sender only tests the endpoint"
+                )
+                log.debug("hook_request_ignored", hook=found.name, reason=reason)
                 return web.Response(status=204)
             case Challenge(echo):
                 return respond(echo)
