@@ -25,6 +25,7 @@ from bridge.config import Source as SourceSettings
 from bridge.config.amqp import Bind
 from bridge.core.callback_url import CallbackRules
 from bridge.core.crew_policy import CrewPolicy, DoubtPolicy, PermanentDestination
+from bridge.core.delivery.outcome import DEFAULT_RULES, DeliveryRules
 from bridge.core.http.limits import Rate
 from bridge.core.inbound.hook import Hook
 from bridge.core.inbound.source import Source
@@ -74,23 +75,24 @@ class StepRules:
     """What the settings define for the steps of all crews.
 
     `orphaned`: for runs whose crew is no longer configured, so that their events still reach destinations; `retention`:
-    seconds after a run's end; `kickoffs`: by crew, how many may be in progress; `unroutable_after`: for how many
-    seconds an event is retried that no queue accepts.
+    seconds after a run's end; `kickoffs`: by crew, how many may be in progress.
     """
 
     callbacks: CallbackRules
     orphaned: CrewPolicy
     retention: float
     kickoffs: Mapping[str, int]
-    unroutable_after: float = math.inf
+    delivery: DeliveryRules = DEFAULT_RULES
 
 
 def step_rules(settings: Settings) -> StepRules:
     """Return the rules that the settings define for steps."""
     orphaned = CrewPolicy(**_event_rules(settings, None))
     kickoffs = {name: kickoff_capacity(crew) for name, crew in settings.crews.items()}
-    unroutable_after = math.inf if settings.amqp is None else settings.amqp.unroutable_after
-    return StepRules(callback_rules(settings), orphaned, settings.store.retention, kickoffs, unroutable_after)
+    amqp = settings.amqp
+    notice_key = None if amqp is None or amqp.results is None else amqp.routing_key
+    delivery = DeliveryRules(math.inf if amqp is None else amqp.unroutable_after, notice_key)
+    return StepRules(callback_rules(settings), orphaned, settings.store.retention, kickoffs, delivery)
 
 
 def _event_rules(settings: Settings, crew: str | None) -> dict[str, Any]:

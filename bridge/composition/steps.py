@@ -161,14 +161,14 @@ class Steps:
         store = self.store.deliveries
         return DeliverEvents(
             "deliver-callbacks", lambda limit, now: store.claim_callbacks(limit, CALLBACK_LIMITS, now), sender, store,
-            self.clock, self.signals.deliver, results_exchange=self.rules.orphaned.results_exchange,
+            self.clock, self.signals.deliver, self.rules.delivery,
         )  # fmt: skip
 
     def deliver_broker(self, sender: Sender) -> DeliverEvents:
         claim = partial(self.store.deliveries.claim, BROKER_CHANNELS)
         return DeliverEvents(
             "deliver-broker", claim, sender, self.store.deliveries, self.clock, self.signals.deliver,
-            results_exchange=self.rules.orphaned.results_exchange, unroutable_after=self.rules.unroutable_after,
+            self.rules.delivery,
         )  # fmt: skip
 
 

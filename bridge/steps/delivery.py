@@ -1,13 +1,17 @@
 """Send events to their destinations until each delivery is confirmed."""
 
-import math
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 
 import structlog
 
 from bridge.core.delivery.model import Channel, Delivery, DeliveryState
-from bridge.core.delivery.outcome import DeliveryOutcome, on_internal_error, outcome_of_attempt
+from bridge.core.delivery.outcome import (
+    DEFAULT_RULES,
+    DeliveryOutcome,
+    DeliveryRules,
+    on_internal_error,
+    outcome_of_attempt,
+)
 from bridge.core.delivery.receivers import receiver_name
 from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.deliveries import DeliveryStore, Sender
@@ -27,8 +31,6 @@ class DeliverEvents:
     """Sends the due deliveries of one group of channels through their sender.
 
     `notify` signals the delivery workers: a receiver has a free slot, or there is a notice to send.
-    `results_exchange`: whether notices can be published. `unroutable_after`: for how many seconds an event is retried
-    that no queue accepts.
     """
 
     kind = Quarantined.DELIVERY
@@ -41,9 +43,7 @@ class DeliverEvents:
         store: DeliveryStore,
         clock: Clock,
         notify: Notify,
-        *,
-        results_exchange: bool = True,
-        unroutable_after: float = math.inf,
+        rules: DeliveryRules = DEFAULT_RULES,
     ) -> None:
         self.name = name
         self._claim = claim
@@ -51,8 +51,7 @@ class DeliverEvents:
         self._store = store
         self._clock = clock
         self._notify = notify
-        self._results_exchange = results_exchange
-        self._unroutable_after = unroutable_after
+        self._rules = rules
         self._bytes_in_progress = 0
         self._memory_full = False
         self._pause = TICK
@@ -81,10 +80,8 @@ class DeliverEvents:
         began = self._clock()
         result = await self._sender.send(delivery)
         now = self._clock()
-        outcome = outcome_of_attempt(delivery, result, now, max(now - began, 0.0), self._unroutable_after)
+        outcome = outcome_of_attempt(delivery, result, now, max(now - began, 0.0), self._rules)
         _log(outcome)
-        if not self._results_exchange:
-            outcome = replace(outcome, notices=())
         await self._store.record_outcome(outcome)
         if delivery.destination.channel is Channel.CALLBACK:
             self._notify()

@@ -90,8 +90,11 @@ def dead_letter(
     return Event(event_id, DEAD_LETTER, body, content_type or "", now, headers=headers)
 
 
-def receiver_paused(delivery: Delivery, receiver: Receiver, now: float) -> Delivery:
-    """Return the notice that a receiver has been paused; its id is derived from the receiver and the pause."""
+def receiver_paused(delivery: Delivery, receiver: Receiver, template: str, now: float) -> Delivery:
+    """Return the notice that a receiver has been paused; its id is derived from the receiver and the pause.
+
+    `template`: of its routing key.
+    """
     digest = hashlib.sha256(receiver.name.encode()).hexdigest()[:16]
     event_id = f"paused-{digest}-{int(receiver.failing_since or now)}"
     crew = delivery.event.crew or "requests"
@@ -104,7 +107,7 @@ def receiver_paused(delivery: Delivery, receiver: Receiver, now: float) -> Deliv
     }
     body = _cloud_event(event_id, f"/crews/{crew}", PAUSED, receiver.name, now, data)
     event = Event(event_id, PAUSED, body, CONTENT_TYPE, now, crew=delivery.event.crew)
-    return _delivery(event, 1, Destination(Channel.EXCHANGE, f"{crew}.{PAUSED}"), now)
+    return _delivery(event, 1, Destination(Channel.EXCHANGE, routing_key(template, crew, PAUSED, {})), now)
 
 
 def timestamp(at: float | None) -> str | None:

@@ -69,15 +69,27 @@ class DeliveryOutcome:
     notices: tuple[Delivery, ...] = ()
 
 
-def outcome_of_attempt(
-    delivery: Delivery, result: SendResult, now: float, seconds: float = 0.0, unroutable_after: float = math.inf
-) -> DeliveryOutcome:
-    """Return the outcome of an attempt that ended now and took `seconds`.
+@dataclass(frozen=True, slots=True)
+class DeliveryRules:
+    """What the settings define for deliveries.
 
-    `unroutable_after`: for how many seconds an event is retried that no queue accepts.
+    `unroutable_after`: for how many seconds an event is retried that no queue accepts. `notice_key`: the template of
+    the routing keys of notices on the results exchange; None: there are no notices.
     """
+
+    unroutable_after: float = math.inf
+    notice_key: str | None = "{crew}.{event}"
+
+
+DEFAULT_RULES = DeliveryRules()
+
+
+def outcome_of_attempt(
+    delivery: Delivery, result: SendResult, now: float, seconds: float = 0.0, rules: DeliveryRules = DEFAULT_RULES
+) -> DeliveryOutcome:
+    """Return the outcome of an attempt that ended now and took `seconds`."""
     attempted = _after_attempt(delivery, result, now)
-    if isinstance(result, Unroutable) and _retried_for(attempted) >= unroutable_after:
+    if isinstance(result, Unroutable) and _retried_for(attempted) >= rules.unroutable_after:
         attempted = replace(attempted, state=DeliveryState.DEAD)
     reply = result.reply
     attempt = Attempt(
@@ -91,7 +103,9 @@ def outcome_of_attempt(
     receiver = _receiver_after(delivery, result, now)
     if receiver is None:
         return DeliveryOutcome(attempted, attempt)
-    notices = (events.receiver_paused(attempted, receiver, now),) if receiver.paused_at is not None else ()
+    notices: tuple[Delivery, ...] = ()
+    if receiver.paused_at is not None and rules.notice_key is not None:
+        notices = (events.receiver_paused(attempted, receiver, rules.notice_key, now),)
     return DeliveryOutcome(replace(attempted, receiver=receiver), attempt, receiver, notices)
 
 

@@ -7,7 +7,15 @@ from functools import partial
 import pytest
 
 from bridge.core.delivery.model import Channel, DeliveryState, Receiver
-from bridge.core.delivery.outcome import Confirmed, Retryable, Undeliverable, Unroutable, Withheld, outcome_of_attempt
+from bridge.core.delivery.outcome import (
+    Confirmed,
+    DeliveryRules,
+    Retryable,
+    Undeliverable,
+    Unroutable,
+    Withheld,
+    outcome_of_attempt,
+)
 from tests.fakes import NOW, a_delivery
 
 
@@ -89,7 +97,7 @@ def test_a_redelivery_restarts_the_schedule():
 def test_an_event_that_no_queue_accepts_is_dead_after_a_while():
     """The pauses of 2, 4, 8 s … count from the last redelivery; a failing broker does not count."""
     pending = a_delivery(channel=Channel.EXCHANGE)
-    unroutable = partial(outcome_of_attempt, now=NOW, unroutable_after=30.0)
+    unroutable = partial(outcome_of_attempt, now=NOW, rules=DeliveryRules(unroutable_after=30.0))
     states = []
     for _ in range(6):
         pending = unroutable(pending, Unroutable("unroutable")).delivery

@@ -5,7 +5,14 @@ import json
 import pytest
 
 from bridge.core.delivery.model import Attempt, Channel, Delivery, Destination, Event, Receiver
-from bridge.core.delivery.outcome import CallbackReply, Confirmed, Retryable, Undeliverable, outcome_of_attempt
+from bridge.core.delivery.outcome import (
+    CallbackReply,
+    Confirmed,
+    DeliveryRules,
+    Retryable,
+    Undeliverable,
+    outcome_of_attempt,
+)
 from bridge.core.delivery.receivers import PAUSE_AFTER, ConcurrencyLimits, receiver_name
 from tests.fakes import NOW
 
@@ -93,6 +100,17 @@ def test_a_pause_is_announced_on_the_results_exchange():
         "paused_at": "2027-01-20T08:00:00.000Z",
         "last_error": "HTTP 500",
     }
+
+
+@pytest.mark.parametrize(
+    ("template", "key"), [("eu.{event}.{crew}.{meta.tier}", "eu.delivery.paused.research._"), (None, None)]
+)
+def test_a_notice_has_a_routing_key_as_the_settings_say(template: str | None, key: str | None):
+    """It had the default one, which a queue bound for the template of the settings did not receive."""
+    rules = DeliveryRules(notice_key=template)
+    outcome = outcome_of_attempt(to_shop(Receiver(NAME, NOW)), Retryable("x"), NOW + PAUSE_AFTER, rules=rules)
+    assert [notice.destination.target for notice in outcome.notices] == ([] if key is None else [key])
+    assert outcome.delivery.paused
 
 
 def test_two_attempts_that_find_the_same_pause_announce_one_event():
