@@ -38,6 +38,7 @@ async def run(settings: Settings, renewable: Renewable | None = None, *, migrate
 
     SIGHUP is handled, because its default action would end the process in the middle of a POST.
     """
+    gc.freeze()  # imported code is never garbage
     stop, hurry = asyncio.Event(), asyncio.Event()
 
     def on_signal() -> None:

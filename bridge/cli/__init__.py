@@ -3,6 +3,8 @@
 Results go to standard output, everything else to standard error.
 """
 
+import atexit
+import gc
 import io
 import sys
 
@@ -36,6 +38,7 @@ def root(version: bool = typer.Option(False, "--version", help="Print the versio
 
 def main() -> None:
     """Run the command line; exit with one of the documented codes."""
+    atexit.register(gc.freeze)  # otherwise the interpreter searches all objects for garbage before it exits
     _escape_unprintable()
     logs.configure("info", "auto")  # until a command has read the settings
     try:

@@ -4,6 +4,7 @@ Each module defines `app`, a `typer.Typer`. One with a name is a group of comman
 are commands of the root.
 """
 
+import gc
 from importlib import import_module
 from typing import Any
 
@@ -46,5 +47,9 @@ class LazyGroup(TyperGroup):
 
 def _commands(module: str) -> Any:
     root = typer.Typer()
-    root.add_typer(import_module(f"bridge.cli.{module}").app)
+    gc.disable()  # imports create many objects and hardly any garbage; each pass over all of them would be in vain
+    try:
+        root.add_typer(import_module(f"bridge.cli.{module}").app)
+    finally:
+        gc.enable()
     return get_group(root).commands
