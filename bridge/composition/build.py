@@ -11,7 +11,8 @@ from bridge.composition.crews import add_crews, crews_check
 from bridge.composition.http import build_callback_sender, build_http_servers
 from bridge.composition.runtime import Runtime, open_runtime
 from bridge.composition.steps import build_deliverers, build_workers
-from bridge.config import Renewable, SecretWatch, Settings, secret_values
+from bridge.config import Renewable, Settings, secret_values
+from bridge.config.secret_watch import SecretWatch
 from bridge.observability import logging as logs
 from bridge.observability.watchdog import Watchdog
 from bridge.ports.deliveries import Sender

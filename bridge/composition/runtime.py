@@ -14,7 +14,8 @@ from bridge.adapters.kickoff_journal import KickoffJournal, NullJournal, open_jo
 from bridge.adapters.store import SqlStore, database, open_store
 from bridge.composition.policies import step_rules
 from bridge.composition.steps import Steps
-from bridge.config import Renewal, Settings
+from bridge.config import Settings
+from bridge.config.secret_watch import Renewal
 from bridge.core.redaction import Redactor
 from bridge.observability.metrics import Counters
 from bridge.signals import Signals

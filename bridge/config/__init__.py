@@ -25,7 +25,6 @@ from bridge.config.model import (
     Store,
 )
 from bridge.config.names import setting_names
-from bridge.config.secret_watch import Renewal, SecretWatch
 from bridge.config.secrets import secret_values
 
 __all__ = [
@@ -41,9 +40,7 @@ __all__ = [
     "Log",
     "Poll",
     "Renewable",
-    "Renewal",
     "Role",
-    "SecretWatch",
     "Settings",
     "SettingsError",
     "Source",

@@ -5,11 +5,10 @@ first: unlike model validators, they also run when another field is invalid, so 
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, ValidationInfo
 from pydantic import field_validator as rule
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from bridge.config import urls
 from bridge.config.amqp import Amqp, Source
@@ -256,10 +255,8 @@ class Log(Section):
     format: Annotated[Literal["auto", "json", "console"], LOWER] = "auto"
 
 
-class Settings(BaseSettings, Root):
+class Settings(Root):
     """All settings of one bridge."""
-
-    model_config = SettingsConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     insecure: bool = False
     public_url: BaseUrl | None = None
@@ -343,15 +340,3 @@ class Settings(BaseSettings, Root):
             except RequestRefused as refused:
                 raise ValueError(f"never permit {name}: {refused.detail}") from None
         return callbacks
-
-    @classmethod
-    def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Use only the values that `load` passes.
-
-        The library's own sources ignore unknown names in the environment, convert crew names to lower case, and quote
-        values in their errors.
-        """
-        del settings_cls
-        return (init_settings,)

@@ -317,7 +317,7 @@ class Section(BaseModel):
 class Root(Section):
     """The root of all sections: during validation, `info.context` has the names under `crews`, valid or not.
 
-    It is None if they are unknown. Inherit it after `BaseSettings`, which takes no context and passes its values here.
+    It is None if they are unknown.
     """
 
     def __init__(self, /, **values: Any) -> None:  # so that a setting named `self` is reported as unknown

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from bridge.config import Renewable, SecretWatch, Settings, load_renewable, secret_watch
+from bridge.config import Renewable, Settings, load_renewable, secret_watch
+from bridge.config.secret_watch import SecretWatch
 from bridge.core.runs.quarantine import Quarantined
 from tests.component.config.settings_files import WEBHOOK_SECRET, SettingsFiles, with_crew, with_settings
 from tests.fakes import Faults
