@@ -33,7 +33,9 @@ GC_THRESHOLD = 20_000  # allocations minus deallocations; the default is 700
 log = structlog.get_logger()
 
 
-async def run(settings: Settings, renewable: Renewable | None = None, *, migrate: bool = True) -> None:
+async def run(
+    settings: Settings, renewable: Renewable | None = None, *, migrate: bool = True, hold: bool = False
+) -> None:
     """Run the daemon until a signal stops it or a part ends; a second signal skips waiting for work in progress.
 
     SIGHUP is handled, because its default action would end the process in the middle of a POST.
@@ -49,7 +51,7 @@ async def run(settings: Settings, renewable: Renewable | None = None, *, migrate
     await loop.getaddrinfo(None, 80)  # makes libuv start its threads now; it aborts if it cannot
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, on_signal)
-    async with open_bridge(settings, renewable, migrate=migrate) as bridge:
+    async with open_bridge(settings, renewable, migrate=migrate, hold=hold) as bridge:
         supervisor = await bridge.start()
         _tune_garbage_collection()
         log.info("started", version=__version__, crews=sorted(settings.crews), **_locations(settings), pid=os.getpid())

@@ -72,6 +72,7 @@ class FakeStore:
         self.filters: list[RunFilter] = []
         self.content: list[DeliveryFilter] = []
         self.redelivered: list[tuple[DeliveryFilter, float]] = []
+        self.released: list[tuple[str | None, Collection[str] | None, str, float]] = []
         self.attempts: list[Attempt] = []
         self.unserved: set[str] = set()
         self.minutes: list[list[float]] = []
@@ -126,6 +127,11 @@ class FakeStore:
         self._check()
         self.redelivered.append((which, now))
         return 7
+
+    async def release(self, wanted: str | None, crews: Collection[str] | None, by: str, now: float) -> int:
+        self._check()
+        self.released.append((wanted, crews, by, now))
+        return 3
 
     async def attempts_for_delivery(self, _: str) -> list[Attempt]:
         return self.attempts
@@ -307,7 +313,13 @@ async def serving(
         others = bridge.others
         routes = [
             *api.routes(),
-            *CommandsApi(partial(others.apply_command, store), explain, store, clients).routes(),  # type: ignore[arg-type]
+            *CommandsApi(
+                partial(others.apply_command, store),
+                explain,
+                store,  # type: ignore[arg-type]
+                clients,
+                lambda: 1_700_000_000.0,
+            ).routes(),
             *DeliveriesApi(store, clients, lambda: 1_700_000_000.0, bridge.woken.set).routes(),  # type: ignore[arg-type]
             *CrewsApi(lambda: others.crews, others.crew_inputs, gauges.refresh, store, clients).routes(),  # type: ignore[arg-type]
             *StatsApi(store, lambda: 1_700_000_000.0, clients).routes(),  # type: ignore[arg-type]

@@ -42,6 +42,13 @@ class BridgeClient:
         """Send a command (`cancel`, `resume`, `resolve`) to a run; return the run."""
         return self._run(await self._call("POST", "/v1/runs", run_id, verb, body=body))
 
+    async def release(self, body: Json) -> Json:
+        """Release held runs; return their number as `released`."""
+        response = await self._call("POST", "/v1/runs/release", body=body)
+        if not isinstance(response.get("released"), int):
+            raise self._not_a_bridge()
+        return response
+
     async def runs(self, query: Mapping[str, str]) -> Json:
         """Return a page of runs, newest first."""
         page = await self._call("GET", "/v1/runs", query=query)

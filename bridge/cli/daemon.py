@@ -30,17 +30,18 @@ T = TypeVar("T")
 OPEN_FILES = 16_384
 
 NoMigrate = Annotated[bool, typer.Option("--no-migrate", help="Do not migrate the store's schema.")]
+Hold = Annotated[bool, typer.Option("--hold", help="Do not start runs that are accepted now, until `runs release`.")]
 Connect = Annotated[bool, typer.Option("--connect", help="Also connect to the broker, the store, and each crew.")]
 
 
 @app.command(epilog="Example: kickoff-bridge run --config bridge.yaml")
-def run(config: Config = None, no_migrate: NoMigrate = False) -> None:
+def run(config: Config = None, no_migrate: NoMigrate = False, hold: Hold = False) -> None:
     """Run the bridge until SIGTERM, SIGINT, or SIGHUP; a second signal skips waiting for work in progress."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would contain every token and secret
     _raise_file_limit()
     settings, renewable = load_renewable_settings(config)
     _set_up_logs(settings)
-    run_or_fail(daemon.run(settings, renewable, migrate=not no_migrate))
+    run_or_fail(daemon.run(settings, renewable, migrate=not no_migrate, hold=hold))
 
 
 def _raise_file_limit() -> None:

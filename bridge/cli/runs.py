@@ -1,4 +1,4 @@
-"""The commands `runs list`, `runs show`, `runs cancel`, `runs resume`, and `runs resolve`."""
+"""The commands `runs list`, `runs show`, `runs cancel`, `runs resume`, `runs resolve`, and `runs release`."""
 
 import time
 from pathlib import Path
@@ -9,7 +9,7 @@ import typer
 from bridge.cli._client import Json, call_bridge
 from bridge.cli._errors import CommandFailed, Exit
 from bridge.cli._options import AsJson, Config, OfCrew, Token, Url, Watch, Wide
-from bridge.cli._output import print_page, print_run, run_view, runs_view
+from bridge.cli._output import print_json, print_page, print_run, run_view, runs_view
 from bridge.cli._watch import watch_bridge
 from bridge.core.runs.model import FINAL_STATES, State
 
@@ -134,6 +134,24 @@ def resolve_run(
     if force and adopt is None:
         raise CommandFailed(Exit.USAGE, "--force applies only to --adopt")
     _apply_command(run_id, "resolve", {**chosen[0], "reason": reason}, as_json, url, token, config)
+
+
+@app.command("release", epilog="Example: kickoff-bridge runs release RUN_ID")
+def release_runs(
+    run_id: Annotated[str | None, typer.Argument(help="The run's id. Omit it to release every held run.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Reason, for the audit log.")] = None,
+    as_json: AsJson = False,
+    url: Url = None,
+    token: Token = None,
+    config: Config = None,
+) -> None:
+    """Let runs start that `run --hold` holds."""
+    body = {"run_id": run_id, "reason": reason}
+    response = call_bridge(url, token, config, lambda bridge: bridge.release(body))
+    if as_json:
+        print_json(response)
+    else:
+        print(f"{response['released']} released")
 
 
 def _apply_command(

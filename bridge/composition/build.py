@@ -4,6 +4,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+import structlog
+
 from bridge.adapters.http.server import HttpServer
 from bridge.adapters.store.files import StoreGuard
 from bridge.composition.amqp import Broker, build_broker
@@ -20,6 +22,8 @@ from bridge.ports.lifecycle import HealthCheck, Service
 from bridge.steps.recovery.journal import replay_journal
 from bridge.steps.runs.input_check import CrewInputs
 from bridge.supervisor import Supervisor
+
+log = structlog.get_logger()
 
 
 @dataclass
@@ -43,9 +47,12 @@ class Bridge:
 
 @asynccontextmanager
 async def open_bridge(
-    settings: Settings, renewable: Renewable | None = None, *, migrate: bool
+    settings: Settings, renewable: Renewable | None = None, *, migrate: bool, hold: bool = False
 ) -> AsyncIterator[Bridge]:
-    """Build a bridge, and close what it opened on exit; `renewable`: secrets that may change while it runs."""
+    """Build a bridge, and close what it opened on exit; `renewable`: secrets that may change while it runs.
+
+    `hold`: the runs that are accepted now are not started until an operator releases them.
+    """
     async with AsyncExitStack() as stack:
         runtime = await open_runtime(settings, stack, migrate=migrate)
         runtime.redactor.learn(secret_values(settings))
@@ -53,6 +60,8 @@ async def open_bridge(
         runtime.renewals.append(lambda renewed: runtime.redactor.learn(secret_values(renewed)))
         await add_crews(runtime, stack)
         await replay_journal(runtime.journal, runtime.crews, runtime.store, runtime.clock, runtime.counters.report)
+        if hold:
+            log.info("runs_held", runs=await runtime.store.queries.hold_accepted(runtime.clock()))
         bridge = _build(runtime, await build_callback_sender(runtime, stack))
         if renewable is not None:
             bridge.phases[-1].append(SecretWatch(renewable, runtime.renewals, runtime.counters.report))

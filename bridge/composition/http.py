@@ -102,7 +102,7 @@ def _api_routes(runtime: Runtime, clients: Clients, inputs: CrewInputs, gauges: 
     )
     apis = (
         RunsApi(accept, steps.explain_waiting, store.queries, clients, base_path=path, count=count),
-        CommandsApi(steps.apply_command, steps.explain_waiting, store.queries, clients),
+        CommandsApi(steps.apply_command, steps.explain_waiting, store.queries, clients, runtime.clock),
         DeliveriesApi(store.queries, clients, runtime.clock, runtime.signals.deliver),
         CrewsApi(partial(crew_infos, runtime), inputs, gauges.refresh, store.queries, clients),
         StatsApi(store.queries, runtime.clock, clients),

@@ -128,6 +128,9 @@ class Queries(Protocol):
         Deliveries whose attempt is in progress are skipped. The filter's `limit` is ignored.
         """
 
+    async def release(self, run_id: str | None, crews: Collection[str] | None, by: str, now: float) -> int:
+        """Release held runs for a named sender: one, or all of these crews (None: of every crew); return how many."""
+
     async def find_events(self, since: float, limit: int) -> list[StoredEvent]:
         """Return the first `limit` events about runs stored since then, in the order of storage."""
 

@@ -57,7 +57,7 @@ def test_the_shell_completes_commands_states_and_crews(tmp_path: Path, monkeypat
     settings = tmp_path / "bridge.yaml"
     settings.write_text(yaml.safe_dump({"crews": {"research": crew, "triage": crew}}))
     monkeypatch.setenv("BRIDGE_CONFIG", str(settings))
-    assert completed("runs re", monkeypatch) == ["resume", "resolve"]
+    assert completed("runs sho", monkeypatch) == ["show"]
     assert completed("runs list --state in", monkeypatch) == ["in_doubt"]
     assert completed("deliveries list --crew tr", monkeypatch) == ["triage"]
     assert completed("send ", monkeypatch) == ["research", "triage"]

@@ -248,6 +248,7 @@ async def call_every_route(
         ("POST", "/v1/runs/{run_id}/resume"): (f"{run}/resume", {"json": {"feedback": "go on"}}),
         ("POST", "/v1/runs/{run_id}/resolve"): (f"{run}/resolve", {"json": {"action": "retry"}}),
         ("POST", "/v1/runs/{run_id}/cancel"): (f"{run}/cancel", {}),
+        ("POST", "/v1/runs/release"): ("/v1/runs/release", {}),
         ("GET", "/v1/events"): ("/v1/events", {}),
         ("GET", "/v1/crews"): ("/v1/crews", {}),
         ("GET", "/v1/stats"): ("/v1/stats", {}),

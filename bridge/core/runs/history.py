@@ -12,7 +12,7 @@ from bridge.core.json import compact
 from bridge.core.runs.model import Run
 
 HistoryEvent = Literal[
-    "accepted", "posted", "answered", "refused", "deferred", "in_doubt", "evidence_overdue", "execution_found",
+    "accepted", "held", "posted", "answered", "refused", "deferred", "in_doubt", "evidence_overdue", "execution_found",
     "command", "first_poll", "question", "default_answer", "answer_sent", "answer_deferred", "answer_unconfirmed",
     "answered_elsewhere", "last_poll", "ended", "late_result", "event_created", "delivered", "omitted",
 ]  # fmt: skip

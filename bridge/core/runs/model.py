@@ -173,6 +173,11 @@ class Run:
     history: tuple[bytes, ...] = ()
 
     @property
+    def held(self) -> bool:
+        """Whether it is not started until an operator releases it."""
+        return self.state is State.ACCEPTED and self.due_at is None
+
+    @property
     def crew(self) -> str:
         """The name of the run's crew."""
         return self.request.crew

@@ -30,6 +30,7 @@ class Reason(StrEnum):
     CREW_PAUSED = "crew_paused"
     RATE_LIMITED = "rate_limited"
     RETRY = "retry"
+    HELD = "held"
     STORE = "store"
     IN_DOUBT = "in_doubt"
     HUMAN = "human"
@@ -79,6 +80,9 @@ def why_waiting(run: Run, crew: CrewSituation = UNKNOWN) -> Waiting | None:
         return Waiting(Reason.CREW_NOT_CONFIGURED, detail, run.accepted_at)
     if run.state is State.STARTING:
         return None
+    if run.held:
+        detail = "the run was accepted before a bridge was started with --hold; `runs release` lets it start"
+        return Waiting(Reason.HELD, detail, run.accepted_at)
     return _paused(run, crew) or _retried(run, crew) or _by_state(run, crew)
 
 

@@ -104,6 +104,18 @@ async def test_a_late_command_is_a_conflict(code: Any):
         await problem(await bridge.post(f"/v1/runs/{run.run_id}/cancel"), 409, code)
 
 
+async def test_held_runs_are_released_one_or_all():
+    async with serving() as bridge:
+        run = bridge.store.add()
+        for body in ({"run_id": run.run_id, "reason": "it had not run"}, None):
+            assert await (await bridge.post("/v1/runs/release", body)).json() == {"released": 3}
+        await problem(await bridge.post("/v1/runs/release", {"run_id": "x"}), 404, "unknown_run")
+    assert [(one[0], one[2]) for one in bridge.store.released] == [
+        (run.run_id, "client/operator"),
+        (None, "client/operator"),
+    ]
+
+
 async def test_commands_are_logged_with_client_and_reason():
     """A refused attempt is logged as well, and never the token."""
     async with serving() as bridge:

@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +42,7 @@ class Daemon:
     """`kickoff-bridge run` in a process of its own, with a persistent folder. `buggy`: a bug is expected."""
 
     buggy = False
+    options: Sequence[str] = ()  # of the command `run`
 
     def __init__(
         self,
@@ -83,7 +84,7 @@ class Daemon:
         self._document |= settings
 
     def command(self) -> list[str]:
-        return [sys.executable, "-m", "bridge", "run", "--config", str(self._file)]
+        return [sys.executable, "-m", "bridge", "run", *self.options, "--config", str(self._file)]
 
     async def start(self) -> None:
         await self.spawn()

@@ -101,11 +101,33 @@ async def test_mistakes_are_reported_in_one_line_with_the_documented_codes(comma
     assert "n" in missing.err
 
 
-async def run_in(daemon: Daemon, state: str) -> Any:
-    """The only run, once it is in this state."""
+async def test_runs_accepted_before_a_start_with_hold_wait_until_they_are_released(tmp_path: Path):
+    async with running(SandboxSettings(run_time=parse_run_time("fixed:0.1"), inputs=("n",))) as crew_url:
+        before = Daemon(tmp_path, f"http://127.0.0.1:{free_port()}")  # no crew answers there, so no run starts
+        await before.start()
+        sent = await CommandLine(before.url).says("send", "research", "n=1", "--no-wait", "--json")
+        held = sent.json["run_id"]
+        await before.close()
+        daemon = Daemon(tmp_path, crew_url)
+        daemon.options = ["--hold"]
+        await daemon.start()
+        commands = CommandLine(daemon.url)
+        try:
+            later = (await commands.says("send", "research", "n=2", "--json")).json
+            waiting = (await commands.says("runs", "show", held, "--json")).json
+            released = await commands.says("runs", "release")
+            await run_in(daemon, "succeeded", number=2)
+        finally:
+            await daemon.close()
+    assert (later["state"], waiting["state"], waiting["waiting"]["reason"]) == ("succeeded", "accepted", "held")
+    assert released.out == "1 released\n"
+
+
+async def run_in(daemon: Daemon, state: str, number: int = 1) -> Any:
+    """The newest run, once all are in this state."""
 
     async def met() -> bool:
-        return [run["state"] for run in await daemon.all_runs()] == [state]
+        return [run["state"] for run in await daemon.all_runs()] == [state] * number
 
     await eventually(met, f"a run is {state}")
     return (await daemon.all_runs())[0]

@@ -32,6 +32,13 @@ def test_a_deferred_run_waits_for_its_retry(state: State) -> None:
     assert why_waiting(deferred) == Waiting(Reason.RETRY, "internal error", NOW, NOW + 5.0)
 
 
+def test_a_held_run_waits_for_its_release() -> None:
+    held = replace(in_state(State.ACCEPTED), due_at=None, deferral=DEFERRAL)
+    waiting = why_waiting(held)
+    assert waiting is not None
+    assert (waiting.reason, waiting.until) == (Reason.HELD, None)
+
+
 def test_an_ended_run_waits_for_nothing() -> None:
     assert why_waiting(replace(in_state(State.CANCELLED), deferral=DEFERRAL)) is None
 

@@ -8,7 +8,7 @@ from bridge.adapters.store.batch_loader import BatchLoader
 from bridge.adapters.store.connections import Connections
 from bridge.adapters.store.decoding import ReportUndecodable
 from bridge.adapters.store.group_commit import Batches
-from bridge.adapters.store.queries import cluster, figures, kickoffs, run_lists
+from bridge.adapters.store.queries import cluster, figures, holds, kickoffs, run_lists
 from bridge.adapters.store.queries import deliveries as delivery_queries
 from bridge.adapters.store.queries import events as event_queries
 from bridge.core.delivery.model import Attempt, Delivery, Event
@@ -53,6 +53,14 @@ class SqlQueries:
     async def redeliver(self, filter_: DeliveryFilter, now: float) -> int:
         """Make deliveries due now, with a new retry schedule; return how many."""
         return await self._batches.write_one(partial(delivery_queries.redeliver, filter_=filter_, now=now))
+
+    async def hold_accepted(self, now: float) -> int:
+        """Hold every accepted run until it is released; return how many were not held before."""
+        return await self._batches.write_one(partial(holds.hold, now=now))
+
+    async def release(self, run_id: str | None, crews: Collection[str] | None, by: str, now: float) -> int:
+        """Release held runs: one, or all of these crews (None: of every crew); return how many."""
+        return await self._batches.write_one(partial(holds.release, run_id=run_id, crews=crews, by=by, now=now))
 
     async def find_events(self, since: float, limit: int) -> list[StoredEvent]:
         """Return the first `limit` events about runs stored since then, in the order of storage."""
