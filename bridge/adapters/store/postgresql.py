@@ -103,7 +103,9 @@ class Postgresql:
         """Convert an error at opening."""
         if getattr(error.orig, "sqlstate", None) in _DATA_CORRUPTED:
             return StoreDamaged(f"the store is damaged: {driver_message(error)}")
-        return StoreUnavailable(f"the store cannot be opened: {driver_message(error)}")
+        message = driver_message(error)
+        remedy = "; name the authority that signed it as sslrootcert in store.url" if "SSL error" in message else ""
+        return StoreUnavailable(f"the store cannot be opened: {message}{remedy}")
 
     def _connections(self, number: int) -> Connections:
         engine = create_engine(
