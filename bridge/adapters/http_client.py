@@ -7,6 +7,7 @@ and the body separately, so that an error in the body does not lose the head.
 """
 
 import asyncio
+import ipaddress
 import select
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -120,11 +121,20 @@ class ProxyRule:
         """Return the URL of the proxy for calls to `url`; None: no proxy."""
         if self.url != "env":
             return self.url
-        parts = urlsplit(url)
-        named = "" if proxy_bypass(parts.netloc) else getproxies().get(parts.scheme, "")
-        return (
-            (named if "://" in named else f"http://{named}") if named else None
-        )  # the scheme is optional, as for curl
+        parts, proxies = urlsplit(url), getproxies()
+        networks = [entry.strip() for entry in proxies.get("no", "").split(",") if "/" in entry]
+        if proxy_bypass(parts.netloc) or any(_is_in(parts.hostname or "", network) for network in networks):
+            return None
+        named = proxies.get(parts.scheme)
+        return f"http://{named}" if named and "://" not in named else named  # as curl reads it
+
+
+def _is_in(host: str, network: str) -> bool:
+    """Return whether a host is an address in a network such as `10.0.0.0/8`, which Python's library does not read."""
+    try:
+        return ipaddress.ip_address(host) in ipaddress.ip_network(network, strict=False)
+    except ValueError:
+        return False
 
 
 DIRECT = ProxyRule()

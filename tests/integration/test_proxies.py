@@ -155,6 +155,23 @@ async def test_the_environment_names_the_proxy_and_its_exceptions(
         assert (proxy.requests, len(receiver.got)) == (1, 2)
 
 
+@pytest.mark.parametrize(
+    ("url", "direct"),
+    [
+        ("https://10.1.2.3:8443", True),
+        ("https://[fd00::1]", True),
+        ("https://11.1.2.3", False),
+        ("https://crew.cluster.local", True),
+        ("https://crew.example", False),
+    ],
+)
+def test_the_exceptions_may_be_networks(monkeypatch: pytest.MonkeyPatch, url: str, direct: bool):
+    """As for curl and programs in Go; one that is not valid costs only itself."""
+    monkeypatch.setenv("https_proxy", "http://proxy:3128")
+    monkeypatch.setenv("no_proxy", "10.0.0.0/8, fd00::/8,.cluster.local,not/a/network")
+    assert (ProxyRule("env").proxy_for(url) is None) is direct
+
+
 def test_by_default_the_environment_does_not_count(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
     assert DIRECT.proxy_for("https://crew.example") is None
