@@ -25,15 +25,21 @@ def check_template(template: str) -> str:
 def routing_key(template: str, crew: str, event: str, meta: Mapping[str, Any]) -> str:
     """Fill in a template; a value from `meta` is one word of the key, and `_` if it is missing or no scalar.
 
-    A key that is too long for the wire is cut.
+    If the key is too long for the wire, the values from `meta` are cut, so that bindings still match the other words.
     """
+    own = {"crew": crew, "event": event}
+    rest = _FIELD.sub(lambda field: own.get(field[1], ""), template)
+    words = sum(field[2] is not None for field in _FIELD.finditer(template))
+    room = max(MAX_BYTES - len(rest.encode()), 0) // max(words, 1)
 
     def value(field: re.Match[str]) -> str:
-        if field[2] is None:
-            return crew if field[1] == "crew" else event
-        return _word(meta.get(field[2]))
+        return own[field[1]] if field[2] is None else _cut(_word(meta.get(field[2])), room)
 
-    return _FIELD.sub(value, template).encode()[:MAX_BYTES].decode("utf-8", "ignore")
+    return _cut(_FIELD.sub(value, template), MAX_BYTES)
+
+
+def _cut(text: str, size: int) -> str:
+    return text.encode("utf-8", "replace")[:size].decode("utf-8", "ignore")
 
 
 def _word(value: Any) -> str:

@@ -25,6 +25,14 @@ def test_a_template_is_filled_in(template: str, key: str):
     assert routing_key(check_template(template), "research", "succeeded", meta) == key
 
 
+def test_values_that_are_too_long_leave_the_other_words_of_the_key():
+    """The end of the key was cut, so that no binding for the crew or the event matched."""
+    key = routing_key("{meta.a}.{meta.b}.{crew}.{event}", "research", "succeeded", {"a": "é" * 300, "b": "x" * 300})
+    first, second, *rest = key.split(".")
+    assert (first, second, rest) == ("é" * len(first), "x" * len(second), ["research", "succeeded"])
+    assert MAX_BYTES - 5 < len(key.encode()) <= MAX_BYTES
+
+
 @pytest.mark.parametrize(
     "template", ["", "{run_id}", "{crew", "crew}", "{meta.}", "{meta.a.b}", "a\nb", "{}", "*.{crew}", "#", "é" * 128]
 )
