@@ -34,7 +34,6 @@ from bridge.composition.policies import (
     client_rate,
     flow_sources,
     listen_on,
-    permanent_urls,
     proxy_rule,
     signing_secrets,
 )
@@ -53,9 +52,7 @@ async def build_callback_sender(runtime: Runtime, stack: AsyncExitStack) -> Send
         callback_sessions(allow_private=settings.callbacks.allow_private, own_ports=runtime.own_ports)
     )
     proxy = proxy_rule(settings.callbacks.proxy)
-    sender = CallbackSender(
-        sessions, signing_secrets(settings), __version__, wall_clock, proxy, permanent_urls(settings)
-    )
+    sender = CallbackSender(sessions, signing_secrets(settings), __version__, wall_clock, proxy)
     runtime.renewals.append(lambda renewed: sender.use_secrets(signing_secrets(renewed)))
     return CountedSender(sender, runtime.counters, runtime.redactor, runtime.clock)
 

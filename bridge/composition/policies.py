@@ -174,17 +174,17 @@ def callback_rules(settings: Settings) -> CallbackRules:
 
 
 def signing_secrets(settings: Settings) -> SigningSecrets:
-    """Return the secrets that sign callbacks: of all, of crews with their own, and of permanent destinations."""
+    """Return the secrets that sign callbacks (of all, of crews, of permanent destinations), and the URLs of crews."""
     common, crews = settings.callbacks.secret, settings.crews.items()
     return SigningSecrets(
         _texts(common),
         {name: _texts(crew.callback_secret) for name, crew in crews if crew.callback_secret},
         {one.url.get_secret_value(): _texts(one.secret or common) for one in settings.destinations.values()},
+        _named_urls(settings),
     )
 
 
-def permanent_urls(settings: Settings) -> dict[str, frozenset[str]]:
-    """Return, by crew, the callback URLs that the settings name."""
+def _named_urls(settings: Settings) -> dict[str, frozenset[str]]:
     common = [one.url for one in settings.destinations.values()]
     own = {name: [crew.callback_url] if crew.callback_url else [] for name, crew in settings.crews.items()}
     return {name: frozenset(_texts([*common, *urls])) for name, urls in own.items()}

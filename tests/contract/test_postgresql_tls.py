@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.adapters.store import migrate_store, open_store, probe_store
+from bridge.adapters.store import database, migrate_store, open_store, probe_store
 from tests.certificates import Authority, Files, write_certificate
 from tests.contract.run_states import accepted
 from tests.fakes import NOW
@@ -51,7 +51,7 @@ def url(server: PostgresServer, pem: Files, query: str, host: str = "localhost")
 
 async def test_a_store_is_used_behind_a_private_authority_with_a_client_certificate(server: PostgresServer, pem: Files):
     await migrate_store(url(server, pem, CLIENT))
-    async with open_store(url(server, pem, CLIENT), "me", NOW) as store:
+    async with open_store(database(url(server, pem, CLIENT)), "me", NOW) as store:
         await accepted(store)
         shown = server.execute("SELECT DISTINCT ssl, client_dn FROM pg_stat_ssl WHERE client_dn IS NOT NULL")
     assert shown == [(True, "/CN=bridge")]

@@ -50,19 +50,20 @@ class SigningSecrets:
 
     Each secret of a list adds a signature, so that receivers can rotate secrets; an empty list leaves the POST
     unsigned. Those of the URL (`urls`) take precedence over those of the event's crew (`crews`), and these over
-    `common`.
+    `common`. `named`: by crew, the URLs that the settings name for its events.
     """
 
     common: Sequence[str] = ()
     crews: Mapping[str, Sequence[str]] = field(default_factory=dict)
     urls: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    named: Mapping[str, Collection[str]] = field(default_factory=dict)
 
 
 class CallbackSender:
     """Posts events to callback URLs; implements `ports.Sender`.
 
-    Behind a `proxy`, the addresses of receivers cannot be checked here. `permanent`: by crew, the URLs that the
-    settings name for its events; URLs that neither they nor the request name are not called.
+    Behind a `proxy`, the addresses of receivers cannot be checked here. A URL that neither the settings nor the request
+    name is not called.
     """
 
     ready = True
@@ -74,17 +75,16 @@ class CallbackSender:
         version: str,
         clock: Clock,
         proxy: ProxyRule = DIRECT,
-        permanent: Mapping[str, Collection[str]] | None = None,
     ) -> None:
         self._sessions = sessions
-        self._permanent = permanent or {}
         self._proxy = proxy
         self.use_secrets(secrets)
         self._user_agent = f"kickoff-bridge/{version}"
         self._clock = clock
 
     def use_secrets(self, secrets: SigningSecrets) -> None:
-        """Replace the signing secrets."""
+        """Replace the signing secrets, and the URLs that the settings name."""
+        self._named = secrets.named
         self._signers = _signers(secrets.common)
         self._crew_signers = {crew: _signers(own) for crew, own in secrets.crews.items()}
         self._url_signers = {url: _signers(own) for url, own in secrets.urls.items()}
@@ -122,7 +122,7 @@ class CallbackSender:
 
     def _is_named(self, delivery: Delivery) -> bool:
         """Return whether the request or the settings name the URL; yes for a crew that is not in the settings."""
-        urls = self._permanent.get(delivery.event.crew or "")
+        urls = self._named.get(delivery.event.crew or "")
         return delivery.requested or urls is None or delivery.destination.target in urls
 
     def _headers(self, delivery: Delivery) -> dict[str, str]:

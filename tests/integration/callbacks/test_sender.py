@@ -210,9 +210,9 @@ async def test_secrets_of_a_url_take_precedence_over_those_of_a_crew(sender: Mak
 async def test_a_url_that_nothing_names_any_more_is_not_called(
     receiver: Receiver, requested: bool, crew: str, named: bool, sent: bool
 ):
-    permanent = {"research": {receiver.url} if named else set[str]()}
+    secrets = SigningSecrets(named={"research": {receiver.url} if named else set[str]()})
     async with callback_sessions(allow_private=True) as sessions:
-        posting = CallbackSender(sessions, SigningSecrets(), "1.2.3", HandClock(0.0), permanent=permanent)
+        posting = CallbackSender(sessions, secrets, "1.2.3", HandClock(0.0))
         result = await posting.send(replace(delivery(receiver.url, crew=crew), requested=requested))
     assert result == (Confirmed() if sent else Withheld("the settings no longer name this URL"))
     assert len(receiver.got) == sent
