@@ -110,6 +110,13 @@ async def test_an_unreachable_server_is_reported_in_one_line_without_the_passwor
     assert "\n" not in str(caught.value)
 
 
+async def test_a_failure_of_several_hosts_names_each_of_them():
+    """Only that of the last host was shown, which may be a standby."""
+    health = await probe_store("postgresql://bridge@127.0.0.1:1,127.0.0.1:2/x")
+    assert [f"port {port} failed: Connection refused" in health.detail for port in (1, 2)] == [True, True]
+    assert "\n" not in health.detail
+
+
 async def test_broken_connections_under_load_lose_nothing(postgresql: PostgresqlAdapter, store: SqlStore):
     async def retry_until_available(number: int) -> None:
         while True:

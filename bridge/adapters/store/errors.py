@@ -1,5 +1,6 @@
 """Classifies database errors: transient, retryable, or fatal; and extracts messages that may be shown."""
 
+import re
 import sqlite3
 
 from sqlalchemy.engine import ExceptionContext
@@ -12,6 +13,7 @@ _CONFLICTS = frozenset({"40001", "40P01", "23505"})
 """PostgreSQL aborted the transaction because of a concurrent one: serialization failure, deadlock, unique violation."""
 _UNAVAILABLE = frozenset({"25006", "25P03", "25P04"})
 """PostgreSQL has become a standby, or has ended a transaction or session that took too long."""
+_EACH_HOST = re.compile(r"^- host: .*?: connection failed: (.+)$", re.MULTILINE)
 
 
 def is_transient(error: BaseException) -> bool:
@@ -34,8 +36,13 @@ def unavailable(error: BaseException) -> StoreUnavailable:
 
 
 def driver_message(error: DBAPIError) -> str:
-    """Return the first line of the driver's message; SQLAlchemy's includes the statement and its values."""
+    """Return the first line of the driver's message, or one for each of several hosts.
+
+    SQLAlchemy's message includes the statement and its values.
+    """
     message = getattr(getattr(error.orig, "diag", None), "message_primary", None) or str(error.orig)
+    if hosts := _EACH_HOST.findall(message):
+        return "; ".join(hosts)
     first, *_ = message.strip().splitlines() or [type(error.orig).__name__]
     return str(first)
 
