@@ -12,6 +12,7 @@ from bridge.core.crew.responses import (
     NotStarted,
     Refused,
     Running,
+    Started,
     StatusResponse,
     Unknown,
 )
@@ -58,7 +59,7 @@ CASES = [
     Case("closed during the response", {"do": "cut_off"}, InDoubt, NoResponse),
     Case("truncated JSON", {"do": "truncated"}, InDoubt, Unknown),
     Case("200 HTML", {"do": "garbage"}, InDoubt, Unknown),
-    Case("40 MiB", {"do": "huge", "bytes": 40 * 1024 * 1024}, InDoubt, Running),
+    Case("40 MiB", {"do": "huge", "bytes": 40 * 1024 * 1024}, Started, Running),
     Case("one byte a second", {"do": "slow"}, InDoubt, NoResponse),
     Case("never", {"do": "never"}, InDoubt, NoResponse),
     Case("no usable content", {"do": "wrong_id", "id": "../status"}, InDoubt, Unknown),

@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from bridge.adapters.byte_budget import MIB
 from bridge.adapters.crew_api import LARGE_BYTES, LIMITS, UNUSABLE_ID, HttpCrewApi, crew_sessions
 from bridge.core.crew.rate_limiter import MAX_BACKOFF, RateLimiter
+from bridge.core.crew.reply import TOO_LARGE
 from bridge.core.crew.responses import (
     CrewUnavailable,
     InDoubt,
@@ -288,8 +289,16 @@ async def test_a_body_over_the_limit_is_not_kept(api: Api):
     huge = json.dumps({"kickoff_id": "k-1", "state": "SUCCESS", "result": "x" * 200_000}).encode()
     async with raw_server(http("200 OK", huge)) as server:
         crew = await api(server.url, response=1000)
-        assert isinstance(await crew.kickoff(BODY), InDoubt)
+        assert await crew.kickoff(BODY) == Started("k-1")
         assert await crew.status("k-1") == TooLarge(succeeded=True)
+
+
+async def test_a_kickoff_response_over_the_limit_without_an_id_at_its_beginning_is_in_doubt(api: Api):
+    """Nothing else names the execution; it is not started twice."""
+    huge = json.dumps({"padding": "x" * 200_000, "kickoff_id": "k-1"}).encode()
+    async with raw_server(http("200 OK", huge)) as server:
+        assert await (await api(server.url, response=1000)).kickoff(BODY) == InDoubt(f"accepted; {TOO_LARGE}")
+        assert server.connections == 1
 
 
 async def test_large_responses_wait_until_those_before_them_are_stored(api: Api):

@@ -21,7 +21,15 @@ import pytest
 from bridge.adapters.crew_api import LIMITS, HttpCrewApi, crew_sessions
 from bridge.adapters.store import database, open_store
 from bridge.core.crew.rate_limiter import RateLimiter
-from bridge.core.crew.responses import CrewUnavailable, InDoubt, KickoffResponse, NotStarted, Refused, StatusResponse
+from bridge.core.crew.responses import (
+    CrewUnavailable,
+    InDoubt,
+    KickoffResponse,
+    NotStarted,
+    Refused,
+    Started,
+    StatusResponse,
+)
 from bridge.core.runs.model import Envelope, Run, State
 from bridge.sandbox import SandboxSettings, parse_run_time, running
 from tests.component.steps.conftest import Bench as StepBench
@@ -39,6 +47,7 @@ STATES: dict[type[KickoffResponse], State] = {
     CrewUnavailable: State.ACCEPTED,
     NotStarted: State.ACCEPTED,
     InDoubt: State.IN_DOUBT,
+    Started: State.RUNNING,
 }
 
 

@@ -284,13 +284,15 @@ def usable_kickoff_id(value: Any) -> bool:
 
 
 def _read_kickoff_id(reply: Reply) -> KickoffResponse:
+    """Read the id; one that is complete counts, even if the rest of the response is missing or too large."""
     parsed = read_object(reply.body)
+    known = read_beginning(reply.body) if parsed is None and reply.cut else parsed or {}
+    kickoff_id = known.get("kickoff_id")
+    if usable_kickoff_id(kickoff_id):
+        return Started(str(kickoff_id))
     if parsed is None:
         return InDoubt(f"accepted; {reply.cut or 'the response is not a JSON object'}")
-    kickoff_id = parsed.get("kickoff_id")
-    if not usable_kickoff_id(kickoff_id):
-        return InDoubt("accepted, but the response has no usable kickoff_id")
-    return Started(str(kickoff_id))
+    return InDoubt("accepted, but the response has no usable kickoff_id")
 
 
 def _no_status(reply: Reply) -> StatusResponse:

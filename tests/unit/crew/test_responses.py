@@ -537,13 +537,20 @@ WHOLE_ID = b'{"kickoff_id": "k-1"}'
         (Reply(200, b'{"kickoff', cut="incomplete response"), InDoubt("accepted; incomplete response")),
         (Reply(200, WHOLE_ID, cut="incomplete response"), Started("k-1")),
         (Reply(200, b"[[", cut=TOO_LARGE), InDoubt(f"accepted; {TOO_LARGE}")),
+        (Reply(200, b'{"kickoff_id": "k-1", "padding": "xx', cut=TOO_LARGE), Started("k-1")),
+        (Reply(200, b'{"kickoff_id": "k-1", "padding": "xx', cut="timed out"), Started("k-1")),
+        (Reply(200, b'{"kickoff_id": "k-', cut=TOO_LARGE), InDoubt(f"accepted; {TOO_LARGE}")),
+        (Reply(200, b'{"padding": "xx', cut=TOO_LARGE), InDoubt(f"accepted; {TOO_LARGE}")),
+        (Reply(200, b'{"a": {"kickoff_id": "k-1"}, "b": "xx', cut=TOO_LARGE), InDoubt(f"accepted; {TOO_LARGE}")),
         (Reply(422, b"", cut="timed out"), Refused("HTTP 422: no text")),
         (Reply(429, b"", cut="timed out"), NotStarted("HTTP 429: no text")),
         (Reply(401, b"", cut="timed out"), CrewUnavailable("HTTP 401: no text")),
         (Reply(500, b"", cut="timed out"), InDoubt("HTTP 500: no text")),
     ],
 )
-def test_a_truncated_kickoff_response_is_classified_by_its_code(reply: Reply, expected: object) -> None:
+def test_a_truncated_kickoff_response_is_classified_by_its_code_and_the_received_part(
+    reply: Reply, expected: object
+) -> None:
     assert read_kickoff(reply) == expected
 
 
