@@ -1,7 +1,7 @@
 """Streamed events as crewai 1.15.30 emits them, for tests with kickoff ids of their own.
 
-They are those of a flow that runs a crew, of a flow that pauses, of one that fails, and of a crew with memory; their
-members are those in `tests/captured`, with long texts removed.
+They are those of a flow that runs a crew, of one that does so in a thread, of one that pauses, of one that fails, and
+of a crew with memory; their members are those in `tests/captured`, with long texts removed.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -74,6 +74,20 @@ def flow_with_crew(kickoff_id: str = EXECUTION, inner: str = EXECUTION) -> list[
             state={**STATE, "id": kickoff_id},
         ),
     ]  # fmt: skip
+
+
+def flow_with_threads(kickoff_id: str = EXECUTION, inner: str = EXECUTION) -> list[Event]:
+    """A flow that runs a crew and another flow in threads, where they have no parent and count their events from 1."""
+    flow, child = {"flow_name": "ThreadsFlow"}, {"execution_id": inner, "flow_name": "ChildFlow"}
+    crew = {"execution_id": inner, "crew_name": "TideCrew"}
+    return [
+        event("flow_started", 1, execution_id=kickoff_id, **flow, inputs={"topic": "tides", "id": kickoff_id}),
+        event("flow_started", 1, **child, inputs={"topic": "tides"}),
+        event("crew_kickoff_started", 1, **crew, inputs={"topic": "tides"}),
+        event("flow_finished", 5, **child, result="checked", state={"id": inner, "topic": "tides"}),
+        event("crew_kickoff_completed", 18, **crew, output={"raw": "Tides are useful."}, total_tokens=367),
+        event("flow_finished", 6, execution_id=kickoff_id, **flow, result=STATE, state={**STATE, "id": kickoff_id}),
+    ]
 
 
 def crew_with_memory(kickoff_id: str = EXECUTION, inner: str = EXECUTION) -> list[Event]:

@@ -93,6 +93,7 @@ class FakeCrewApi:
     kickoff_responses: list[KickoffResponse] = field(default_factory=list)
     status_responses: list[StatusResponse] = field(default_factory=list)
     default_status: StatusResponse = field(default_factory=Running)
+    status_by_id: dict[str, StatusResponse] = field(default_factory=dict)
     meanwhile: Callable[[Any], Awaitable[None]] = nothing_more
     bodies: list[dict[str, Any]] = field(default_factory=list)
     polls: list[str] = field(default_factory=list)
@@ -137,7 +138,8 @@ class FakeCrewApi:
 
     async def status(self, kickoff_id: str) -> StatusResponse:
         self.polls.append(kickoff_id)
-        return self.status_responses.pop(0) if self.status_responses else self.default_status
+        standing = self.status_by_id.get(kickoff_id, self.default_status)
+        return self.status_responses.pop(0) if self.status_responses else standing
 
 
 @dataclass(slots=True)

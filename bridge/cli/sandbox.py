@@ -17,6 +17,7 @@ from bridge.sandbox.dialects import Dialect
 from bridge.sandbox.execution import Kind
 from bridge.sandbox.inputs import InputsShape
 from bridge.sandbox.settings import DEFAULT_PORT, FlowHitlKey, FlowHitlShape, HumanStatus, ResumedStatus
+from bridge.sandbox.stream import Parents
 from bridge.sandbox.times import RUN_TIME_FORMS
 
 app = typer.Typer()
@@ -80,6 +81,9 @@ def sandbox(
     webhook_reorder: Annotated[bool, _webhooks("Send webhooks out of order.", "--webhook-reorder")] = False,
     webhook_timeout: Annotated[float, _webhooks("Timeout for receivers, in seconds.")] = _DEFAULTS.webhook_timeout,
     stream_nested: Annotated[bool, _webhooks("Also stream the events of nested flows.", "--stream-nested")] = False,
+    stream_parents: Annotated[
+        Parents, _webhooks("threads: inner executions run in threads, without a parent; absent: as in older libraries.")
+    ] = "reported",
     kickoff_delay: Annotated[float, _faults("Seconds between the start of an execution and the response.")] = 0.0,
     kickoff_fault_rate: Annotated[float, _faults("Fraction of kickoffs that return 503, from 0 to 1.")] = 0.0,
     status_fault_rate: Annotated[float, _faults("Fraction of polls that return 503, from 0 to 1.")] = 0.0,
@@ -120,6 +124,7 @@ def sandbox(
             webhook_reorder=webhook_reorder,
             webhook_timeout=webhook_timeout,
             stream_nested=stream_nested,
+            stream_parents=stream_parents,
             kickoff_delay=kickoff_delay,
             kickoff_fault_rate=kickoff_fault_rate,
             status_fault_rate=status_fault_rate,

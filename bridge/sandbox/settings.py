@@ -10,6 +10,7 @@ from bridge.sandbox.dialects import Dialect
 from bridge.sandbox.execution import Kind
 from bridge.sandbox.inputs import Inputs, InputsShape
 from bridge.sandbox.rules import rules_from
+from bridge.sandbox.stream import Parents
 from bridge.sandbox.times import Fixed, RunTime
 
 HumanStatus = Literal["not_found", "paused", "running"]
@@ -39,6 +40,7 @@ _CHOICES: Mapping[str, tuple[str | None, ...]] = {
     "resumed_status": get_args(ResumedStatus),
     "flow_hitl_shape": get_args(FlowHitlShape),
     "flow_hitl_key": get_args(FlowHitlKey),
+    "stream_parents": get_args(Parents),
 }
 
 
@@ -68,7 +70,8 @@ class SandboxSettings:
 
     The fraction `webhook_loss_rate` of the webhooks is never sent, `webhook_duplicate_rate` is sent twice; each is
     delayed by up to `webhook_delay`, and with `webhook_reorder` they arrive out of order. A webhook without a response
-    within `webhook_timeout` is abandoned. `stream_nested` adds the events of inner flows to the streaming webhook.
+    within `webhook_timeout` is abandoned. `stream_nested` adds the events of inner executions to the streaming webhook;
+    `stream_parents` is whether they name their parent: `reported`, or not in `threads` of a flow, or `absent` from all.
     """
 
     host: str = "127.0.0.1"
@@ -107,6 +110,7 @@ class SandboxSettings:
     webhook_reorder: bool = False
     webhook_timeout: float = 5.0
     stream_nested: bool = False
+    stream_parents: Parents = "reported"
 
     def __post_init__(self) -> None:
         """Raise ValueError naming the first invalid setting."""

@@ -4,16 +4,23 @@ The envelope has no `meta`. The members that all events share are those of crewa
 `parent_event_id` is null only for the start and the end of the run itself. Events of an inner execution carry its
 execution ID, and those of a flow another one after each pause. Each part of a run between two pauses counts its events
 from 1 again.
+
+An inner crew or flow that runs in a thread has no parent either, and counts its events from 1. Older libraries do not
+have that member at all.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import count
+from typing import Literal
 
 from bridge.sandbox.execution import Execution, Kind
 from bridge.sandbox.hooks import Stream
 from bridge.sandbox.milestones import Milestone
 from bridge.sandbox.stream_events import CLOSES, Emitted, emitted
+
+Parents = Literal["reported", "threads", "absent"]
 
 BATCH = 4
 """The maximum number of events per POST without `realtime` (the number observed live)."""
@@ -34,10 +41,11 @@ class Batch:
 
 
 def batches(
-    execution: Execution, kind: Kind, stream: Stream, path: Iterable[Milestone], *, nested: bool
+    execution: Execution, kind: Kind, stream: Stream, path: Iterable[Milestone], *, nested: bool, parents: Parents
 ) -> list[Batch]:
-    """Return the POSTs for these milestones, with the subscribed events."""
-    wanted = [event for event in _events(execution, kind, path, nested=nested) if event[1]["type"] in stream.events]
+    """Return the POSTs for these milestones, with the subscribed events; `nested`: with those of inner executions."""
+    events = _events(execution, kind, path, nested=nested, parents=parents)
+    wanted = [event for event in events if event[1]["type"] in stream.events]
     size = 1 if stream.realtime else BATCH
     groups = [wanted[index : index + size] for index in range(0, len(wanted), size)]
     return [Batch(group[-1][0], {"events": [event for _, event in group]}) for group in groups]
@@ -71,26 +79,29 @@ class _Scopes:
 
 
 def _events(
-    execution: Execution, kind: Kind, path: Iterable[Milestone], *, nested: bool
+    execution: Execution, kind: Kind, path: Iterable[Milestone], *, nested: bool, parents: Parents
 ) -> Iterator[tuple[float, _Event]]:
     part = execution.questions_answered + execution.repeats
     scopes = _Scopes(execution.derived_id("event 0.1") if part and kind == "crew" else None)
     happened = ((milestone.at, event) for milestone in path for event in emitted(execution, kind, milestone, nested))
-    previous = None
+    previous, numbers = None, dict[str | None, Iterator[int]]()
     for number, (at, event) in enumerate(happened, start=1):
         event_id = execution.derived_id(f"event {part}.{number}")
         parent, started = scopes.place(event, event_id)
+        thread = event.inner if parents == "threads" else None
+        if thread is not None and event.in_thread:
+            parent = None
         moment = datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds")
         data = {
             "timestamp": moment.replace("+00:00", "Z"),
             "type": event.type,
             **_COMMON,
             "event_id": event_id,
-            "parent_event_id": parent,
+            **({} if parents == "absent" else {"parent_event_id": parent}),
             "previous_event_id": previous,
             "triggered_by_event_id": None,
             "started_event_id": started,
-            "emission_sequence": number,
+            "emission_sequence": next(numbers.setdefault(thread, count(1))),
             **event.data,
         }
         execution_id = _execution_id(execution, kind, event)

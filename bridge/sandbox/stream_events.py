@@ -13,6 +13,8 @@ from bridge.sandbox.outputs import TOKENS, describe, output_of, results_of
 
 NAME = "SandboxCrew"
 FLOW_NAME = "SandboxFlow"
+INNER_CREW = "InnerCrew"
+CHILD_FLOW = "ChildFlow"
 
 CLOSES: Mapping[str, str] = {
     "crew_kickoff_completed": "crew_kickoff_started",
@@ -62,6 +64,11 @@ class Emitted:
         return [self.data[name] for name in _SCOPED_BY[self.type.partition("_")[0]]]
 
     @property
+    def in_thread(self) -> bool:
+        """Return whether it is the start or the end of an inner crew or flow, which a flow may run in a thread."""
+        return self.data.get("crew_name", self.data.get("flow_name")) in {INNER_CREW, CHILD_FLOW}
+
+    @property
     def outermost(self) -> bool:
         """Return whether it is a start or an end of the run itself."""
         return self.inner is None and self.type.startswith(("crew_", "flow_"))
@@ -87,20 +94,20 @@ class _Layer:
         return Emitted(self.closes, {**self.name, **self.closed}, inner)
 
 
-def _flow_layer(name: str, result: object) -> _Layer:
-    opened, closed = {"inputs": None}, {"result": result, "state": {}}
+def _flow_layer(name: str, result: object, inputs: object = None) -> _Layer:
+    opened, closed = {"inputs": inputs}, {"result": result, "state": {}}
     return _Layer("flow_started", "flow_finished", "flow_failed", {"flow_name": name}, opened, closed)
 
 
 _RECALL = _flow_layer("RecallFlow", [])
 _ENCODING = _flow_layer("EncodingFlow", None)
 _AGENT = _flow_layer("AgentExecutor", "completed")
-_CHILD = _flow_layer("ChildFlow", "approved")
+_CHILD = _flow_layer(CHILD_FLOW, "approved", {"part": "approval"})
 _INNER_CREW = _Layer(
     "crew_kickoff_started",
     "crew_kickoff_completed",
     "crew_kickoff_failed",
-    {"crew_name": "InnerCrew"},
+    {"crew_name": INNER_CREW},
     {"inputs": {}},
     {"output": _output_of_task({"name": "part_task", "agent": "Helper", "output": "part"}), "total_tokens": 1},
 )

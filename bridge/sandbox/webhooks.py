@@ -49,8 +49,8 @@ class Writer:
 
     def _streamed(self, execution: Execution, hooks: Hooks, path: list[Milestone]) -> Iterator[Webhook]:
         if stream := hooks.stream:
-            nested = self._settings.stream_nested
-            for batch in batches(execution, self._settings.kind, stream, path, nested=nested):
+            nested, parents = self._settings.stream_nested, self._settings.stream_parents
+            for batch in batches(execution, self._settings.kind, stream, path, nested=nested, parents=parents):
                 yield Webhook(batch.at, "stream", stream.hook, batch.body)
 
     def _plain(self, execution: Execution, hooks: Hooks, milestone: Milestone) -> Iterator[Webhook]:

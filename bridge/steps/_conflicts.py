@@ -5,6 +5,7 @@ from typing import Literal
 
 import structlog
 
+from bridge.core.crew.webhooks import CrewWebhook
 from bridge.core.crew_policy import CrewPolicy
 from bridge.core.runs import webhooks
 from bridge.core.runs.model import Decision, Run, State
@@ -32,20 +33,20 @@ async def retry_on_conflict(
 
 
 async def adopt(
-    run: Run, attempt: int, kickoff_id: str, policy: CrewPolicy, store: RunStore, clock: Clock
+    run: Run, attempt: int, evidence: CrewWebhook, policy: CrewPolicy, store: RunStore, clock: Clock
 ) -> Run | None:
     """Reconcile a run, as stored by now, with the execution that this attempt has started.
 
     Return None if the run does not need the evidence, or if the execution belongs to another run.
     """
     match await retry_on_conflict(
-        store, run, lambda latest: webhooks.on_evidence(latest, attempt, kickoff_id, policy, clock())
+        store, run, lambda latest: webhooks.on_evidence(latest, attempt, evidence, policy, clock())
     ):
         case Run() as adopted:
             log_adoption(adopted)
             return adopted
         case Conflict.EXECUTION_TAKEN:
-            log_taken(run, kickoff_id)
+            log_taken(run, evidence.kickoff_id)
             return None
         case None:
             return None

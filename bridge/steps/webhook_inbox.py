@@ -73,7 +73,7 @@ class ReceiveWebhooks:
             return False
         if (crew := self._crews.get(run.crew)) is not None and run.run_id in crew.tracker:
             crew.tracker.mark_webhook_seen(run.run_id)
-        webhook = crew_webhooks.read(kind, content, is_flow=crew is not None and crew.policy.is_flow)
+        webhook = crew_webhooks.read(kind, content, is_flow=None if crew is None else crew.policy.is_flow)
         if webhooks.is_relevant(run, attempt.number, webhook):
             now = self._clock()
             entry = InboxEntry(self._new_id(), run.crew, kind, content, now, run.run_id, attempt.number)
@@ -175,14 +175,14 @@ class HandleWebhooks:
             entry.kind,
             entry.content,
             is_flow=self._crews[run.crew].policy.is_flow,
-            own_state_id="id" in run.request.inputs,
+            state_id=run.request.inputs.get("id"),
         )
-        if webhooks.is_superseded(run, entry.attempt, webhook.kickoff_id):
+        if webhooks.is_superseded(run, entry.attempt, webhook):
             log.error("execution_superseded", run_id=run_id, crew=run.crew, kickoff_id=webhook.kickoff_id)
         elif run.state is State.STARTING or self._store.owned_elsewhere(run):
             return  # the entry waits for the response to the POST, or for the process that owns the run
-        elif (found := webhook.kickoff_id) and (run.kickoff_id is None or webhooks.disproves(run, found)):
-            await self._adopt(run, entry, webhook, found)
+        elif webhook.kickoff_id and (run.kickoff_id is None or webhooks.disproves(run, webhook)):
+            await self._adopt(run, entry, webhook)
             return
         elif run.state in TRACKED_STATES:
             await self._apply_to_tracked(run, entry, webhook)
@@ -232,12 +232,12 @@ class HandleWebhooks:
         await retry_on_conflict(self._store, run, lambda latest: late_results.on_end_signalled(latest, self._clock()))
         self._notify_recover()
 
-    async def _adopt(self, run: Run, entry: InboxEntry, webhook: CrewWebhook, kickoff_id: str) -> None:
+    async def _adopt(self, run: Run, entry: InboxEntry, webhook: CrewWebhook) -> None:
         """Give a run its execution; then apply the rest of the webhook to it."""
         crew = self._crews[run.crew]
         if run.final and webhook.ended:
             crew.tracker.signal_late_end(run.run_id, self._clock())
-        adopted = await adopt(run, entry.attempt, kickoff_id, crew.policy, self._store, self._clock)
+        adopted = await adopt(run, entry.attempt, webhook, crew.policy, self._store, self._clock)
         if adopted is not None:
             crew.tracker.forget(run.run_id)  # it may have been tracked with another execution
             self._notify_recover()

@@ -41,6 +41,8 @@ class CrewWebhook:
     """The content of a webhook: the execution's id, an end, a result, a question, or a task."""
 
     kickoff_id: str | None = None
+    certain: bool = True
+    """Whether the id is certainly not that of an inner execution."""
     ended: bool = False
     """Whether the execution has ended, or may have."""
     resumed: bool = False
@@ -67,17 +69,16 @@ class TasksDone:
     last: str
 
 
-def read(kind: Kind, body: Any, *, is_flow: bool = False, own_state_id: bool = False) -> CrewWebhook:
+def read(kind: Kind, body: Any, *, is_flow: bool | None = None, state_id: Any = None) -> CrewWebhook:
     """Read the body of a webhook, which is untrusted.
 
-    `is_flow`: whether the deployment is a flow. `own_state_id`: whether the request set the id of the flow's state.
+    `is_flow`: whether the deployment is a flow; None: unknown. `state_id`: the id that the request set for the state of
+    a flow; None: its kickoff id is the id of its state.
     """
     if kind is Kind.STREAM and body is None:
         return CrewWebhook(ended=True)  # an event that cannot be read may be the end
     if kind is Kind.STREAM:
-        return _read_stream(
-            [event for event in _envelopes(body) if _is_outer(event, is_flow=is_flow)], own_state_id=own_state_id
-        )
+        return _read_stream([event for event in _envelopes(body) if _is_outer(event, is_flow=is_flow)], state_id)
     content = body if isinstance(body, dict) else {}
     kickoff_id = _id_in(content, *_EXECUTION)
     match kind:
@@ -141,31 +142,34 @@ def _read_question(content: Mapping[str, Any]) -> CrewWebhook:
     return CrewWebhook(kickoff_id, question=QuestionContent(task_id, output))
 
 
-def _read_stream(outer: list[Mapping[str, Any]], *, own_state_id: bool) -> CrewWebhook:
-    """Read the streamed events of the execution itself; the first one that names it counts.
+def _read_stream(outer: list[Mapping[str, Any]], state_id: Any) -> CrewWebhook:
+    """Read the streamed events of the execution itself; the first one that names it counts, certain ones before others.
 
     Without `parent_event_id`, only the first event of a batch can name it, because the others may be inner ones.
     """
     outer.sort(key=_position)
-    naming = (event for event in outer if event is outer[0] or "parent_event_id" in _data(event))
-    kickoff_id = _first(_execution_of(event, own_state_id=own_state_id) for event in naming)
-    return CrewWebhook(
-        kickoff_id, ended=any(_type(event) in _ENDS for event in outer), resumed=any(map(_is_resume, outer))
-    )
+    naming = (event for event in outer if event is outer[0] or _has_parent_member(event))
+    named = [found for event in naming if (found := _execution_of(event, state_id)) is not None]
+    kickoff_id, certain = min(named, key=lambda found: not found[1], default=(None, True))
+    ended, resumed = any(_type(event) in _ENDS for event in outer), any(map(_is_resume, outer))
+    return CrewWebhook(kickoff_id, certain, ended=ended, resumed=resumed)
 
 
-def _execution_of(event: Mapping[str, Any], *, own_state_id: bool) -> str | None:
-    """Return the kickoff id that a start or an end names.
+def _execution_of(event: Mapping[str, Any], state_id: Any) -> tuple[str, bool] | None:
+    """Return the kickoff id that a start or an end names, and whether it is certain.
 
     After a pause, a flow has another `execution_id`; the id of its state is the kickoff id, unless the request set it.
+    Certain is only a start: of a crew, or of a flow with its state's id, which an inner flow does not have.
     """
     type_, data = _type(event), _data(event)
     if type_ not in _STARTS | _ENDS or _is_resume(event):
         return None
     content = data.get("inputs" if type_ == "flow_started" else "state")
-    has_state_id = type_.startswith("flow_") and not own_state_id
-    state_id = _id_in(content, "id") if has_state_id and isinstance(content, dict) else None
-    return state_id or _id_in(event, "execution_id")
+    found = _id_in(content, "id") if type_.startswith("flow_") and isinstance(content, dict) else None
+    has_own_state = found is not None and state_id in (None, found)
+    certain = type_ == "crew_kickoff_started" or (type_ == "flow_started" and has_own_state)
+    kickoff_id = found if found is not None and state_id is None else _id_in(event, "execution_id")
+    return None if kickoff_id is None else (kickoff_id, certain and _has_parent_member(event))
 
 
 def _envelopes(body: Any) -> Iterator[Mapping[str, Any]]:
@@ -183,15 +187,22 @@ def _data(event: Mapping[str, Any]) -> Mapping[str, Any]:
     return data if isinstance(data, dict) else {}
 
 
-def _is_outer(event: Mapping[str, Any], *, is_flow: bool) -> bool:
+def _is_outer(event: Mapping[str, Any], *, is_flow: bool | None) -> bool:
     """Return whether an event is about the execution itself: not an inner flow or crew, a task, or a method.
 
-    Older libraries report no parent; then the names decide.
+    An inner execution has a parent, except in older libraries, which report none, and if it runs in a thread of its
+    own. So a crew inside a flow, a flow inside a crew, and the flows of the library are inner in any case.
     """
-    data = _data(event)
-    if "parent_event_id" in data:
-        return data["parent_event_id"] is None
-    return data.get("flow_name") not in _INNER_FLOWS and not (is_flow and _type(event).startswith("crew_"))
+    data, of_crew = _data(event), _type(event).startswith("crew_")
+    return (
+        data.get("parent_event_id") is None
+        and data.get("flow_name") not in _INNER_FLOWS
+        and (is_flow is None or of_crew is not is_flow)
+    )
+
+
+def _has_parent_member(event: Mapping[str, Any]) -> bool:
+    return "parent_event_id" in _data(event)
 
 
 def _is_resume(event: Mapping[str, Any]) -> bool:

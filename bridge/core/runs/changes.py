@@ -24,7 +24,7 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class NeverKnown:
-    """The API has never known the execution that an operator specified."""
+    """The API has never known the execution that an operator or an uncertain webhook named."""
 
 
 @dataclass(frozen=True, slots=True)

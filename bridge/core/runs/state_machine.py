@@ -7,7 +7,8 @@ Rules:
 3. A run returns from `starting` or `in_doubt` to `accepted` only with proof that nothing was started, or by an
    explicit policy or operator. A paid execution is never started twice by mistake. The policy repeats a POST at most
    once per run; evidence that arrives before the repeated POST is sent (`accepted` -> `running`) makes it unnecessary.
-4. A run returns to `in_doubt` only from an execution that an operator named and that the API has never known.
+4. A run returns to `in_doubt` only from an execution that an operator or an uncertain webhook named, and that the API
+   has never known.
 5. Time is an argument. A clock alone never ends a run that may have an execution: only a poll made after the deadline
    does. A run of which no POST can have left expires by the clock.
 
@@ -223,7 +224,7 @@ def _require_post(run: Run) -> Run:
 
 
 def on_never_known(run: Run, policy: CrewPolicy, now: float) -> Decision:
-    """Hold a run whose execution id, from an operator, the API has never known, so that the id can be corrected."""
+    """Hold a run whose unverified execution id the API has never known, so that the id can be corrected."""
     question = run.human_input.question and replace(run.human_input.question, stage=QuestionStage.CONFIRMED)
     doubted = transition(
         run, State.IN_DOUBT, kickoff_id=None, unverified=False, started_at=None, progress=None, due_at=None, owner=None,

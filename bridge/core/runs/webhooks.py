@@ -13,7 +13,7 @@ from bridge.core.runs.model import TRACKED_STATES, Decision, Run, State, Task
 
 def is_relevant(run: Run, attempt: int, webhook: CrewWebhook) -> bool:
     """Return whether a webhook from this attempt's execution can change the run or its tracking."""
-    if is_superseded(run, attempt, webhook.kickoff_id) or disproves(run, webhook.kickoff_id):
+    if is_superseded(run, attempt, webhook) or disproves(run, webhook):
         return True
     reports = webhook.ended or webhook.question is not None or webhook.task is not None
     if run.state in TRACKED_STATES:
@@ -30,28 +30,42 @@ def reports_late_end(run: Run, webhook: CrewWebhook) -> bool:
     return run.final and webhook.ended
 
 
-def is_superseded(run: Run, attempt: int, kickoff_id: str | None) -> bool:
+def is_superseded(run: Run, attempt: int, webhook: CrewWebhook) -> bool:
     """Return whether an earlier attempt started this execution, in addition to the run's own."""
-    another = run.kickoff_id is not None and kickoff_id not in {None, run.kickoff_id}
-    return another and attempt != run.attempt and not disproves(run, kickoff_id)
+    return attempt != run.attempt and _names_another(run, webhook) and not disproves(run, webhook)
 
 
-def disproves(run: Run, kickoff_id: str | None) -> bool:
-    """Return whether an execution is not the one that an operator named, which the API has never known."""
-    return run.unverified and run.state in TRACKED_STATES and kickoff_id not in {None, run.kickoff_id}
+def disproves(run: Run, webhook: CrewWebhook) -> bool:
+    """Return whether a webhook corrects an id that the API has never known, from an operator or an uncertain webhook.
+
+    Of uncertain webhooks, only an end does so, because the execution itself ends after all inner ones.
+    """
+    unknown = run.unverified and run.state in TRACKED_STATES
+    return unknown and _names_another(run, webhook) and (webhook.certain or webhook.ended)
 
 
-def on_evidence(run: Run, attempt: int, kickoff_id: str, policy: CrewPolicy, now: float) -> Decision | None:
-    """Give a run the execution that this attempt has started; return None if it does not need the evidence."""
-    if disproves(run, kickoff_id):
-        return rules.on_corrected(run, kickoff_id, verified=True, now=now)
-    return state_machine.on_evidence(run, kickoff_id, policy, now, attempt=attempt)
+def on_evidence(run: Run, attempt: int, evidence: CrewWebhook, policy: CrewPolicy, now: float) -> Decision | None:
+    """Give a run the execution that this attempt has started; return None if it does not need the evidence.
+
+    An uncertain id is unverified until the API knows it, so that a run with a wrong one is not lost.
+    """
+    assert evidence.kickoff_id is not None
+    if disproves(run, evidence):
+        return rules.on_corrected(run, evidence.kickoff_id, verified=evidence.certain, now=now)
+    found = state_machine.on_evidence(run, evidence.kickoff_id, policy, now, attempt=attempt)
+    if found is None or evidence.certain or found.run.final:
+        return found
+    return replace(found, run=replace(found.run, unverified=True))
 
 
 def on_task(run: Run, task: Task) -> Decision | None:
     """Store a finished task; return None if it is known, or if the run has ended."""
     tasks = with_task(run.tasks, task)
     return None if run.final or tasks == run.tasks else Decision(replace(run, tasks=tasks))
+
+
+def _names_another(run: Run, webhook: CrewWebhook) -> bool:
+    return run.kickoff_id is not None and webhook.kickoff_id not in {None, run.kickoff_id}
 
 
 def _has_unconfirmed_question(run: Run) -> bool:

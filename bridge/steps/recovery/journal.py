@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import structlog
 
+from bridge.core.crew.webhooks import CrewWebhook
 from bridge.core.errors import StoreBroken, StoreDamaged, StoreUnavailable
 from bridge.core.runs import state_machine
 from bridge.core.runs.model import Run, State
@@ -54,7 +55,7 @@ async def _apply(entry: JournalEntry, crews: Mapping[str, Crew], store: RunStore
     if run.state is State.STARTING and run.attempt == entry.attempt:
         doubted = await store.apply(state_machine.on_interrupted_kickoff(run, policy, clock()))
         run = doubted if isinstance(doubted, Run) else run
-    if await adopt(run, entry.attempt, entry.kickoff_id, policy, store, clock) is None:
+    if await adopt(run, entry.attempt, CrewWebhook(entry.kickoff_id), policy, store, clock) is None:
         reason = f"the run is {run.state}"
         log.error("journal_entry_not_applied", run_id=entry.run_id, kickoff_id=entry.kickoff_id, reason=reason)
     return True

@@ -62,8 +62,8 @@ class Recover(RunStep[Run]):
             log.warning("kickoff_interrupted", run_id=run.run_id, crew=run.crew)
             await self._store.apply(state_machine.on_interrupted_kickoff(run, crew.policy, now))
             return  # after a conflict, too: the run's next owner decides
-        deferred = run.deferral is not None
-        crew.track(run, now, now if deferred else crew.planner.spread_first_poll(run.run_id, now))
+        at_once = run.deferral is not None or run.unverified
+        crew.track(run, now, now if at_once else crew.planner.spread_first_poll(run.run_id, now))
         self._notify_poll(run.crew)
 
     def pause(self) -> float:

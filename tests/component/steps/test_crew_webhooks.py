@@ -133,6 +133,34 @@ async def test_of_all_streamed_events_only_those_of_the_execution_itself_name_it
     assert (await bench.now(run)).kickoff_id == "execution-9"
 
 
+def of_an_old_library(events: list[crew_events.Event]) -> list[crew_events.Event]:
+    """The events without the member that names their parent."""
+    return [
+        event | {"data": {name: value for name, value in event["data"].items() if name != "parent_event_id"}}
+        for event in events
+    ]
+
+
+@pytest.mark.parametrize("old", [False, True])
+@pytest.mark.parametrize("lost", range(6))
+async def test_an_inner_execution_that_looks_like_the_run_itself_loses_no_run(bench: Bench, lost: int, old: bool):
+    """A child flow in a thread, or of an old library, has no parent; any of the webhooks can be lost."""
+    bench.api.kickoff_responses, bench.api.default_status = [InDoubt("reset")], NotFound()
+    bench.api.status_by_id = {"execution-9": Running()}
+    run = await with_policy(bench, is_flow=True).started()
+    events = crew_events.flow_with_threads("execution-9", "inner")
+    events = of_an_old_library(events) if old else events
+    for event in (*events[:lost], *events[lost + 1 :]):
+        await send(bench, run, Kind.STREAM, {"events": [event]})
+        await bench.round(bench.recover)
+        await bench.rounds(bench.poll, 20)
+    bench.api.status_by_id = {"execution-9": Succeeded("Done.")}
+    await bench.round(bench.recover)
+    await bench.rounds(bench.poll, 120)
+    ended = await bench.now(run)
+    assert (ended.state, ended.kickoff_id) == (State.SUCCEEDED, "execution-9")
+
+
 async def test_the_state_id_that_a_request_sets_is_not_adopted(bench: Bench):
     bench.api.kickoff_responses = [InDoubt("reset")]
     own = "0a3f7f0e-55c1-4f4e-9a0d-6a8c1f2b3c4d"
@@ -141,6 +169,20 @@ async def test_the_state_id_that_a_request_sets_is_not_adopted(bench: Bench):
     start["data"]["inputs"]["id"] = own
     await send(bench, run, Kind.STREAM, {"events": [start]})
     assert (await bench.now(run)).kickoff_id == "execution-9"
+
+
+async def test_a_run_is_not_lost_with_the_id_that_a_flow_has_after_a_pause(bench: Bench):
+    """If the request set the id of the state, the end after a pause names no kickoff id."""
+    bench.api.kickoff_responses, bench.api.default_status = [InDoubt("reset")], NotFound()
+    own = "0a3f7f0e-55c1-4f4e-9a0d-6a8c1f2b3c4d"
+    run = await with_policy(bench, is_flow=True).started(inputs={"topic": "tides", "id": own})
+    end = crew_events.flow_with_pause("execution-9")[-1]
+    end["data"]["state"]["id"] = own
+    await send(bench, run, Kind.STREAM, {"events": [end]})
+    await bench.round(bench.recover)
+    await bench.rounds(bench.poll, 120)
+    held = await bench.now(run)
+    assert (held.state, held.kickoff_id, len(bench.api.bodies)) == (State.IN_DOUBT, None, 1)
 
 
 @pytest.mark.parametrize("kind", [Kind.STREAM, Kind.CREW, Kind.TASK])

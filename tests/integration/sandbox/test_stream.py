@@ -142,6 +142,31 @@ async def test_only_the_start_and_the_end_of_the_run_have_no_parent(
     assert events[-1]["started_event_id"] == events[0]["event_id"]
 
 
+async def test_executions_in_threads_of_a_flow_have_no_parent_and_count_from_1(
+    start: Start, receiver: Receiver
+) -> None:
+    sandbox_client = await start(kind="flow", stream_nested=True, stream_parents="threads")
+    kickoff_id = await sandbox_client.kickoff_with(stream(receiver, CREW + FLOW))
+    await sandbox_client.later(2)
+    events = await events_of(sandbox_client, receiver)
+    outer = [event for event in events if event["data"]["parent_event_id"] is None]
+    inner = [event for event in outer if event["execution_id"] != kickoff_id]
+    names = {event["data"].get("crew_name") or event["data"]["flow_name"] for event in inner}
+    assert names == {"InnerCrew", "ChildFlow"}
+    assert {event["data"]["emission_sequence"] for event in inner if "start" in event["type"]} == {
+        3
+    }  # after its memory
+    assert [event["type"] for event in outer if event not in inner] == ["flow_started", "flow_finished"]
+
+
+async def test_older_libraries_name_no_parent(start: Start, receiver: Receiver) -> None:
+    sandbox_client = await start(kind="flow", stream_nested=True, stream_parents="absent")
+    await sandbox_client.kickoff_with(stream(receiver, CREW + FLOW))
+    await sandbox_client.later(2)
+    events = await events_of(sandbox_client, receiver)
+    assert [event for event in events if "parent_event_id" in event["data"]] == []
+
+
 async def test_a_crew_has_the_flows_of_its_agents_and_its_memory(start: Start, receiver: Receiver) -> None:
     sandbox_client = await start(stream_nested=True)
     await sandbox_client.kickoff_with(stream(receiver, ["flow_finished", "crew_kickoff_completed"]))

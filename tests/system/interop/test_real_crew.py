@@ -120,7 +120,7 @@ async def test_with_webhooks_ends_are_seen_earlier_than_with_polls_alone(
     assert statistics.mean(polls) <= statistics.mean(polls_alone) + 1  # no polls for the ends of inner executions
 
 
-@pytest.mark.parametrize("kind", ["crew_with_memory", "flow"])
+@pytest.mark.parametrize("kind", ["crew_with_memory", "flow", "flow_with_threads"])
 async def test_after_a_lost_response_every_run_finds_its_own_execution(tmp_path: Path, kind: str) -> None:
     """Webhooks arrive out of order, so that inner executions are announced first."""
     async with bridge_and_crew(tmp_path, kind, reorder=1.5, model_seconds=0.3) as real:

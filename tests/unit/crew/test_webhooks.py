@@ -25,6 +25,7 @@ from tests import crew_events
 
 TESTS = Path(crew_events.__file__).parent
 CAPTURED_ID = "00000000-0000-4000-8000-000000000002"
+CHILD_STATE_ID = "00000000-0000-4000-8000-000000000007"
 JSON: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=9),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner, max_size=4),
@@ -129,13 +130,14 @@ def test_an_invalid_id_is_none(value: Any):
 
 @pytest.mark.parametrize("shape", [lambda e: {"events": e}, lambda e: e, lambda e: e[0]])
 def test_a_stream_is_read_in_three_formats(shape: Any):
-    assert read(Kind.STREAM, shape([streamed("crew_kickoff_started", emission_sequence=1)])) == CrewWebhook("k-1")
+    event = streamed("crew_kickoff_started", emission_sequence=1, parent_event_id=None)
+    assert read(Kind.STREAM, shape([event])) == CrewWebhook("k-1")
 
 
 def test_the_lowest_number_of_a_batch_names_the_execution():
     inner = streamed("crew_kickoff_started", "inner", emission_sequence=4)
     outer = streamed("flow_started", "k-1", emission_sequence=1)
-    assert read(Kind.STREAM, {"events": [inner, outer]}) == CrewWebhook("k-1")
+    assert read(Kind.STREAM, {"events": [inner, outer]}) == CrewWebhook("k-1", certain=False)
 
 
 def test_a_batch_without_a_start_event_names_no_execution():
@@ -148,7 +150,7 @@ def test_a_batch_without_a_start_event_names_no_execution():
 
 @pytest.mark.parametrize("type_", ["crew_kickoff_failed", "crew_kickoff_completed", "flow_finished", "flow_failed"])
 def test_a_completion_event_names_the_execution_and_causes_a_poll(type_: str):
-    assert read(Kind.STREAM, {"events": [streamed(type_)]}) == CrewWebhook("k-1", ended=True)
+    assert read(Kind.STREAM, {"events": [streamed(type_)]}) == CrewWebhook("k-1", certain=False, ended=True)
 
 
 @pytest.mark.parametrize("name", ["AgentExecutor", "RecallFlow", "EncodingFlow"])
@@ -159,15 +161,33 @@ def test_the_end_of_an_inner_flow_is_not_the_end_of_the_run(name: str):
 def test_the_end_of_a_crew_inside_a_flow_is_not_the_end_of_the_run():
     event = streamed("crew_kickoff_completed", "inner")
     assert read(Kind.STREAM, event, is_flow=True) == CrewWebhook()
-    assert read(Kind.STREAM, event) == CrewWebhook("inner", ended=True)
+    assert read(Kind.STREAM, event) == CrewWebhook("inner", certain=False, ended=True)
+
+
+def test_an_inner_execution_in_a_thread_has_no_parent_but_is_told_by_its_type():
+    """A crew starts no flow around itself, and a flow no crew; a crew may be deployed as another kind than known."""
+    crew, flow = crew_events.crew_with_memory("k-1")[0], crew_events.flow_with_crew("k-1")[0]
+    assert read(Kind.STREAM, crew, is_flow=True) == read(Kind.STREAM, flow, is_flow=False) == CrewWebhook()
+    assert read(Kind.STREAM, crew, is_flow=False) == read(Kind.STREAM, crew) == CrewWebhook("k-1")
+    assert read(Kind.STREAM, flow, is_flow=True) == read(Kind.STREAM, flow) == CrewWebhook("k-1")
+
+
+def test_only_a_start_with_a_known_parent_names_the_execution_with_certainty():
+    """Older libraries report no parent; in a thread, a child flow has none; after a pause, a flow has another id."""
+    crew, (start, *_, end) = crew_events.crew_with_memory("k-1")[0], crew_events.flow_with_crew("k-1")
+    old = crew | {"data": {"crew_name": "TideCrew"}}
+    child = start | {"data": start["data"] | {"inputs": {"topic": "tides"}}}
+    assert read(Kind.STREAM, old) == read(Kind.STREAM, child) == CrewWebhook("k-1", certain=False)
+    assert read(Kind.STREAM, end) == CrewWebhook("k-1", certain=False, ended=True)
+    assert read(Kind.STREAM, [child | {"execution_id": "inner"}, start]) == CrewWebhook("k-1")
 
 
 def test_only_events_without_a_parent_are_about_the_execution_itself():
     """A child flow, and a crew inside a flow, have any name."""
     for event in (*crew_events.flow_with_crew("k-1", inner="inner"), *crew_events.crew_with_memory("k-1", "inner")):
         is_outer = event["data"]["parent_event_id"] is None
-        webhook = read(Kind.STREAM, {"events": [event]})
-        assert webhook == (CrewWebhook("k-1", "start" not in event["type"]) if is_outer else CrewWebhook())
+        webhook, ended = read(Kind.STREAM, {"events": [event]}), "start" not in event["type"]
+        assert webhook == (CrewWebhook("k-1", certain=not ended, ended=ended) if is_outer else CrewWebhook())
         assert read(Kind.STREAM, {"events": [event | {"data": event["data"] | {"flow_name": "MyFlow"}}]}) == webhook
 
 
@@ -176,25 +196,34 @@ def test_only_events_without_a_parent_are_about_the_execution_itself():
     [
         (
             "flow_with_inner_crew",
-            [CrewWebhook(CAPTURED_ID), *[CrewWebhook()] * 5, CrewWebhook(CAPTURED_ID, ended=True)],
+            [CrewWebhook(CAPTURED_ID), *[CrewWebhook()] * 5, CrewWebhook(CAPTURED_ID, False, ended=True)],
+        ),
+        (
+            "flow_with_threads",
+            [
+                CrewWebhook(CAPTURED_ID), CrewWebhook(CAPTURED_ID, False), CrewWebhook(),
+                CrewWebhook(CHILD_STATE_ID, False, ended=True), CrewWebhook(),
+                CrewWebhook(CAPTURED_ID, False, ended=True),
+            ],
         ),
         (
             "flow_paused_and_resumed",
             [
                 CrewWebhook(CAPTURED_ID), CrewWebhook(), CrewWebhook(resumed=True),
-                CrewWebhook(CAPTURED_ID, ended=True),
+                CrewWebhook(CAPTURED_ID, False, ended=True),
             ],
         ),
-        ("flow_failed", [CrewWebhook(CAPTURED_ID), CrewWebhook(CAPTURED_ID, ended=True)]),
+        ("flow_failed", [CrewWebhook(CAPTURED_ID), CrewWebhook(CAPTURED_ID, False, ended=True)]),
         (
             "crew_with_memory",
-            [CrewWebhook(CAPTURED_ID), *[CrewWebhook()] * 12, CrewWebhook(CAPTURED_ID, ended=True)],
+            [CrewWebhook(CAPTURED_ID), *[CrewWebhook()] * 12, CrewWebhook(CAPTURED_ID, False, ended=True)],
         ),
     ],
 )  # fmt: skip
 def test_the_events_of_a_real_execution_are_read(captured: str, expected: list[CrewWebhook]):
     events = json.loads((TESTS / "captured" / f"stream_{captured}.json").read_text("utf-8"))["body"]["events"]
-    assert [read(Kind.STREAM, {"events": [event]}) for event in events] == expected
+    is_flow = captured != "crew_with_memory"
+    assert [read(Kind.STREAM, {"events": [event]}, is_flow=is_flow) for event in events] == expected
 
 
 @pytest.mark.parametrize(
@@ -220,16 +249,17 @@ def test_a_flow_that_continues_after_a_pause_is_named_by_its_state():
     start, paused, resumed, end = crew_events.flow_with_pause("k-1")
     webhooks = [read(Kind.STREAM, event) for event in (start, paused, resumed, end)]
     assert webhooks == [
-        CrewWebhook("k-1"), CrewWebhook(), CrewWebhook(resumed=True), CrewWebhook("k-1", ended=True),
+        CrewWebhook("k-1"), CrewWebhook(), CrewWebhook(resumed=True), CrewWebhook("k-1", False, ended=True),
     ]  # fmt: skip
     assert read(Kind.STREAM, [end, resumed, paused, start]) == CrewWebhook("k-1", ended=True, resumed=True)
 
 
 def test_a_state_id_from_the_request_is_not_the_id_of_the_execution():
+    """After a pause, the `execution_id` of the end is not the kickoff id either."""
     start, *_, end = crew_events.flow_with_crew("k-1")
-    start["data"]["inputs"]["id"] = end["data"]["state"]["id"] = "0a3f7f0e-55c1-4f4e-9a0d-6a8c1f2b3c4d"
-    for event in (start, end):
-        assert read(Kind.STREAM, event, own_state_id=True).kickoff_id == "k-1"
+    own = start["data"]["inputs"]["id"] = end["data"]["state"]["id"] = "0a3f7f0e-55c1-4f4e-9a0d-6a8c1f2b3c4d"
+    assert read(Kind.STREAM, start, state_id=own) == CrewWebhook("k-1")
+    assert read(Kind.STREAM, end, state_id=own) == CrewWebhook("k-1", certain=False, ended=True)
 
 
 def test_an_input_of_a_crew_that_is_named_id_is_not_the_id_of_the_execution():

@@ -58,20 +58,41 @@ def test_a_webhook_is_stored_only_if_its_run_needs_it(stored: Run, webhook: Crew
 
 def test_a_second_execution_of_a_run_always_counts():
     second = run(State.RUNNING, "k-2", attempt=2)
-    assert is_superseded(second, 1, "k-1")
+    assert is_superseded(second, 1, EVIDENCE)
     assert is_relevant(second, 1, EVIDENCE)
-    assert not is_superseded(second, 2, "k-1")
-    assert not is_superseded(second, 1, "k-2")
-    assert not is_superseded(run(State.IN_DOUBT, attempt=2), 1, "k-1")
+    assert not is_superseded(second, 2, EVIDENCE)
+    assert not is_superseded(second, 1, CrewWebhook("k-2"))
+    assert not is_superseded(run(State.IN_DOUBT, attempt=2), 1, EVIDENCE)
 
 
 def test_evidence_corrects_an_execution_that_the_api_has_never_known():
     wrong = replace(run(State.RUNNING, "wrong"), unverified=True)
-    corrected = on_evidence(wrong, 1, "k-1", CrewPolicy(), NOW)
+    corrected = on_evidence(wrong, 1, EVIDENCE, CrewPolicy(), NOW)
     assert corrected is not None
     assert (corrected.run.kickoff_id, corrected.run.unverified, corrected.run.owner) == ("k-1", False, None)
-    assert not is_superseded(replace(wrong, attempt=2), 1, "k-1")
-    assert on_evidence(replace(wrong, unverified=False), 1, "k-1", CrewPolicy(), NOW) is None
+    assert not is_superseded(replace(wrong, attempt=2), 1, EVIDENCE)
+    assert on_evidence(replace(wrong, unverified=False), 1, EVIDENCE, CrewPolicy(), NOW) is None
+
+
+@pytest.mark.parametrize(
+    ("webhook", "expected"),
+    [
+        (CrewWebhook("k-1"), ("k-1", False)),
+        (CrewWebhook("k-1", certain=False), None),
+        (CrewWebhook("k-1", certain=False, ended=True), ("k-1", True)),
+    ],
+)
+def test_an_uncertain_start_corrects_no_id_but_an_end_does(webhook: CrewWebhook, expected: tuple[str, bool] | None):
+    """The execution itself ends after all inner ones."""
+    decision = on_evidence(replace(run(State.RUNNING, "inner"), unverified=True), 1, webhook, CrewPolicy(), NOW)
+    assert (decision and (decision.run.kickoff_id, decision.run.unverified)) == expected
+
+
+@pytest.mark.parametrize("certain", [True, False])
+def test_an_uncertain_id_is_unverified(certain: bool):
+    decision = on_evidence(run(State.IN_DOUBT), 1, CrewWebhook("k-1", certain), CrewPolicy(), NOW)
+    assert decision is not None
+    assert (decision.run.state, decision.run.unverified) == (State.RUNNING, not certain)
 
 
 def test_only_the_end_of_an_ended_runs_own_execution_counts():

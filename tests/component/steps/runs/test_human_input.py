@@ -551,7 +551,7 @@ async def test_a_flow_that_continues_is_polled_at_once(bench: Bench):
 
 
 async def test_a_flow_that_continues_confirms_the_answer(bench: Bench):
-    run = await answered(bench, await waiting(bench))
+    run = await answered(bench, await flow(bench))
     await webhook(bench, run, Kind.STREAM, events=[crew_events.flow_with_pause("execution-1")[2]])
     question = (await bench.now(run)).human_input.question
     assert question is not None

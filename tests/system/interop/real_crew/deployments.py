@@ -1,9 +1,11 @@
-"""A crew with memory, and flows that run a crew, wait for a human, or fail; their model is scripted."""
+"""A crew with memory, and flows that run a crew, use threads, wait for a human, or fail; their model is scripted."""
 
+import contextvars
 import os
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from crewai.llms.base_llm import BaseLLM
 from crewai.memory.unified_memory import Memory
 from pydantic import BaseModel
 
+RUN: contextvars.ContextVar[Any] = contextvars.ContextVar("run", default=None)
 PAUSE = float(os.environ.get("MODEL_SECONDS", "0.2"))
 FOLDER = Path(tempfile.mkdtemp(prefix="crewai-"))
 PERSISTENCE = SQLiteFlowPersistence(str(FOLDER / "flows.db"))
@@ -81,6 +84,18 @@ class CrewFlow(Flow[State]):
     @listen(research)
     def finish(self, draft: str) -> dict[str, object]:
         return {"topic": self.state.topic, "draft": draft, "check": ChildFlow().kickoff()}
+
+
+class ThreadsFlow(Flow[State]):
+    """Runs a crew and another flow in threads, which do not know the context that names their parent."""
+
+    @start()
+    def research(self) -> dict[str, object]:
+        inputs = {"topic": self.state.topic}
+        with ThreadPoolExecutor(initializer=RUN.set, initargs=(RUN.get(),)) as threads:
+            check = threads.submit(ChildFlow().kickoff, inputs)
+            draft = threads.submit(crew().kickoff, inputs)
+            return {"topic": self.state.topic, "draft": draft.result().raw, "check": check.result()}
 
 
 class ReviewFlow(Flow[State]):
@@ -157,6 +172,7 @@ KINDS = {
     "crew_with_memory": of_crew(memory=True),
     "crew_with_long_result": of_crew(model=LONG_WINDED),
     "flow": of_flow(CrewFlow),
+    "flow_with_threads": of_flow(ThreadsFlow),
     "review_flow": of_flow(ReviewFlow),
     "failing_flow": of_flow(FailingFlow),
 }

@@ -36,7 +36,6 @@ from crewai.flow.async_feedback import HumanFeedbackPending
 
 Response = tuple[int, Any]
 
-RUN: contextvars.ContextVar["Run"] = contextvars.ContextVar("run")
 ENDS = {"crew_kickoff_completed", "crew_kickoff_failed", "flow_finished", "flow_failed"}
 NOT_FOUND = {"state": "NOT FOUND", "status": "Task not found or Invalid kickoff id", "result": None}
 
@@ -115,7 +114,7 @@ class Server:
 
     def request_feedback(self, context: Any, flow: Any) -> str:
         """Send the question of a flow; the exception pauses it."""
-        run = RUN.get()
+        run = deployments.RUN.get()
         run.question = request_id, token = str(uuid.uuid4()), uuid.uuid4().hex
         asked_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         body = {
@@ -158,7 +157,7 @@ class Server:
 
     def _start(self, run: Run, work: Callable[[], Any]) -> None:
         context = contextvars.Context()  # the library hands it on to the threads that emit and handle events
-        context.run(RUN.set, run)
+        context.run(deployments.RUN.set, run)
         threading.Thread(target=context.run, args=(self._execute, run, work), daemon=True).start()
 
     def _execute(self, run: Run, work: Callable[[], Any]) -> None:
@@ -186,28 +185,28 @@ class Server:
         threading.Timer(self.options.reorder * random.random(), run.post, webhook).start()
 
     def _forward(self, source: Any, event: BaseEvent) -> None:
-        run = RUN.get(None)
+        run = deployments.RUN.get()
         if run is None:
             return
         if event.type in ENDS and event.parent_event_id is None:
             run.ended_at = event.timestamp.timestamp()
         if event.type in run.hooks.get("events", ()):
-            self._send(run, run.hooks["url"], {"events": [_streamed(run, source, event)]})
+            self._send(run, run.hooks["url"], {"events": [self._streamed(run, source, event)]})
         if self.options.capture is not None:
             with self.options.capture.open("a") as file:
-                file.write(json.dumps(_streamed(run, source, event), default=str) + "\n")
+                file.write(json.dumps(self._streamed(run, source, event), default=str) + "\n")
 
-
-def _streamed(run: Run, source: Any, event: BaseEvent) -> dict[str, Any]:
-    inner = event.type.startswith(("crew_", "flow_")) and event.parent_event_id is not None
-    own_id = getattr(source, "flow_id", None) or getattr(source, "id", None)  # inner executions have ids of their own
-    return {
-        "id": event.event_id,
-        "execution_id": str(own_id) if inner and own_id else run.execution_id,
-        "timestamp": event.timestamp.isoformat(timespec="microseconds"),
-        "type": event.type,
-        "data": event.to_json(),
-    }
+    def _streamed(self, run: Run, source: Any, event: BaseEvent) -> dict[str, Any]:
+        own_id = str(getattr(source, "flow_id", None) or getattr(source, "id", None) or run.execution_id)
+        in_thread = not self.deployment.is_crew and own_id != run.kickoff_id  # and therefore without a parent
+        inner = event.type.startswith(("crew_", "flow_")) and (event.parent_event_id is not None or in_thread)
+        return {
+            "id": event.event_id,
+            "execution_id": own_id if inner else run.execution_id,  # inner executions have ids of their own
+            "timestamp": event.timestamp.isoformat(timespec="microseconds"),
+            "type": event.type,
+            "data": event.to_json(),
+        }
 
 
 def _path(request_id: str, token: str) -> str:
