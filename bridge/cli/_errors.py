@@ -1,5 +1,6 @@
 """Exit codes, and the exception that ends a command with one."""
 
+import os
 from enum import IntEnum
 
 
@@ -24,3 +25,11 @@ class CommandFailed(Exception):
         super().__init__(*lines)
         self.code = code
         self.lines = lines
+
+
+def os_error_text(error: OSError) -> str:
+    """Return why a call of the operating system failed, without the number of the error."""
+    if not error.errno:
+        return str(error)
+    reason = os.strerror(error.errno) if error.errno > 0 else error.strerror
+    return f"{reason}" if error.filename is None else f"{error.filename}: {reason}"

@@ -10,7 +10,7 @@ import uvloop
 from rich.console import Console
 
 from bridge import daemon
-from bridge.cli._errors import CommandFailed, Exit
+from bridge.cli._errors import CommandFailed, Exit, os_error_text
 from bridge.cli._options import Config, load_renewable_settings, load_settings
 from bridge.config import Settings, secret_values
 from bridge.core.errors import (
@@ -85,8 +85,10 @@ def run_or_fail(work: Coroutine[Any, Any, T]) -> T:
         ) from None
     except StoreMisconfigured as error:
         raise CommandFailed(Exit.CONFIGURATION, str(error)) from None
-    except (StoreBroken, StoreUnavailable, OSError) as error:
+    except (StoreBroken, StoreUnavailable) as error:
         raise CommandFailed(Exit.UNAVAILABLE, str(error)) from None
+    except OSError as error:
+        raise CommandFailed(Exit.UNAVAILABLE, os_error_text(error)) from None
 
 
 def _settings(config: Path | None) -> Settings:

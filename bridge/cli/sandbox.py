@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +10,7 @@ from typing import Annotated
 import typer
 import uvloop
 
-from bridge.cli._errors import CommandFailed, Exit
+from bridge.cli._errors import CommandFailed, Exit, os_error_text
 from bridge.sandbox import SandboxSettings, parse_run_time, serve
 from bridge.sandbox.dialects import Dialect
 from bridge.sandbox.execution import Kind
@@ -149,7 +148,7 @@ def _serve(settings: SandboxSettings) -> None:
     try:
         uvloop.run(serve(settings, print_address))
     except OSError as error:
-        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+        where = f"{settings.host}:{settings.port}"
         raise CommandFailed(
-            Exit.UNAVAILABLE, f"--host, --port: cannot listen on {settings.host}:{settings.port}: {reason}"
+            Exit.UNAVAILABLE, f"--host, --port: cannot listen on {where}: {os_error_text(error)}"
         ) from None

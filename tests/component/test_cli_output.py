@@ -1,10 +1,12 @@
 """Output of the commands for people."""
 
+import socket
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from bridge.cli._errors import os_error_text
 from bridge.cli._output import print_delivery, print_page, print_run, progress_line
 from bridge.cli._tables import relative_time, short_ids
 
@@ -118,6 +120,19 @@ def test_a_member_without_a_value_is_not_printed(capsys: pytest.CaptureFixture[s
 def test_times_are_relative(seconds: float, shown: str) -> None:
     at = datetime(2026, 11, 30, 14, 2, 11, tzinfo=UTC)
     assert relative_time("2026-11-30T14:02:11.000Z", at.timestamp() + seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [
+        (OSError(13, "Permission denied", "/var/lib/bridge"), "/var/lib/bridge: Permission denied"),
+        (OSError(98, "error while attempting to bind on ('::1', 1): address in use"), "Address already in use"),
+        (socket.gaierror(-2, "Name or service not known"), "Name or service not known"),
+        (OSError("http.port: in use"), "http.port: in use"),
+    ],
+)
+def test_an_error_of_the_system_is_shown_without_its_number(error: OSError, shown: str) -> None:
+    assert os_error_text(error) == shown
 
 
 def test_text_that_is_no_time_is_kept() -> None:
