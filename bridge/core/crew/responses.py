@@ -321,8 +321,8 @@ def _read_state(body: Mapping[str, Any]) -> StatusResponse:
     token = _token(body)
     if token in _SUCCEEDED:
         succeeded = _succeeded(body, wrapped=not _has_state(body))
-        done = len(succeeded.tasks.tasks) if succeeded.tasks.all_finished else 0
-        return replace(succeeded, progress=crew_progress.read_final_progress(body, done))
+        progress = crew_progress.read_final_progress(body, succeeded.tasks.finished or 0)
+        return replace(succeeded, progress=progress)
     if token in _FAILED:
         return Failed(_failure(body))
     if token in _STOPPED:

@@ -21,10 +21,10 @@ MAX_BYTES = 64 * 1024  # of all outputs of a run; the newest are kept
 
 @dataclass(frozen=True, slots=True)
 class ReportedTasks:
-    """The tasks that a status reports: all finished ones, or only the last one."""
+    """The tasks that a status reports. `finished`: how many have finished; None: it reports only the last one."""
 
     tasks: tuple[Task, ...] = ()
-    all_finished: bool = False
+    finished: int | None = None
 
 
 NO_TASKS = ReportedTasks()
@@ -33,8 +33,8 @@ NO_TASKS = ReportedTasks()
 def read_tasks(body: Mapping[str, Any], *, wrapped: bool) -> ReportedTasks:
     """Return the tasks in a status or a crew webhook; `wrapped`: as for `results.read_result`."""
     if (listed := next(results.task_lists(body, wrapped=wrapped), None)) is not None:
-        tasks = _bounded(read_task(item) for item in listed if isinstance(item, dict))
-        return ReportedTasks(tasks, all_finished=True)
+        finished = [item for item in listed if isinstance(item, dict)]
+        return ReportedTasks(_bounded(map(read_task, finished[-MAX_TASKS:])), len(finished))
     last = body.get("last_executed_task")
     return ReportedTasks((read_task(last),)) if isinstance(last, dict) else NO_TASKS
 
@@ -58,7 +58,7 @@ def with_task(known: Sequence[Task], task: Task) -> tuple[Task, ...]:
 def with_reported(known: Sequence[Task], reported: ReportedTasks) -> tuple[Task, ...]:
     """Add the tasks that a status reports. A complete list replaces the known ones, but keeps their times."""
     names = Counter(task.name for task in known)
-    if not reported.all_finished or names - Counter(task.name for task in reported.tasks):
+    if reported.finished is None or names - Counter(task.name for task in reported.tasks):
         for task in reported.tasks:
             known = with_task(known, task)
         return tuple(known)

@@ -25,7 +25,7 @@ LISTED = [
 
 
 def all_of(*tasks: Task) -> ReportedTasks:
-    return ReportedTasks(tasks, all_finished=True)
+    return ReportedTasks(tasks, len(tasks))
 
 
 def last_of(task: Task) -> ReportedTasks:
@@ -99,6 +99,21 @@ def test_tasks_are_bounded_in_number_and_bytes():
     for number in range(6):
         large = with_task(large, read_task({"name": f"t{number}", "output": "ä" * MAX_OUTPUT}))
     assert [len((task.output or "").encode()) for task in large] == [0, 0, *[MAX_OUTPUT] * (MAX_BYTES // MAX_OUTPUT)]
+
+
+def test_of_many_tasks_only_those_that_are_kept_are_read():
+    """Reading each of 95,000 tasks took 3 s, in which the bridge did nothing else."""
+    read = list[str]()
+
+    class Recorded(dict[str, Any]):
+        def get(self, name: str, default: Any = None) -> Any:
+            read.append(self["name"])
+            return super().get(name, default)
+
+    listed = [Recorded(name=str(number), output="x") for number in range(1000)]
+    reported = read_tasks({"tasks_output": listed}, wrapped=True)
+    assert {task.name for task in reported.tasks} == set(read) == {str(number) for number in range(950, 1000)}
+    assert reported.finished == 1000
 
 
 def test_an_output_that_is_too_large_is_cut_if_it_is_text():
