@@ -29,9 +29,13 @@ class NeverKnown:
 
 @dataclass(frozen=True, slots=True)
 class DeadlineExceeded:
-    """A poll made after the deadline found that the execution has not ended; `deadline` in seconds."""
+    """A poll made after the deadline found no end of the execution; `deadline` in seconds.
+
+    `unreadable`: why the status could not be read, and may have been an end; None if it was read.
+    """
 
     deadline: float
+    unreadable: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,7 +80,17 @@ def _end(
         return changes.NeverKnown()
     if lost:
         return changes.Lost()
-    return changes.DeadlineExceeded(tracked.deadline) if overdue else None
+    return changes.DeadlineExceeded(tracked.deadline, _unreadable(response)) if overdue else None
+
+
+def _unreadable(response: responses.StatusResponse) -> str | None:
+    match response:
+        case responses.TooLarge():
+            return "it exceeds max_response of the crew"
+        case responses.Unknown(what):
+            return what
+        case _:
+            return None
 
 
 def _changes(
@@ -124,8 +134,10 @@ def _apply_change(run: Run, change: changes.Change, policy: CrewPolicy, now: flo
         case changes.Lost():
             error = RunError("lost", "the crew API no longer knows the execution")
             return state_machine.finish(run, State.FAILED, Outcome(error=error), policy, now)
-        case changes.DeadlineExceeded(deadline):
-            error = RunError("deadline_exceeded", f"not ended {deadline:g} s after it was first seen started")
+        case changes.DeadlineExceeded(deadline, unreadable):
+            message = f"not ended {deadline:g} s after it was first seen started"
+            message += "" if unreadable is None else f", as far as its status can be read: {unreadable}"
+            error = RunError("deadline_exceeded", message)
             return state_machine.finish(run, State.TIMED_OUT, Outcome(error=error), policy, now)
         case changes.Progressed(progress, reported):
             with_tasks = replace(run, tasks=tasks.with_reported(run.tasks, reported))
