@@ -165,9 +165,9 @@ class RunTracker:
         """Return whether a webhook has signalled completion."""
         return run_id in self._completion_signalled
 
-    def count_task(self, run_id: str, name: str) -> None:
-        """Record a webhook that reports one more finished task."""
-        self._tasks[run_id] = add_task(self._tasks.get(run_id), name)
+    def count_task(self, run_id: str, name: str, stored: int) -> None:
+        """Record a webhook that reports one more finished task; `stored`: how many are stored with the run."""
+        self._tasks[run_id] = add_task(self._tasks.get(run_id), name, stored)
 
     def webhook_result(self, run_id: str) -> Succeeded | None:
         """Return the result that a crew webhook reported and no status has confirmed."""
@@ -177,4 +177,4 @@ class RunTracker:
         """Return the status, completed with what webhooks reported if it is inconclusive; `tracked` lacks this poll."""
         missing = tracking.long_missing(replace(tracked, missing=tracked.missing + 1), polled_at)
         reconciled = with_webhook_result(response, self.webhook_result(tracked.run_id), long_missing=missing)
-        return with_task_progress(reconciled, self._tasks.get(tracked.run_id))
+        return with_task_progress(reconciled, self._tasks.get(tracked.run_id), tracking.tasks_done(tracked.progress))

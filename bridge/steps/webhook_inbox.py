@@ -202,7 +202,7 @@ class HandleWebhooks:
         elif webhook.resumed or entry.kind in {Kind.TASK, Kind.CREW}:
             await self._write(run, rules.on_activity)
         if entry.kind is Kind.TASK:
-            await self._store_task(run, entry)
+            run = await self._store_task(run, entry)
         tracked = run.run_id in self._crews[run.crew].tracker
         if tracked:
             self._update_tracker(run, webhook)
@@ -217,7 +217,7 @@ class HandleWebhooks:
         crew = self._crews[run.crew]
         crew.tracker.mark_webhook_seen(run.run_id)
         if webhook.task is not None:
-            crew.tracker.count_task(run.run_id, webhook.task)
+            crew.tracker.count_task(run.run_id, webhook.task, len(run.tasks))
         if webhook.ended:
             crew.tracker.signal_completion(run.run_id, webhook.webhook_result, self._clock())
         if webhook.poll_now or (webhook.task is not None and "progress" in crew.policy.optional_events):
@@ -247,13 +247,16 @@ class HandleWebhooks:
         else:
             await self._inbox.remove(entry.entry_id)
 
-    async def _store_task(self, run: Run, entry: InboxEntry) -> None:
-        """Store the finished task that a webhook reports; no poll is needed for it."""
+    async def _store_task(self, run: Run, entry: InboxEntry) -> Run:
+        """Store the finished task that a webhook reports; no poll is needed for it. Return the run as stored."""
         content = entry.content if isinstance(entry.content, dict) else {}
         task = read_task(content, entry.received_at)
         written = await retry_on_conflict(self._store, run, lambda latest: webhooks.on_task(latest, task))
-        if isinstance(written, Run) and run.run_id in self._crews[run.crew].tracker:
+        if not isinstance(written, Run):
+            return run
+        if run.run_id in self._crews[run.crew].tracker:
             self._crews[run.crew].tracker.cache_written(written)
+        return written
 
     async def _ask(self, run: Run, content: QuestionContent) -> None:
         """Store a run's question, and make the process that tracks the run poll it."""

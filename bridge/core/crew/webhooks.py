@@ -117,14 +117,21 @@ def with_webhook_result(
     )
 
 
-def add_task(before: TasksDone | None, name: str) -> TasksDone:
-    """Count one more task webhook."""
-    return TasksDone(1 if before is None else before.count + 1, name)
+def add_task(before: TasksDone | None, name: str, stored: int) -> TasksDone:
+    """Count one more task webhook; `stored`: the finished tasks of the run, some from before a restart."""
+    return TasksDone(max(1 if before is None else before.count + 1, stored), name)
 
 
-def with_task_progress(response: responses.StatusResponse, done: TasksDone | None) -> responses.StatusResponse:
-    """Return the status, with progress from task webhooks if it reports none itself."""
+def with_task_progress(
+    response: responses.StatusResponse, done: TasksDone | None, known: int | None
+) -> responses.StatusResponse:
+    """Return the status, with progress from task webhooks if it reports none itself.
+
+    `known`: the number of finished tasks that is known already; fewer webhooks mean that some have been lost.
+    """
     if done is None or not isinstance(response, responses.Running) or response.progress is not None:
+        return response
+    if known is not None and done.count <= known:
         return response
     return responses.Running(
         {"unit": "task", "completed": done.count, "total": None, "current": None, "last": done.last}

@@ -467,6 +467,22 @@ async def test_without_progress_in_the_status_task_webhooks_report_it(bench: Ben
     assert len({one.event.event_id for one in deliveries if one.event.type == "run.progress"}) == 2
 
 
+async def test_progress_from_task_webhooks_continues_after_a_restart(bench: Bench):
+    run = await bench.started()
+    for name in ("collect", "draft"):
+        await send(bench, run, Kind.TASK, {"kickoff_id": "execution-1", "name": name})
+        bench.clock.forward(6)
+        await bench.round(bench.poll)
+    await bench.abandon()
+    following = bench.another()
+    await following.store.cluster.join(bench.clock())
+    await following.rounds(following.recover, 1)
+    await send(following, run, Kind.TASK, {"kickoff_id": "execution-1", "name": "verdict"})
+    await following.rounds(following.poll, 6)
+    progress = (await bench.now(run)).progress
+    assert (progress["completed"], progress["last"]) == (3, "verdict")
+
+
 async def test_of_any_number_of_task_webhooks_one_count_and_one_name_are_kept(bench: Bench):
     run = await bench.started()
     for _ in range(50):

@@ -110,13 +110,23 @@ def test_the_content_of_a_question_can_be_stored():
 
 @pytest.mark.parametrize("response", [Running({"completed": 1}), NotFound()])
 def test_the_progress_of_the_status_takes_precedence(response: Any):
-    assert with_task_progress(response, TasksDone(1, "collect")) is response
+    assert with_task_progress(response, TasksDone(1, "collect"), None) is response
 
 
 def test_without_progress_in_the_status_finished_tasks_are_counted():
     reported = {"unit": "task", "completed": 2, "total": None, "current": None, "last": "draft"}
-    assert with_task_progress(Running(), add_task(add_task(None, "collect"), "draft")) == Running(reported)
-    assert with_task_progress(Running(), None) == Running()
+    done = add_task(add_task(None, "collect", stored=1), "draft", stored=2)
+    assert with_task_progress(Running(), done, None) == with_task_progress(Running(), done, 1) == Running(reported)
+    assert with_task_progress(Running(), None, None) == Running()
+
+
+def test_lost_task_webhooks_do_not_set_the_progress_back():
+    assert with_task_progress(Running(), TasksDone(1, "verdict"), 2) == Running()
+
+
+def test_tasks_from_before_a_restart_are_counted():
+    assert add_task(None, "verdict", stored=3) == TasksDone(3, "verdict")
+    assert add_task(TasksDone(60, "draft"), "verdict", stored=50) == TasksDone(61, "verdict")
 
 
 def test_a_long_task_name_is_shortened():
