@@ -35,7 +35,7 @@ def question(execution: Execution, task: int, at: float, base_url: str, shape: F
     created_at = datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     request: dict[str, object] = {
         "id": execution.question_id,
-        "flow_id": execution.kickoff_id,
+        "flow_id": execution.state_id,
         "method_name": TASKS[task].name,
         "message": "Please review.",
         "state": execution.state,

@@ -63,7 +63,7 @@ def _waiting(execution: Execution, kind: Kind, now: float, human_status: HumanSt
     if status == "paused":
         body |= {"state": "PAUSED", "status": "awaiting_human_feedback"}
         if kind == "flow":
-            body["flow_id"] = execution.kickoff_id
+            body["flow_id"] = execution.state_id
     return body
 
 

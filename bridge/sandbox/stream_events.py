@@ -161,7 +161,7 @@ def _emit_flow(execution: Execution, milestone: Milestone) -> list[Emitted]:
         case "task_failed":
             return [Emitted("method_execution_failed", {**method, "error": _message(execution)})]
         case "pause":
-            asked = {"flow_id": execution.kickoff_id, "message": "Please review.", "emit": ["approved", "rejected"]}
+            asked = {"flow_id": execution.state_id, "message": "Please review.", "emit": ["approved", "rejected"]}
             return [Emitted("flow_paused", {**method, **asked, "state": execution.state})]
         case "end":
             return [_end_of_flow(execution, name)]

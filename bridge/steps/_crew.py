@@ -61,6 +61,8 @@ class Crew:
     def track(self, run: Run, now: float, first_poll: float | None = None) -> None:
         """Track a run from now on; `first_poll`: when, if not at the time planned for a run that has just started."""
         tracked = tracking.tracked_from_run(run, self.policy, now)
+        if self.policy.is_flow and (state_id := run.request.inputs.get("id")) is not None:
+            self.tracker.set_state_id(run.run_id, state_id)
         self.tracker.track(tracked, self.next_poll_at(tracked, now) if first_poll is None else first_poll)
 
     def next_poll_at(self, tracked: TrackedRun, now: float, after: float | None = None) -> float:

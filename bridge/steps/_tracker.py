@@ -34,6 +34,7 @@ class RunTracker:
         self._completion_signalled_at: dict[str, float] = {}
         self._late_end_signalled_at: dict[str, float] = {}
         self._tasks: dict[str, TasksDone] = {}
+        self._state_ids: dict[str, str] = {}
 
     def __len__(self) -> int:
         return len(self.queue) + len(self._being_polled)
@@ -79,7 +80,7 @@ class RunTracker:
         """Remove everything about a run that has ended or has another owner; a poll in progress is its last."""
         self.queue.drop(run_id)
         self._written.pop(run_id)
-        for by_run in (self._completion_signalled, self._completion_signalled_at, self._tasks):
+        for by_run in (self._completion_signalled, self._completion_signalled_at, self._tasks, self._state_ids):
             by_run.pop(run_id, None)
         for run_ids in (self._webhook_seen, self._outdated, self._too_large, self._being_polled):
             run_ids.discard(run_id)
@@ -97,6 +98,7 @@ class RunTracker:
             self._completion_signalled_at,
             self._late_end_signalled_at,
             self._tasks,
+            self._state_ids,
         ):
             kept.clear()
 
@@ -164,6 +166,14 @@ class RunTracker:
     def completion_signalled(self, run_id: str) -> bool:
         """Return whether a webhook has signalled completion."""
         return run_id in self._completion_signalled
+
+    def set_state_id(self, run_id: str, state_id: str) -> None:
+        """Record the id that a request has set for the state of its flow: the flow's questions name it."""
+        self._state_ids[run_id] = state_id
+
+    def find_state(self, state_id: str) -> str | None:
+        """Return the id of the run whose request has set this id for the state of its flow."""
+        return next((run_id for run_id, known in self._state_ids.items() if known == state_id), None)
 
     def count_task(self, run_id: str, name: str, stored: int) -> None:
         """Record a webhook that reports one more finished task; `stored`: how many are stored with the run."""

@@ -151,7 +151,7 @@ class HandleWebhooks:
         """Store the question once its run is known; retry with growing pauses, until the question expires."""
         now, kickoff_id = self._clock(), entry.kickoff_id
         assert kickoff_id is not None
-        run = await self._store.find_execution(entry.crew, kickoff_id)
+        run = await self._find_execution(entry.crew, kickoff_id)
         if run is not None:
             await self._ask(run, QuestionContent(**entry.content | {"options": tuple(entry.content["options"])}))
         elif now - entry.received_at < QUESTION_TTL:
@@ -160,6 +160,13 @@ class HandleWebhooks:
         else:
             log.warning("human_input_unmatched", crew=entry.crew, kickoff_id=kickoff_id)
         await self._inbox.remove(entry.entry_id)
+
+    async def _find_execution(self, crew: str, flow_id: str) -> Run | None:
+        """Return the run of a flow's execution: by its kickoff id, or by the id that the request set for its state."""
+        if (run := await self._store.find_execution(crew, flow_id)) is not None:
+            return run
+        run_id = self._crews[crew].tracker.find_state(flow_id)
+        return None if run_id is None else await self._store.load(run_id)
 
     async def _postpone(self, entry: InboxEntry) -> None:
         """Postpone an entry, with growing pauses; otherwise the oldest entries would delay all others."""

@@ -39,6 +39,16 @@ async def test_the_question_is_flat_and_signed(start: Start, receiver: Receiver)
     assert delivery.headers["X-Crewai-Signature"] == digest(timestamp, delivery.raw)
 
 
+async def test_the_question_names_the_state_id_that_the_kickoff_has_set(start: Start, receiver: Receiver) -> None:
+    own = "0a3f7f0e-55c1-4f4e-9a0d-6a8c1f2b3c4d"
+    hitl = {"kind": "flow", "human_questions": 1, "flow_hitl_url": f"{receiver.url}/hitl"}
+    sandbox_client = await start(**hitl)
+    kickoff_id = await sandbox_client.kickoff(id=own)
+    await sandbox_client.later(1)
+    assert (await receiver.one()).body["flow_id"] == own
+    assert (await sandbox_client.status(kickoff_id))["flow_id"] == own
+
+
 async def test_by_setting_it_is_nested_with_the_documented_headers(start: Start, receiver: Receiver) -> None:
     await asking(start, receiver, flow_hitl_shape="nested")
     delivery = await receiver.one()

@@ -648,6 +648,20 @@ async def test_a_flow_question_before_the_kickoff_response_is_kept(bench: Bench)
     assert await event_ids(bench, run) == ["waiting_for_human"]
 
 
+async def test_a_flow_question_names_the_state_id_that_its_request_has_set(bench: Bench):
+    own = "0a3f7f0e-55c1-4f4e-9a0d-6a8c1f2b3c4d"
+    await with_policy(bench, is_flow=True).started(inputs={"topic": "another"})
+    run = await bench.started(inputs={"topic": "tides", "id": own})
+    await bench.flow_question(a_question(own))
+    await answered(bench, run, Resume(approve=True))
+    assert bench.api.flow_responses == [(CALLBACK, "approved")]
+    bench.api.default_status = Succeeded("bought")
+    bench.clock.forward(60)
+    await bench.round(bench.poll)
+    await bench.flow_question(a_question(own))
+    assert await event_ids(bench, run) == ["waiting_for_human", "succeeded"]
+
+
 async def test_a_question_without_a_run_is_dropped_after_an_hour(bench: Bench):
     await bench.flow_question(a_question())
     await bench.rounds(bench.inbox, seconds=3)
