@@ -167,6 +167,11 @@ class RunTracker:
         """Return whether a webhook has signalled completion."""
         return run_id in self._completion_signalled
 
+    def awaits_end(self, run_id: str, now: float) -> bool:
+        """Return whether a run is polled at short intervals now, because a webhook has signalled its completion."""
+        at = self._completion_signalled_at.get(run_id)
+        return timing.signalled_end_poll_at(at, now - LATE_POLL_TICK) is not None
+
     def set_state_id(self, run_id: str, state_id: str) -> None:
         """Record the id that a request has set for the state of its flow: the flow's questions name it."""
         self._state_ids[run_id] = state_id

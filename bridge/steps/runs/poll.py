@@ -53,12 +53,12 @@ class Poll(RunStep[TrackedRun]):
         self._notify_recover = notify_recover
 
     async def claim(self, limit: int) -> Sequence[TrackedRun]:
-        """Take due runs, within the permits available now; those most likely to have ended first."""
+        """Take due runs, within the permits available now; those first whose end is announced, or most likely."""
         crew, now = self._crew, self._clock()
         if crew.breaker.is_open:
             return []
         permits = crew.rate_limiter.acquire_for_polls(now, min(limit, crew.tracker.queue.due(now)))
-        return crew.tracker.take_due(now, permits, partial(crew.planner.chance_ended, now=now))
+        return crew.tracker.take_due(now, permits, partial(self._chance_ended, now=now))
 
     async def handle(self, tracked: TrackedRun) -> None:
         """Poll once, write any change, and schedule the next poll."""
@@ -85,6 +85,10 @@ class Poll(RunStep[TrackedRun]):
         return max(
             due - now if due > now else min(self._crew.rate_limiter.seconds_until_permits(now), TICK), BATCH_WINDOW
         )
+
+    def _chance_ended(self, tracked: TrackedRun, now: float) -> float:
+        announced = self._crew.tracker.awaits_end(tracked.run_id, now)
+        return 1.0 if announced else self._crew.planner.chance_ended(tracked, now)
 
     async def _refresh(self, tracked: TrackedRun) -> TrackedRun | None:
         """Return the run including concurrent writes; None if it no longer needs to be polled.

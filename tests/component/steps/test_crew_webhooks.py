@@ -519,6 +519,19 @@ async def test_after_an_announced_end_the_status_is_polled_soon_until_it_confirm
     assert await polls_after(bench, bench.clock()) == pytest.approx([0.0, 0.3, 1.0, 2.0, 4.0], abs=0.11)
 
 
+async def test_an_announced_end_is_polled_before_other_runs(bench: Bench):
+    """If more polls are due than the rate permits, a run that was polled a moment ago seemed least likely to end."""
+    bench.max_running, bench.api.default_status = 9, Running()
+    runs = [await bench.started(inputs={"topic": str(number)}) for number in range(9)]
+    bench.clock.forward(30)
+    await send(bench, runs[4], Kind.CREW, CREW_DONE)
+    await bench.round(bench.poll, limit=1)
+    for wait in (0.3, 0.7, 1.0, 2.0):
+        bench.clock.forward(wait)
+        await bench.round(bench.poll, limit=1)
+    assert bench.api.polls == [runs[4].kickoff_id] * 5
+
+
 async def test_an_end_announced_during_the_post_is_handled_as_soon_as_the_post_is_answered(bench: Bench):
     run = await bench.accepted()
 
