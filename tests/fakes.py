@@ -1,5 +1,6 @@
 """Fakes of external systems, a manual clock, and builders of requests, runs, and deliveries."""
 
+import asyncio
 import tempfile
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -94,6 +95,7 @@ class FakeCrewApi:
     status_responses: list[StatusResponse] = field(default_factory=list)
     default_status: StatusResponse = field(default_factory=Running)
     status_by_id: dict[str, StatusResponse] = field(default_factory=dict)
+    slow: dict[str, asyncio.Future[StatusResponse]] = field(default_factory=dict)
     meanwhile: Callable[[Any], Awaitable[None]] = nothing_more
     bodies: list[dict[str, Any]] = field(default_factory=list)
     polls: list[str] = field(default_factory=list)
@@ -138,6 +140,8 @@ class FakeCrewApi:
 
     async def status(self, kickoff_id: str) -> StatusResponse:
         self.polls.append(kickoff_id)
+        if kickoff_id in self.slow:
+            return await self.slow[kickoff_id]
         standing = self.status_by_id.get(kickoff_id, self.default_status)
         return self.status_responses.pop(0) if self.status_responses else standing
 

@@ -19,13 +19,15 @@ class RunTracker:
     * All of it may be lost at any moment: the store is authoritative, and the inbox keeps results of webhooks.
     * A run is tracked while it is in the poll queue or being polled. A poll takes it out of the queue and puts it
       back, or tracking ends.
-    * `forget` removes everything about a run, even during its poll; the poll then cannot put it back.
+    * `forget` removes everything about a run, even during its poll; the poll then cannot put it back. Nor can a poll of
+      another execution than the one that is tracked by then.
     * A run written by anything but its poll is outdated: the next poll loads it first.
     """
 
     def __init__(self) -> None:
         self.queue = PollQueue()
-        self._being_polled: set[str] = set()
+        self._being_polled: dict[str, str] = {}
+        """The execution that is polled, by run."""
         self._outdated: set[str] = set()
         self._too_large: set[str] = set()
         self._written = RunCache()
@@ -46,13 +48,13 @@ class RunTracker:
 
     def track(self, tracked: TrackedRun, due: float) -> None:
         """Track a run from now on; a poll in progress with an older `TrackedRun` cannot put that one back."""
-        self._being_polled.discard(tracked.run_id)
+        self._being_polled.pop(tracked.run_id, None)
         self.queue.put(tracked, due)
 
     def take_due(self, now: float, limit: int, chance: Callable[[TrackedRun], float]) -> list[TrackedRun]:
         """Take at most `limit` due runs out of the queue, to be polled now."""
         taken = self.queue.take_due(now, limit, chance)
-        self._being_polled.update(tracked.run_id for tracked in taken)
+        self._being_polled.update((tracked.run_id, tracked.kickoff_id) for tracked in taken)
         return taken
 
     def resume_polling(self, tracked: TrackedRun, due: float, *, outdated: bool = False) -> bool:
@@ -60,7 +62,7 @@ class RunTracker:
 
         `outdated`: its next poll loads it first.
         """
-        if tracked.run_id not in self._being_polled:
+        if not self._is_being_polled(tracked):
             return False
         if outdated:
             self._outdated.add(tracked.run_id)
@@ -72,17 +74,28 @@ class RunTracker:
         self._too_large.add(run_id)
         return new
 
-    def poll_finished(self, run_id: str) -> None:
+    def poll_finished(self, tracked: TrackedRun) -> None:
         """Mark a run as no longer being polled."""
-        self._being_polled.discard(run_id)
+        if self._is_being_polled(tracked):
+            del self._being_polled[tracked.run_id]
+
+    def forget_polled(self, tracked: TrackedRun) -> None:
+        """Forget a run after a poll that found it written by others, unless it is tracked again by now."""
+        if self._is_being_polled(tracked):
+            self.forget(tracked.run_id)
+
+    def _is_being_polled(self, tracked: TrackedRun) -> bool:
+        return self._being_polled.get(tracked.run_id) == tracked.kickoff_id
 
     def forget(self, run_id: str) -> None:
         """Remove everything about a run that has ended or has another owner; a poll in progress is its last."""
         self.queue.drop(run_id)
         self._written.pop(run_id)
-        for by_run in (self._completion_signalled, self._completion_signalled_at, self._tasks, self._state_ids):
+        for by_run in (
+            self._being_polled, self._completion_signalled, self._completion_signalled_at, self._tasks, self._state_ids,
+        ):  # fmt: skip
             by_run.pop(run_id, None)
-        for run_ids in (self._webhook_seen, self._outdated, self._too_large, self._being_polled):
+        for run_ids in (self._webhook_seen, self._outdated, self._too_large):
             run_ids.discard(run_id)
 
     def forget_everything(self) -> None:

@@ -75,7 +75,7 @@ class Poll(RunStep[TrackedRun]):
             self._resume_polling(tracked, polled_at + RETRY_AFTER, outdated=True)
             raise
         finally:
-            tracker.poll_finished(tracked.run_id)
+            tracker.poll_finished(tracked)
 
     def pause(self) -> float:
         """Seconds until the next poll is due."""
@@ -104,7 +104,7 @@ class Poll(RunStep[TrackedRun]):
             raise
         if run is None or run.state not in TRACKED_STATES or run.kickoff_id != tracked.kickoff_id:
             self._crew.rate_limiter.return_permit()
-            self._crew.tracker.forget(tracked.run_id)
+            self._crew.tracker.forget_polled(tracked)
             return None
         return tracking.sync_with_run(tracked, run)
 
@@ -151,7 +151,7 @@ class Poll(RunStep[TrackedRun]):
                     return self._after_write(written, observation)
                 case Conflict():
                     run = await self._store.load(run_id)
-        self._crew.tracker.forget(run_id)
+        self._crew.tracker.forget_polled(observation.before)
         return None
 
     def _is_still(self, tracked: TrackedRun, run: Run) -> bool:

@@ -161,6 +161,30 @@ async def test_an_inner_execution_that_looks_like_the_run_itself_loses_no_run(be
     assert (ended.state, ended.kickoff_id) == (State.SUCCEEDED, "execution-9")
 
 
+async def test_a_slow_poll_of_a_wrong_execution_does_not_replace_the_right_one(bench: Bench):
+    """The run was then polled with the wrong id, and after a minute not at all: it never ended."""
+    bench.api.kickoff_responses, bench.api.default_status = [InDoubt("reset")], NotFound()
+    run = await with_policy(bench, is_flow=True).started()
+    *_, inner_end, _, end = crew_events.flow_with_threads("execution-9", "inner")
+    await send(bench, run, Kind.STREAM, {"events": [inner_end]})
+    await bench.round(bench.recover)
+    answers = {name: asyncio.get_running_loop().create_future() for name in ("inner", "execution-9")}
+    bench.api.slow = answers
+    [wrong] = await bench.poll.claim(9)
+    first = asyncio.create_task(bench.poll.handle(wrong))
+    await send(bench, run, Kind.STREAM, {"events": [end]})
+    await bench.round(bench.recover)
+    [right] = await bench.poll.claim(9)
+    second = asyncio.create_task(bench.poll.handle(right))
+    answers["inner"].set_result(NotFound())
+    await first
+    answers["execution-9"].set_result(Running())
+    await second
+    bench.api.slow, bench.api.status_by_id = {}, {"execution-9": Succeeded("Done.")}
+    await bench.rounds(bench.poll, 120)
+    assert ((await bench.now(run)).state, bench.api.polls.count("inner")) == (State.SUCCEEDED, 1)
+
+
 async def test_the_state_id_that_a_request_sets_is_not_adopted(bench: Bench):
     bench.api.kickoff_responses = [InDoubt("reset")]
     own = "0a3f7f0e-55c1-4f4e-9a0d-6a8c1f2b3c4d"
