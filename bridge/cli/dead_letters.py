@@ -1,4 +1,4 @@
-"""The commands `dead list`, `dead show`, and `dead replay`."""
+"""The commands `dead list`, `dead show`, `dead replay`, and `dead drop`."""
 
 import asyncio
 import json
@@ -19,7 +19,9 @@ from bridge.cli._tables import Column, Json, as_text, print_table, relative_time
 from bridge.config import secret_values
 from bridge.observability import logging as logs
 
-app = typer.Typer(name="dead", help="List, show, and replay the messages in the dead queue.", no_args_is_help=True)
+app = typer.Typer(
+    name="dead", help="List, show, replay, and remove the messages in the dead queue.", no_args_is_help=True
+)
 
 T = TypeVar("T")
 
@@ -84,7 +86,31 @@ def replay_dead(
             print(line)
     if failed:
         raise CommandFailed(Exit.UNAVAILABLE, *(f"{one}: not sent back: {reason}" for one, reason in failed.items()))
-    if missing := sorted((wanted or frozenset()) - set(sent)):
+    _check_found(wanted, sent)
+
+
+@app.command("drop", epilog="Example: kickoff-bridge dead drop ID")
+def drop_dead(
+    message_ids: Annotated[list[str] | None, typer.Argument(metavar="[ID…]", help="Message ids.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Remove all messages now in the queue.")] = False,
+    as_json: AsJson = False,
+    config: Config = None,
+) -> None:
+    """Remove dead messages for good."""
+    if bool(message_ids) == every:
+        raise CommandFailed(Exit.USAGE, "give either message ids or --all")
+    wanted = None if every else frozenset(message_ids or ())
+    dropped = _use_dead_queue(config, lambda queue: queue.drop(wanted))
+    if as_json:
+        print(json.dumps({"dropped": dropped}))
+    else:
+        for line in chain(dropped, [f"{len(dropped)} removed"]):
+            print(line)
+    _check_found(wanted, dropped)
+
+
+def _check_found(wanted: frozenset[str] | None, found: list[str]) -> None:
+    if missing := sorted((wanted or frozenset()) - set(found)):
         raise CommandFailed(Exit.USAGE, *(f"{message_id}: no such message in the queue" for message_id in missing))
 
 
@@ -118,7 +144,9 @@ def _use_dead_queue(config: Path | None, use: Callable[[DeadQueue], Awaitable[T]
         remedy = [problem.remedy] if problem.remedy else []
         raise CommandFailed(Exit.UNAVAILABLE, f"{problem.summary}: {problem.reason}", *remedy) from None
     except KeyboardInterrupt:
-        raise CommandFailed(Exit.INTERRUPTED, "interrupted; messages not sent back are still in the queue") from None
+        raise CommandFailed(
+            Exit.INTERRUPTED, "interrupted; messages not sent back or removed are still in the queue"
+        ) from None
 
 
 @asynccontextmanager

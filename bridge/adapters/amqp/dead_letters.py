@@ -1,4 +1,4 @@
-"""Lists the messages in the dead queue, and replays them to where they came from.
+"""Lists the messages in the dead queue, replays them to where they came from, and removes them.
 
 Listing gets messages without acking them, and at the end the broker requeues them. They keep their order, but some may
 end up behind messages that were not listed. Frames that the library cannot decode are sanitized (`frames`), so every
@@ -109,6 +109,15 @@ class DeadQueue:
                 sent[copy] = dead.message_id
             await dead.message.ack()
         return Replayed(list(sent.values()), failed)
+
+    async def drop(self, wanted: Collection[str] | None) -> list[str]:
+        """Remove messages, those with these ids or all; return their ids. Raises the library's error."""
+        dropped: list[str] = []
+        async for dead in self.messages():
+            if wanted is None or dead.message_id in wanted:
+                await dead.message.ack()
+                dropped.append(dead.message_id)
+        return dropped
 
     async def _refusal(self, dead: DeadMessage) -> str | None:
         """Publish the message; return why that failed, None if it succeeded."""

@@ -144,6 +144,16 @@ async def test_all_messages_are_replayed_once(
     await client.until_count(topology.dead, 0)
 
 
+async def test_dropped_messages_are_removed_and_the_others_stay(
+    commands: DeadLetterCommands, letters: Sequence[str], client: Client, topology: Topology
+):
+    assert await commands.json("drop", letters[1]) == {"dropped": [letters[1]]}
+    await client.until_count(topology.dead, 2)
+    assert await commands.json("drop", "--all") == {"dropped": [letters[0], letters[2]]}
+    await client.until_count(topology.dead, 0)
+    await client.until_count(topology.requests, 0)
+
+
 async def test_messages_dead_lettered_by_the_broker_are_replayed(
     commands: DeadLetterCommands, client: Client, topology: Topology
 ):
