@@ -11,9 +11,11 @@ from typing import Any
 import aiohttp
 from prometheus_client import CollectorRegistry
 
+from bridge.adapters.http.api.bulk_commands import BulkCommandsApi
 from bridge.adapters.http.api.commands import CommandsApi
 from bridge.adapters.http.api.crews import CrewsApi
 from bridge.adapters.http.api.deliveries import DeliveriesApi
+from bridge.adapters.http.api.receivers import ReceiversApi
 from bridge.adapters.http.api.runs import RunsApi
 from bridge.adapters.http.api.stats import StatsApi
 from bridge.adapters.http.auth import Client, Clients, Role, digest
@@ -24,7 +26,7 @@ from bridge.adapters.http.webhooks.crew import CrewWebhooksApi
 from bridge.adapters.http.webhooks.hooks import HooksApi
 from bridge.core.crew.inputs import ListedInputs
 from bridge.core.crew.webhooks import Kind
-from bridge.core.delivery.model import Attempt, Delivery
+from bridge.core.delivery.model import Attempt, Delivery, DeliveryState, Receiver
 from bridge.core.errors import RequestRefused, StoreUnavailable
 from bridge.core.inbound.hook import Hook
 from bridge.core.runs.budget import Budget
@@ -73,11 +75,15 @@ class FakeStore:
         self.content: list[DeliveryFilter] = []
         self.redelivered: list[tuple[DeliveryFilter, float]] = []
         self.released: list[tuple[str | None, Collection[str] | None, str, float]] = []
+        self.discarded: list[tuple[str, str]] = []
+        self.dry_runs: list[DeliveryFilter] = []
         self.attempts: list[Attempt] = []
         self.unserved: set[str] = set()
         self.minutes: list[list[float]] = []
         """The minutes whose ends were read."""
         self.ended: dict[float, RunEnds] = {}
+        self.receivers: list[Receiver] = []
+        self.in_progress: set[str] = set()
 
     def add(self, crew: str = "research", source: str = "client/submitter", **changes: Any) -> Run:
         run = Run(
@@ -133,6 +139,32 @@ class FakeStore:
         self.released.append((wanted, crews, by, now))
         return 3
 
+    async def count_redeliverable(self, which: DeliveryFilter) -> int:
+        self._check()
+        self.dry_runs.append(which)
+        return 7
+
+    async def discard(self, wanted: str, by: str) -> None:
+        self._check()
+        self.discarded.append((wanted, by))
+        self.deliveries = {
+            run: [replace(one, state=DeliveryState.DEAD) if self._is_discarded(one, wanted) else one for one in each]
+            for run, each in self.deliveries.items()
+        }
+
+    def _is_discarded(self, one: Delivery, wanted: str) -> bool:
+        return one.delivery_id == wanted and one.state is DeliveryState.PENDING and wanted not in self.in_progress
+
+    async def failing_receivers(self, _: Collection[str] | None) -> list[Receiver]:
+        self._check()
+        return self.receivers
+
+    async def resume_receivers(self, name: str | None, _: Collection[str] | None) -> int:
+        self._check()
+        paused = [one for one in self.receivers if one.paused_at is not None and name in (None, one.name)]
+        self.receivers = [one for one in self.receivers if one not in paused]
+        return len(paused)
+
     async def attempts_for_delivery(self, _: str) -> list[Attempt]:
         return self.attempts
 
@@ -163,6 +195,9 @@ def _matches(run: Run, which: RunFilter) -> bool:
         and which.source in (None, run.envelope.source)
         and (which.crews is None or run.crew in which.crews)
         and (which.before is None or run.run_id < which.before)
+        and which.idempotency_key in (None, run.request.idempotency_key)
+        and which.kickoff_id in (None, run.kickoff_id)
+        and run.run_id.startswith(which.prefix or "")
     )
 
 
@@ -265,8 +300,11 @@ class Bridge:
     async def get(self, path: str, name: str | None = "operator", server: int = 0) -> aiohttp.ClientResponse:
         return await self.http.get(self.url(path, server), headers=bearer(name) if name else {})
 
-    async def post(self, path: str, body: Any = None, name: str | None = "operator") -> aiohttp.ClientResponse:
-        return await self.http.post(self.url(path), json=body, headers=bearer(name) if name else {})
+    async def post(
+        self, path: str, body: Any = None, name: str | None = "operator", headers: Mapping[str, str] | None = None
+    ) -> aiohttp.ClientResponse:
+        sent = {**(bearer(name) if name else {}), **(headers or {})}
+        return await self.http.post(self.url(path), json=body, headers=sent)
 
     async def raw(self, sent: bytes) -> bytes:
         """Everything received until the server closes the connection."""
@@ -313,6 +351,7 @@ async def serving(
         others = bridge.others
         routes = [
             *api.routes(),
+            *BulkCommandsApi(partial(others.apply_command, store), accept, store, clients, count).routes(),  # type: ignore[arg-type]  # a fake of what is used
             *CommandsApi(
                 partial(others.apply_command, store),
                 explain,
@@ -320,6 +359,7 @@ async def serving(
                 clients,
                 lambda: 1_700_000_000.0,
             ).routes(),
+            *ReceiversApi(store, clients, bridge.woken.set).routes(),  # type: ignore[arg-type]
             *DeliveriesApi(store, clients, lambda: 1_700_000_000.0, bridge.woken.set).routes(),  # type: ignore[arg-type]
             *CrewsApi(lambda: others.crews, others.crew_inputs, gauges.refresh, store, clients).routes(),  # type: ignore[arg-type]
             *StatsApi(store, lambda: 1_700_000_000.0, clients).routes(),  # type: ignore[arg-type]

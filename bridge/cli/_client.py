@@ -39,13 +39,20 @@ class BridgeClient:
         return self._run(await self._call("GET", "/v1/runs", run_id))
 
     async def command_run(self, run_id: str, verb: str, body: Json) -> Json:
-        """Send a command (`cancel`, `resume`, `resolve`) to a run; return the run."""
+        """Send a command (`cancel`, `resume`, `resolve`, `retry`) to a run; return the run, or the new one."""
         return self._run(await self._call("POST", "/v1/runs", run_id, verb, body=body))
 
     async def release(self, body: Json) -> Json:
         """Release held runs; return their number as `released`."""
         response = await self._call("POST", "/v1/runs/release", body=body)
         if not isinstance(response.get("released"), int):
+            raise self._not_a_bridge()
+        return response
+
+    async def command_many(self, path: str, body: Json) -> Json:
+        """Send a command to all runs or deliveries that match the body's `filter`; return `matched` and `done`."""
+        response = await self._call("POST", path, body=body)
+        if not isinstance(response.get("matched"), int) or not isinstance(response.get("done"), int):
             raise self._not_a_bridge()
         return response
 
@@ -71,10 +78,21 @@ class BridgeClient:
         """Redeliver one event; return the delivery."""
         return self._delivery(await self._call("POST", "/v1/deliveries", delivery_id, "redeliver", body=body))
 
-    async def redeliver_many(self, body: Json) -> Json:
-        """Redeliver events by filter; return their number as `redelivered`."""
-        response = await self._call("POST", "/v1/deliveries/redeliver", body=body)
-        if not isinstance(response.get("redelivered"), int):
+    async def discard(self, delivery_id: str, body: Json) -> Json:
+        """Give up on a pending delivery; return it."""
+        return self._delivery(await self._call("POST", "/v1/deliveries", delivery_id, "discard", body=body))
+
+    async def receivers(self) -> Json:
+        """Return the failing and paused receivers."""
+        response = await self._call("GET", "/v1/receivers")
+        if not isinstance(response.get("receivers"), list):
+            raise self._not_a_bridge()
+        return response
+
+    async def resume_receivers(self, body: Json) -> Json:
+        """Resume paused receivers; return their number as `resumed`."""
+        response = await self._call("POST", "/v1/receivers/resume", body=body)
+        if not isinstance(response.get("resumed"), int):
             raise self._not_a_bridge()
         return response
 

@@ -24,6 +24,7 @@ MODULES = {
     "runs": "runs",
     "dead": "dead_letters",
     "deliveries": "deliveries",
+    "receivers": "receivers",
     "hooks": "hooks",
     "sources": "sources",
     "store": "store",

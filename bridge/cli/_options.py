@@ -1,6 +1,7 @@
 """Options that several commands share, and how they resolve to settings, address, and token."""
 
 import os
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,8 @@ from bridge.cli._errors import CommandFailed, Exit
 from bridge.config import Renewable, Settings, SettingsError, default_path, load_renewable
 from bridge.config.types import check_token
 from bridge.config.urls import check_base_url
+from bridge.core.delivery.events import timestamp
+from bridge.core.runs.request import parse_duration
 
 Config = Annotated[
     Path | None,
@@ -36,9 +39,26 @@ def crew_names(context: typer.Context, incomplete: str) -> list[str]:
 
 
 OfCrew = Annotated[str | None, typer.Option("--crew", help="Only those of this crew.", autocompletion=crew_names)]
+Since = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="Only from this time on (RFC 3339), or from a duration ago, such as 2h."),
+]
+Until = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="Only before this time (RFC 3339), or before a duration ago, such as 2h."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Wide = Annotated[bool, typer.Option("--wide", help="Print every column, with full ids and times.")]
 Watch = Annotated[bool, typer.Option("--watch", help="Show changes until Ctrl-C; with --json, one line for each.")]
+
+
+def read_time(text: str | None) -> str | None:
+    """Return a time as the bridge reads it; a duration means so long ago."""
+    try:
+        seconds = parse_duration(text or "")
+        return timestamp(max(0.0, time.time() - seconds))
+    except ValueError:
+        return text
 
 
 def load_settings(config: Path | None) -> Settings:

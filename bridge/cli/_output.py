@@ -44,7 +44,13 @@ DELIVERIES = (
     Column("type", 8, ("type",)),
 )
 
-_FACTS = ("idempotency_key", "kickoff_id", "accepted_at", "started_at", "finished_at")
+RECEIVERS = (
+    Column("receiver", 1, ("receiver",)),
+    Column("failing since", 2, ("failing_since",), relative_times),
+    Column("paused", 3, ("paused_at",), relative_times),
+)
+
+_FACTS = ("retry_of", "idempotency_key", "kickoff_id", "accepted_at", "started_at", "finished_at")
 _TIMES = frozenset({"accepted_at", "started_at", "finished_at", "next_attempt_at", "delivered_at", "asked_at"})
 _VALUES = ("polls", "meta", "usage", "restore_from", "error", "result", "result_json")
 
@@ -68,6 +74,7 @@ def _run_lines(run: Json, now: float) -> Iterator[str]:
     if run.get("progress") is not None:
         yield f"progress: {_progress(run['progress'])}"
     yield from _facts(run, _VALUES, now)
+    yield from (f"warning: {_fact(warning)}" for warning in run.get("warnings") or [])
     if waiting := run.get("waiting"):
         yield f"waiting: {waiting['reason']} since {_time(waiting['since'], now)}{_waiting_detail(waiting)}"
     if question := run.get("question"):
@@ -132,7 +139,7 @@ def _progress(progress: Any) -> str:
 
 
 def _fact(value: Any) -> str:
-    """Return an error as `code: message`, and any other value like `as_text`."""
+    """Return an error or warning as `code: message`, and any other value like `as_text`."""
     if isinstance(value, dict) and value.keys() == {"code", "message"}:
         return as_text(f"{value['code']}: {value['message']}")
     return as_text(value)
@@ -178,6 +185,22 @@ def print_delivery(delivery: Json, *, as_json: bool) -> None:
             f"  {attempt.get('number')}. {attempt.get('at')}, {attempt.get('ms')} ms: {result or 'confirmed'}",
             markup=False,
         )
+
+
+def print_counts(counts: Json, *, as_json: bool, note: str = "") -> None:
+    """Print how many objects matched a filter, and on how many a command acted."""
+    if as_json:
+        print_json(counts)
+    else:
+        print(f"{counts['matched']} matched, {counts['done']} done{note}")
+
+
+def print_receivers(listed: Json, *, as_json: bool, wide: bool = False) -> None:
+    """Print the failing and paused receivers, one per line."""
+    if as_json:
+        print_json(listed)
+    else:
+        print_table("failing receivers", RECEIVERS, listed["receivers"], wide=wide)
 
 
 def progress_line(run: Json) -> Text:

@@ -1,4 +1,4 @@
-"""The commands `runs list`, `runs show`, `runs cancel`, `runs resume`, `runs resolve`, and `runs release`."""
+"""The commands `runs list`, `show`, `cancel`, `resume`, `resolve`, `retry`, and `release`."""
 
 import time
 from pathlib import Path
@@ -8,13 +8,23 @@ import typer
 
 from bridge.cli._client import Json, call_bridge
 from bridge.cli._errors import CommandFailed, Exit
-from bridge.cli._options import AsJson, Config, OfCrew, Token, Url, Watch, Wide
-from bridge.cli._output import print_json, print_page, print_run, run_view, runs_view
+from bridge.cli._options import AsJson, Config, OfCrew, Since, Token, Until, Url, Watch, Wide, read_time
+from bridge.cli._output import print_counts, print_json, print_page, print_run, run_view, runs_view
 from bridge.cli._watch import watch_bridge
 from bridge.core.runs.model import FINAL_STATES, State
 
 app = typer.Typer(name="runs", help="List and show runs, and send them commands.", no_args_is_help=True)
 
+RunId = Annotated[str | None, typer.Argument(help="The run's id, or its beginning. Omit it to select by --filter.")]
+Filter = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--filter",
+        metavar="NAME=VALUE",
+        help="All runs that match this parameter of GET /v1/runs, such as crew=research or meta.order=42; repeatable.",
+    ),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="With --filter: only count the runs that match.")]
 Reason = Annotated[str | None, typer.Option(help="Reason, for the audit log and the run's history.")]
 
 
@@ -22,6 +32,15 @@ Reason = Annotated[str | None, typer.Option(help="Reason, for the audit log and 
 def list_runs(
     state: Annotated[State | None, typer.Option(help="Only runs in this state.")] = None,
     crew: OfCrew = None,
+    key: Annotated[str | None, typer.Option(help="Only runs with this idempotency key.")] = None,
+    kickoff_id: Annotated[str | None, typer.Option(help="Only runs whose execution has this id.")] = None,
+    correlation_id: Annotated[str | None, typer.Option(help="Only runs whose events have this correlation id.")] = None,
+    meta: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Only runs with this in their meta; repeatable.")
+    ] = None,
+    error: Annotated[str | None, typer.Option(help="Only runs with this error code, such as lost.")] = None,
+    since: Since = None,
+    until: Until = None,
     limit: Annotated[int, typer.Option(help="Page size.", min=1, max=200)] = 20,
     cursor: Annotated[str | None, typer.Option(help="Continue after a page; printed at its end.")] = None,
     wide: Wide = False,
@@ -32,8 +51,8 @@ def list_runs(
     config: Config = None,
 ) -> None:
     """List runs, newest first."""
-    query = {"state": state, "crew": crew, "cursor": cursor, "limit": str(limit)}
-    wanted = {name: value for name, value in query.items() if value is not None}
+    filter_ = _run_filter(state, crew, key, kickoff_id, correlation_id, meta, error, since, until)
+    wanted = filter_ | {"limit": str(limit)} | ({} if cursor is None else {"cursor": cursor})
     if watch:
         watch_bridge(
             url,
@@ -51,7 +70,7 @@ def list_runs(
 
 @app.command("show", epilog="Example: kickoff-bridge runs show RUN_ID --watch")
 def show_run(
-    run_id: Annotated[str, typer.Argument(help="The run's id.")],
+    run_id: Annotated[str, typer.Argument(help="The run's id, or its beginning.")],
     watch: Watch = False,
     as_json: AsJson = False,
     url: Url = None,
@@ -75,7 +94,9 @@ def show_run(
 
 @app.command("cancel", epilog="Example: kickoff-bridge runs cancel RUN_ID --reason 'ordered twice'")
 def cancel_run(
-    run_id: Annotated[str, typer.Argument(help="The run's id.")],
+    run_id: RunId = None,
+    filter_: Filter = None,
+    dry_run: DryRun = False,
     reason: Reason = None,
     as_json: AsJson = False,
     url: Url = None,
@@ -83,12 +104,12 @@ def cancel_run(
     config: Config = None,
 ) -> None:
     """Cancel a run: stop tracking it, and try to stop the execution if the deployment supports that."""
-    _apply_command(run_id, "cancel", {"reason": reason}, as_json, url, token, config)
+    _apply_command_to(run_id, filter_, dry_run, "cancel", {"reason": reason}, as_json, url, token, config)
 
 
 @app.command("resume", epilog="Example: kickoff-bridge runs resume RUN_ID 'Name the sources.'")
 def resume_run(
-    run_id: Annotated[str, typer.Argument(help="The run's id.")],
+    run_id: Annotated[str, typer.Argument(help="The run's id, or its beginning.")],
     feedback: Annotated[str | None, typer.Argument(help="Feedback for the crew, which then repeats the task.")] = None,
     approve: Annotated[bool, typer.Option("--approve", help="Approve; feedback is then not sent.")] = False,
     task_id: Annotated[str | None, typer.Option(help="Only if the run waits for input on this task.")] = None,
@@ -106,7 +127,9 @@ def resume_run(
 
 @app.command("resolve", epilog="Example: kickoff-bridge runs resolve RUN_ID --adopt KICKOFF_ID")
 def resolve_run(
-    run_id: Annotated[str, typer.Argument(help="The run's id.")],
+    run_id: RunId = None,
+    filter_: Filter = None,
+    dry_run: DryRun = False,
     retry: Annotated[bool, typer.Option("--retry", help="Start it again; a second execution is possible.")] = False,
     adopt: Annotated[str | None, typer.Option(metavar="ID", help="Track the execution with this kickoff id.")] = None,
     force: Annotated[
@@ -133,7 +156,83 @@ def resolve_run(
         raise CommandFailed(Exit.USAGE, "give exactly one of --retry, --adopt ID, --abandon")
     if force and adopt is None:
         raise CommandFailed(Exit.USAGE, "--force applies only to --adopt")
-    _apply_command(run_id, "resolve", {**chosen[0], "reason": reason}, as_json, url, token, config)
+    _apply_command_to(run_id, filter_, dry_run, "resolve", {**chosen[0], "reason": reason}, as_json, url, token, config)
+
+
+@app.command("retry", epilog="Example: kickoff-bridge runs retry RUN_ID")
+def retry_run(
+    run_id: RunId = None,
+    filter_: Filter = None,
+    dry_run: DryRun = False,
+    reason: Reason = None,
+    as_json: AsJson = False,
+    url: Url = None,
+    token: Token = None,
+    config: Config = None,
+) -> None:
+    """Repeat the request of an ended run as a new run, whose execution is paid for."""
+    _apply_command_to(run_id, filter_, dry_run, "retry", {"reason": reason}, as_json, url, token, config)
+
+
+def _apply_command_to(
+    run_id: str | None,
+    filter_: list[str] | None,
+    dry_run: bool,
+    verb: str,
+    body: Json,
+    as_json: bool,
+    url: str | None,
+    token: str | None,
+    config: Path | None,
+) -> None:
+    """Send a command to one run, or to all that match a filter."""
+    if (run_id is None) == (not filter_):
+        raise CommandFailed(Exit.USAGE, "give either a run id, or at least one --filter NAME=VALUE")
+    if run_id is not None:
+        if dry_run:
+            raise CommandFailed(Exit.USAGE, "--dry-run applies only to --filter")
+        _apply_command(run_id, verb, body, as_json, url, token, config)
+        return
+    wanted = _read_pairs("--filter", filter_)
+    times = {name: read_time(wanted[name]) for name in ("since", "until") if name in wanted}
+    body = {**body, "filter": {**wanted, **times}, "dry_run": dry_run}
+    counts = call_bridge(url, token, config, lambda bridge: bridge.command_many(f"/v1/runs/{verb}", body))
+    print_counts(counts, as_json=as_json, note="; each new run is paid for" if verb == "retry" else "")
+
+
+def _run_filter(
+    state: State | None,
+    crew: str | None,
+    key: str | None,
+    kickoff_id: str | None,
+    correlation_id: str | None,
+    meta: list[str] | None,
+    error: str | None,
+    since: str | None,
+    until: str | None,
+) -> dict[str, str]:
+    """Return the options as the query parameters of `GET /v1/runs`."""
+    given = {
+        "state": state,
+        "crew": crew,
+        "idempotency_key": key,
+        "kickoff_id": kickoff_id,
+        "correlation_id": correlation_id,
+        "error": error,
+        "since": read_time(since),
+        "until": read_time(until),
+    }
+    filter_ = {name: value for name, value in given.items() if value is not None}
+    return filter_ | {f"meta.{name}": value for name, value in _read_pairs("--meta", meta).items()}
+
+
+def _read_pairs(option: str, texts: list[str] | None) -> dict[str, str]:
+    """Return the values of a repeatable option."""
+    pairs = [text.partition("=") for text in texts or ()]
+    for name, separator, _ in pairs:
+        if not name or not separator:
+            raise CommandFailed(Exit.USAGE, f"{option}: '{name}' must have the form NAME=VALUE")
+    return {name: value for name, _, value in pairs}
 
 
 @app.command("release", epilog="Example: kickoff-bridge runs release RUN_ID")

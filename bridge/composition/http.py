@@ -11,11 +11,13 @@ from aiohttp import web
 from bridge import __version__, documents
 from bridge.adapters.callbacks.sender import CallbackSender, callback_sessions
 from bridge.adapters.clock import wall_clock
+from bridge.adapters.http.api.bulk_commands import BulkCommandsApi
 from bridge.adapters.http.api.client import ClientApi
 from bridge.adapters.http.api.commands import CommandsApi
 from bridge.adapters.http.api.crews import CrewsApi
 from bridge.adapters.http.api.deliveries import DeliveriesApi
 from bridge.adapters.http.api.events import EventsApi
+from bridge.adapters.http.api.receivers import ReceiversApi
 from bridge.adapters.http.api.runs import RunsApi
 from bridge.adapters.http.api.stats import StatsApi
 from bridge.adapters.http.auth import Clients
@@ -100,7 +102,9 @@ def _api_routes(runtime: Runtime, clients: Clients, inputs: CrewInputs, gauges: 
     apis = (
         RunsApi(accept, steps.explain_waiting, store.queries, clients, base_path=path, count=count),
         CommandsApi(steps.apply_command, steps.explain_waiting, store.queries, clients, runtime.clock),
+        BulkCommandsApi(steps.apply_command, accept, store.queries, clients, count),
         DeliveriesApi(store.queries, clients, runtime.clock, runtime.signals.deliver),
+        ReceiversApi(store.queries, clients, runtime.signals.deliver),
         CrewsApi(partial(crew_infos, runtime), inputs, gauges.refresh, store.queries, clients),
         StatsApi(store.queries, runtime.clock, clients),
         EventsApi(store.queries, clients),

@@ -38,5 +38,7 @@ export function deliveryTable(deliveries, context, { ofOneRun = false } = {}) {
 function redeliverAll({ state: chosen, crew }, { may, reload }) {
   if (!may("operate") || chosen !== "dead") return null;
   const filter = { state: chosen, ...(crew && { crew }) };
-  return element("div", { class: "actions" }, button("redeliver_all", { done: reload, send: (values) => post("v1/deliveries/redeliver", { ...filter, ...values }) }));
+  const send = (values) => post("v1/deliveries/redeliver", { filter, ...values });
+  const count = async () => (await send({ dry_run: true })).matched;
+  return element("div", { class: "actions" }, button("redeliver_all", { done: reload, send, count }));
 }

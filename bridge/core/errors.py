@@ -30,11 +30,14 @@ RefusalCode = Literal[
     "reply_to_not_allowed",
     "callback_not_allowed",
     "unknown_run",
+    "ambiguous_run_id",
     "unknown_delivery",
+    "not_discarded",
     "not_waiting",
     "not_in_doubt",
     "unknown_execution",
     "run_is_over",
+    "run_not_ended",
     "internal",
 ]
 

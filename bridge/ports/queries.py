@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
-from bridge.core.delivery.model import Attempt, Delivery, DeliveryState, Event
+from bridge.core.delivery.model import Attempt, Delivery, DeliveryState, Event, Receiver
 from bridge.core.runs.budget import Budget, SpentBudget
 from bridge.core.runs.model import Run, State
 
@@ -31,7 +31,12 @@ class Page(Generic[Item]):
 
 @dataclass(frozen=True, slots=True)
 class RunFilter:
-    """Selects runs, newest first; `before`: only older ones. `crews`, `source`: what the caller may see; None: all."""
+    """Selects runs, newest first; `before`: only older ones. `crews`, `source`: what the caller may see; None: all.
+
+    `since` (inclusive) and `until` refer to the creation of the run's id, in seconds since the epoch. `correlation_id`
+    is that of the run's events. `meta`: values of searchable members as text, all of which must match (`schema`).
+    `prefix`: the beginning of the run's id.
+    """
 
     state: State | None = None
     crew: str | None = None
@@ -39,13 +44,22 @@ class RunFilter:
     source: str | None = None
     before: str | None = None
     limit: int = 50
+    idempotency_key: str | None = None
+    kickoff_id: str | None = None
+    correlation_id: str | None = None
+    meta: Mapping[str, str] = field(default_factory=dict)
+    error: str | None = None
+    since: float | None = None
+    until: float | None = None
+    prefix: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryFilter:
     """Selects deliveries, newest ids first. `crews`: what the caller may see; None: all.
 
-    `since` (inclusive) and `until` refer to the creation time of the event. `before`: only ids that sort before it.
+    `receiver`: a scheme, host, and port, which only `redeliver` and `count_redeliverable` use. `since` (inclusive) and
+    `until` refer to the creation time of the event. `before`: only ids that sort before it.
     """
 
     delivery_id: str | None = None
@@ -57,6 +71,7 @@ class DeliveryFilter:
     until: float | None = None
     before: str | None = None
     limit: int = 50
+    receiver: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +145,18 @@ class Queries(Protocol):
 
     async def release(self, run_id: str | None, crews: Collection[str] | None, by: str, now: float) -> int:
         """Release held runs for a named sender: one, or all of these crews (None: of every crew); return how many."""
+
+    async def count_redeliverable(self, filter_: DeliveryFilter) -> int:
+        """Return how many deliveries `redeliver` would change."""
+
+    async def discard(self, delivery_id: str, by: str) -> None:
+        """Make a delivery dead if it is pending and no attempt is in progress; its last error says by whom."""
+
+    async def failing_receivers(self, crews: Collection[str] | None) -> list[Receiver]:
+        """Return the failing and paused receivers of deliveries of these crews (None: all), by name; at most 1,000."""
+
+    async def resume_receivers(self, name: str | None, crews: Collection[str] | None) -> int:
+        """Resume the paused receiver with this name (None: all) that has deliveries of these crews; return how many."""
 
     async def find_events(self, since: float, limit: int) -> list[StoredEvent]:
         """Return the first `limit` events about runs stored since then, in the order of storage."""

@@ -227,7 +227,9 @@ class TestRedelivering:
         for which, numbers in rows:
             found = await store.queries.find_deliveries(which)
             assert [delivery.delivery_id for delivery in found] == [f"event-{number:04}-1" for number in numbers]
-        assert await store.queries.redeliver(DeliveryFilter(state=DeliveryState.DEAD, until=NOW + 20), NOW) == 2
+        until = DeliveryFilter(state=DeliveryState.DEAD, until=NOW + 20)
+        assert await store.queries.count_redeliverable(until) == 2
+        assert await store.queries.redeliver(until, NOW) == 2
         assert (await counts(store))["deliveries"] == {"dead": 1, "pending": 3}
 
     async def test_a_delivery_being_sent_is_left_unchanged(self, store: SqlStore):
@@ -235,6 +237,30 @@ class TestRedelivering:
         [sending] = await claim(store)
         assert await store.queries.redeliver(DeliveryFilter(sending.delivery_id), NOW) == 0
         assert (await record(store, sending, Confirmed())).state is DeliveryState.DELIVERED
+
+    async def test_a_resumed_receiver_gets_its_deliveries_again(self, store: SqlStore):
+        await store.deliveries.add([to("dead.example", 1)])
+        for at in (NOW, later := NOW + PAUSE_AFTER):
+            [sending] = await claim(store, now=at)
+            await record(store, sending, Retryable("HTTP 500"), at)
+        much_later = later + 86_400 * 2
+        assert await claim(store, now=much_later) == []
+        for receiver, count in [("https://dead.example:443", 1), ("https://other.example:443", 0)]:
+            assert await store.queries.count_redeliverable(DeliveryFilter(receiver=receiver)) == count
+        assert await store.queries.resume_receivers("https://other.example:443", None) == 0
+        assert await store.queries.resume_receivers(None, None) == 1
+        assert await store.queries.failing_receivers(None) == []
+        assert len(await claim(store, now=much_later)) == 1
+
+    async def test_a_discarded_delivery_is_dead_unless_it_is_being_sent(self, store: SqlStore):
+        await store.deliveries.add([to_crew(1, "research", NOW)])
+        [sending] = await claim(store)
+        await store.queries.discard(sending.delivery_id, "client/ops")
+        await record(store, sending, Retryable("HTTP 500"))
+        await store.queries.discard(sending.delivery_id, "client/ops")
+        [dead] = await store.queries.find_deliveries(DeliveryFilter())
+        assert (dead.state, dead.last_error) == (DeliveryState.DEAD, "discarded by client/ops")
+        assert await claim(store, now=NOW + 86_400) == []
 
     async def test_a_redelivery_to_a_paused_receiver_resumes_it(self, store: SqlStore):
         await store.deliveries.add([to("dead.example", number) for number in (1, 2)])
@@ -245,6 +271,9 @@ class TestRedelivering:
         await record(store, again, Retryable("HTTP 500"), later)
         waiting = await store.queries.find_deliveries(DeliveryFilter(state=DeliveryState.PENDING))
         assert [one.paused for one in waiting if one.destination.channel is Channel.CALLBACK] == [True, True]
+        assert [one.paused_at for one in await store.queries.failing_receivers(None)] == [later]
+        assert await store.queries.failing_receivers({"research"}) == []
+        assert await store.queries.resume_receivers(None, {"research"}) == 0
         assert await store.queries.redeliver(DeliveryFilter(again.delivery_id), later) == 1
         [tried] = await claim(store, now=later)
         await record(store, tried, Confirmed(), later)

@@ -3,6 +3,7 @@
 Statements are recorded on their way to the driver, so the test judges the real statements, not copies.
 """
 
+import asyncio
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,13 +25,30 @@ from tests.contract.conftest import Adapter
 from tests.fakes import NOW, a_delivery, a_run, run_id
 
 CREWS = (None, frozenset({"research"}), frozenset({"research", "triage"}))
-GROWING = {"runs", "events", "deliveries", "delivery_attempts", "run_times"}
+GROWING = {"runs", "events", "deliveries", "delivery_attempts", "run_times", "run_meta"}
 SHORT = {"deliveries_due", "deliveries_claimed", "deliveries_undelivered", "runs_kickoff_queue", "runs_open"}
 """Indexes of unfinished rows."""
 RUN_FILTERS = [
     RunFilter(state, crew, crews, source, before)
     for state, crew, crews, source, before in product(
         (None, State.FAILED), (None, "research"), CREWS, (None, "client/shop"), (None, run_id(5))
+    )
+]
+SEARCHES: list[dict[str, Any]] = [
+    {"idempotency_key": "k"},
+    {"kickoff_id": "e"},
+    {"correlation_id": "c"},
+    {"meta": {"order": "42"}},
+    {"meta": {"order": "42", "tier": "gold"}},
+    {"error": "lost"},
+    {"since": NOW, "until": NOW + 1},
+    {"prefix": "0000"},
+    {"idempotency_key": "k", "kickoff_id": "e", "correlation_id": "c", "meta": {"order": "42"}, "error": "lost"},
+]
+RUN_FILTERS += [
+    RunFilter(state, None, crews, source, before, **search)
+    for state, crews, source, before, search in product(
+        (None, State.FAILED), CREWS, (None, "client/shop"), (None, run_id(5)), SEARCHES
     )
 ]
 DELIVERY_FILTERS = [
@@ -98,6 +116,29 @@ async def test_lists_of_runs_use_indexes(plans: Plans, store: SqlStore) -> None:
     assert plans.scans() == []
 
 
+@pytest.mark.parametrize(
+    ("search", "index"),
+    [
+        ({"idempotency_key": "k"}, "runs_idempotency_key"),
+        ({"kickoff_id": "e"}, "runs_kickoff_id"),
+        ({"correlation_id": "c"}, "runs_correlation_id"),
+        ({"meta": {"order": "42"}}, "run_meta_value"),
+        ({"error": "lost"}, "runs_error"),
+    ],
+)
+@pytest.mark.parametrize("before", [None, run_id(5)])
+async def test_a_search_reads_its_own_index_whatever_else_is_asked(
+    plans: Plans, store: SqlStore, search: dict[str, Any], index: str, before: str | None
+) -> None:
+    with plans.caught():
+        await store.queries.find_runs(
+            RunFilter(State.FAILED, "research", source="client/shop", before=before, **search)
+        )
+    steps = [step for query, values in plans.statements.items() for step in plans.adapter.plan(query, values)]
+    assert any(index in step for step in steps), steps
+    assert not any("runs_by_" in step for step in steps), steps
+
+
 async def test_lists_of_deliveries_use_indexes(plans: Plans, store: SqlStore) -> None:
     with plans.caught():
         for which in [*DELIVERY_FILTERS, DeliveryFilter("event-0001-1", crews=frozenset({"research"}))]:
@@ -109,9 +150,18 @@ async def test_lists_of_deliveries_use_indexes(plans: Plans, store: SqlStore) ->
 
 async def test_redelivery_reads_only_the_selected_deliveries(plans: Plans, store: SqlStore) -> None:
     with plans.caught():
-        for crews, since in product(CREWS, (None, NOW)):
-            which = DeliveryFilter(state=DeliveryState.DEAD, crews=crews, since=since)
+        for crews, since, receiver in product(CREWS, (None, NOW), (None, "https://shop.example:443")):
+            which = DeliveryFilter(state=DeliveryState.DEAD, crews=crews, since=since, receiver=receiver)
+            await store.queries.count_redeliverable(which)
             await store.queries.redeliver(which, NOW)
+    assert plans.scans() == []
+
+
+async def test_receivers_of_a_crew_are_found_by_an_index(plans: Plans, store: SqlStore) -> None:
+    with plans.caught():
+        for crews in CREWS:
+            await store.queries.failing_receivers(crews)
+            await store.queries.resume_receivers(None, crews)
     assert plans.scans() == []
 
 
@@ -121,6 +171,19 @@ async def test_event_queries_use_indexes(plans: Plans, store: SqlStore) -> None:
         await store.queries.stored_at("event-0001")
         await store.queries.find_events(NOW, 10)
         await store.queries.load_events(["event-0001"])
+    assert plans.scans() == []
+
+
+async def test_replays_are_found_by_their_index(plans: Plans, store: SqlStore) -> None:
+    signed = [Envelope("hook/github", signature_digest=character * 64) for character in "ab"]
+    for number in (4, 6):
+        with plans.caught():
+            await asyncio.gather(
+                store.accept(a_run(number, idempotency_key="k")),
+                store.accept(a_run(number + 1, idempotency_key="l")),
+                *(store.accept(a_run(number + 6 + n, envelope=envelope)) for n, envelope in enumerate(signed)),
+            )
+    assert plans.statements
     assert plans.scans() == []
 
 

@@ -232,6 +232,7 @@ async def call_every_route(
 ) -> dict[tuple[str, str], int]:
     """The status of each route's response."""
     run, delivery = f"/v1/runs/{run_id}", f"/v1/deliveries/{delivery_id}"
+    nothing = {"until": "2020-01-01T00:00:00Z"}
     calls: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {
         ("GET", "/healthz"): ("/healthz", {}),
         ("GET", "/readyz"): ("/readyz", {}),
@@ -249,6 +250,10 @@ async def call_every_route(
         ("POST", "/v1/runs/{run_id}/resolve"): (f"{run}/resolve", {"json": {"action": "retry"}}),
         ("POST", "/v1/runs/{run_id}/cancel"): (f"{run}/cancel", {}),
         ("POST", "/v1/runs/release"): ("/v1/runs/release", {}),
+        ("POST", "/v1/runs/{run_id}/retry"): (f"{run}/retry", {}),
+        ("POST", "/v1/runs/cancel"): ("/v1/runs/cancel", {"json": {"filter": nothing}}),
+        ("POST", "/v1/runs/resolve"): ("/v1/runs/resolve", {"json": {"filter": nothing, "action": "abandon"}}),
+        ("POST", "/v1/runs/retry"): ("/v1/runs/retry", {"json": {"filter": nothing}}),
         ("GET", "/v1/events"): ("/v1/events", {}),
         ("GET", "/v1/crews"): ("/v1/crews", {}),
         ("GET", "/v1/stats"): ("/v1/stats", {}),
@@ -257,8 +262,11 @@ async def call_every_route(
         ("GET", "/v1/deliveries"): ("/v1/deliveries", {}),
         ("GET", "/v1/deliveries/{id}"): (delivery, {}),
         ("POST", "/v1/deliveries/{id}/redeliver"): (f"{delivery}/redeliver", {}),
+        ("POST", "/v1/deliveries/{id}/discard"): (f"{delivery}/discard", {}),
+        ("GET", "/v1/receivers"): ("/v1/receivers", {}),
+        ("POST", "/v1/receivers/resume"): ("/v1/receivers/resume", {"json": {"all": True}}),
         ("POST", "/v1/deliveries/redeliver"): (
-            "/v1/deliveries/redeliver", {"json": {"since": "2020-01-01T00:00:00Z", "until": "2020-01-02T00:00:00Z"}},
+            "/v1/deliveries/redeliver", {"json": {"filter": nothing, "dry_run": environment.count % 4 < 2}},
         ),
         ("POST", "/amp/{token}/{kind}"): (environment.webhook(run_id), {"json": {"kickoff_id": "unknown"}}),
         ("POST", "/amp/crews/{crew}/human"): ("/amp/crews/research/human", environment.signed_question()),
@@ -468,8 +476,8 @@ NOT_REACHED: dict[str, Sequence[str]] = {
     "builds a part at the start, or ends one at the stop": (
         *(f"http.{name}.routes" for name in (
             "api.commands.CommandsApi", "api.crews.CrewsApi", "api.deliveries.DeliveriesApi", "api.events.EventsApi",
-            "api.runs.RunsApi", "api.stats.StatsApi", "ops.OpsApi", "webhooks.crew.CrewWebhooksApi",
-            "webhooks.flow.FlowQuestionsApi",
+            "api.runs.RunsApi", "api.bulk_commands.BulkCommandsApi", "api.receivers.ReceiversApi", "api.stats.StatsApi",
+            "ops.OpsApi", "webhooks.crew.CrewWebhooksApi", "webhooks.flow.FlowQuestionsApi",
             "webhooks.hooks.HooksApi",
         )),
         *(f"http.auth.Clients.{name}" for name in ("require", "require_audited", "check_host")),

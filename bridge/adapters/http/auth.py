@@ -18,7 +18,7 @@ from aiohttp import hdrs, web
 
 from bridge.adapters.http import headers as request_headers
 from bridge.adapters.http import problems
-from bridge.adapters.http.body import REASON
+from bridge.adapters.http.body import DETAILS, REASON
 from bridge.adapters.http.connection import mark_authenticated
 from bridge.adapters.http.memory import CALLER
 from bridge.adapters.http.problems import Handler
@@ -212,6 +212,7 @@ def _audited(handler: ClientHandler) -> ClientHandler:
                 target=dict(request.match_info),
                 reason=request.get(REASON),
                 outcome=outcome,
+                **request.get(DETAILS, {}),
             )
         return response
 

@@ -18,6 +18,8 @@ from bridge.core.http.content_coding import inflate
 MAX_REASON = 500  # characters
 REASON = web.RequestKey("REASON", str)
 """The client's reason for a command, kept in the request for the audit log."""
+DETAILS = web.RequestKey("DETAILS", dict[str, Any])
+"""What else the audit log says about a command, such as its filter, and how many runs matched."""
 BODY_SECONDS = web.AppKey("BODY_SECONDS", float)
 """How long a body may take to arrive, in seconds; set by the server."""
 

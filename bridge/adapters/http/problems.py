@@ -42,12 +42,15 @@ _REFUSALS = {
     "reply_to_not_allowed": (422, "The reply queue is not allowed"),
     "callback_not_allowed": (422, "The callback URL is not allowed"),
     "unknown_run": (404, "Unknown run"),
+    "ambiguous_run_id": (409, "Several runs have ids that begin so"),
     "unknown_delivery": (404, "Unknown delivery"),
+    "not_discarded": (409, "The delivery cannot be discarded"),
     "not_waiting": (409, "The run is not waiting for human input"),
     "not_in_doubt": (409, "The run is not in doubt"),
     "unknown_execution": (409, "The crew API does not know the execution"),
     "internal": (500, _INTERNAL),
     "run_is_over": (409, "The run has ended"),
+    "run_not_ended": (409, "The run has not ended"),
 }
 
 

@@ -1,4 +1,4 @@
-"""JSON representations of runs and deliveries, and the visibility check."""
+"""JSON representations of runs and deliveries, and the run that a path names."""
 
 import re
 from collections.abc import Sequence
@@ -6,7 +6,11 @@ from dataclasses import asdict
 from typing import Any
 from urllib.parse import urlsplit
 
+from aiohttp import web
+
+from bridge.adapters.http import problems
 from bridge.adapters.http.auth import Client
+from bridge.adapters.http.body import DETAILS
 from bridge.core.delivery import events
 from bridge.core.delivery.model import Attempt, Channel, Delivery, DeliveryState, Destination
 from bridge.core.errors import RequestRefused
@@ -14,19 +18,49 @@ from bridge.core.runs import history
 from bridge.core.runs.model import RequestWarning, Run, State
 from bridge.core.runs.waiting import Waiting
 from bridge.ports.inbound import ExplainWaiting
-from bridge.ports.queries import Queries
+from bridge.ports.queries import Queries, RunFilter
 
 HISTORY_DELIVERIES = 100  # the newest ones that a history contains
 
 RUN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_ANY_RUN_ID = "00000000-0000-0000-0000-000000000000"
 
 
-async def load_visible_run(store: Queries, client: Client, run_id: str) -> Run:
-    """Return the run. Raise `RequestRefused` (`unknown_run`) if it does not exist or the client may not see it."""
-    run = await store.load_for_api(run_id) if RUN_ID.fullmatch(run_id) else None
+async def load_visible_run(store: Queries, client: Client, text: str) -> Run:
+    """Return the run with this id, or with the only visible id that begins so.
+
+    Raise `RequestRefused`: `unknown_run` if it does not exist or the client may not see it, or `ambiguous_run_id`.
+    """
+    run = await store.load_for_api(await complete_run_id(store, client, text))
     if run is None or not client.may_see(run):
         raise RequestRefused("unknown_run", "no run with this id")
     return run
+
+
+async def load_commanded_run(store: Queries, client: Client, request: web.Request) -> Run:
+    """Return the run that the path of a command names; its whole id goes to the audit log.
+
+    Raise as `load_visible_run`, and a `Problem` if the client may not command it.
+    """
+    run = await load_visible_run(store, client, request.match_info["run_id"])
+    request[DETAILS] = {"run_id": run.run_id}
+    if not client.may_command(run):
+        raise problems.from_status(403, "this client did not submit the run; the role operate is required")
+    return run
+
+
+async def complete_run_id(store: Queries, client: Client, text: str) -> str:
+    """Return a whole id as it is, otherwise the only visible run's id that begins so. Raise `RequestRefused`."""
+    if RUN_ID.fullmatch(text):
+        return text
+    if text and RUN_ID.fullmatch(text + _ANY_RUN_ID[len(text) :]):
+        source = None if client.sees_all else client.source
+        found = await store.find_runs(RunFilter(crews=client.crews, source=source, limit=2, prefix=text))
+        if len(found.items) == 1 and not found.more:
+            return found.items[0].run_id
+        if found.items:
+            raise RequestRefused("ambiguous_run_id", "several runs have ids that begin so; give more of the id")
+    raise RequestRefused("unknown_run", "no run with this id")
 
 
 def location(base_path: str, run: Run) -> str:
@@ -36,7 +70,9 @@ def location(base_path: str, run: Run) -> str:
 
 def accepted(run: Run, warnings: Sequence[RequestWarning] = ()) -> dict[str, Any]:
     """Return the response to a new run; replays return the same, whatever the run's state is by then."""
-    shown = {"warnings": [asdict(warning) for warning in warnings]} if warnings else {}
+    shown: dict[str, Any] = {"warnings": [asdict(warning) for warning in warnings]} if warnings else {}
+    if run.request.retry_of is not None:
+        shown["retry_of"] = run.request.retry_of
     return shown | {
         "run_id": run.run_id,
         "state": State.ACCEPTED.value,
@@ -68,7 +104,8 @@ async def load_run_detail(store: Queries, explain_waiting: ExplainWaiting, run: 
 def run_detail(run: Run, deliveries: Sequence[Delivery], waiting: Waiting | None = None) -> dict[str, Any]:
     """Return one run with its tasks, its history, and its deliveries."""
     shown = {**events.run_document(run), **run_summary(run, waiting)}
-    return {**shown, "history": run_history(run, deliveries), "deliveries": [delivery(item) for item in deliveries]}
+    listed, retry_of = [delivery(one) for one in deliveries], run.request.retry_of
+    return {**shown, "history": run_history(run, deliveries), "retry_of": retry_of, "deliveries": listed}
 
 
 def run_history(run: Run, deliveries: Sequence[Delivery]) -> list[dict[str, Any]]:

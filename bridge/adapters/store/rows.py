@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
+from itertools import islice
 from sys import intern
 from typing import Any
 
@@ -18,6 +19,8 @@ from bridge.core.runs.model import Deferral, Envelope, KickoffRequest, Outcome, 
 Values = dict[str, Any]
 
 LARGE_INPUTS = 4096  # bytes; larger inputs stay encoded in memory
+MAX_SEARCHABLE = 20  # members of a run's meta
+MAX_SEARCHABLE_BYTES = 255  # of a name or a value; PostgreSQL limits what an index entry holds
 
 
 def new_run(run: Run) -> Values:
@@ -41,8 +44,24 @@ def new_run(run: Run) -> Values:
         "inputs": _dump(request.inputs),
         "meta": _dump(request.meta),
         "restore_from": None if request.restore_from is None else _dump(asdict(request.restore_from)),
+        "retry_of": request.retry_of,
         "accepted_at": run.accepted_at,
     }
+
+
+def searchable_meta(run: Run) -> list[Values]:
+    """Return rows of `run_meta`: the first scalar members of `meta` that are short and printable, as text."""
+    scalars = (
+        (name, value if isinstance(value, str) else compact(value).decode())
+        for name, value in run.request.meta.items()
+        if isinstance(value, str | int | float)
+    )
+    searchable = (pair for pair in scalars if all(map(_is_searchable, pair)))
+    return [{"run_id": run.run_id, "name": name, "value": value} for name, value in islice(searchable, MAX_SEARCHABLE)]
+
+
+def _is_searchable(text: str) -> bool:
+    return text.isprintable() and len(text.encode()) <= MAX_SEARCHABLE_BYTES
 
 
 def mutable_values(run: Run) -> Values:
@@ -218,6 +237,7 @@ def _request_from_row(row: Row[Any]) -> KickoffRequest:
         priority=row.priority,
         idempotency_key=row.idempotency_key,
         restore_from=None if row.restore_from is None else RestoreFrom(**_load(row.restore_from)),
+        retry_of=row.retry_of,
     )
 
 

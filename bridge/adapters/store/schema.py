@@ -66,6 +66,7 @@ runs = Table(
     Column("inputs", LargeBinary, nullable=False),
     Column("meta", LargeBinary, nullable=False),
     Column("restore_from", LargeBinary),
+    Column("retry_of", String(36)),  # no foreign key, because the old run may be deleted first
     Column("accepted_at", Float, nullable=False),
     # the execution
     Column("attempt", Integer, nullable=False),
@@ -97,13 +98,13 @@ runs = Table(
 _partial_index(
     "runs_idempotency_key",
     "idempotency_key IS NOT NULL",
+    runs.c.idempotency_key,  # first, so that a key is found without its sender and crew
     runs.c.source,
     runs.c.crew,
-    runs.c.idempotency_key,
     unique=True,
 )
 _partial_index(
-    "runs_signature_digest", "signature_digest IS NOT NULL", runs.c.source, runs.c.signature_digest, unique=True
+    "runs_signature_digest", "signature_digest IS NOT NULL", runs.c.signature_digest, runs.c.source, unique=True
 )
 _partial_index("runs_fingerprint", "idempotency_key IS NULL", runs.c.fingerprint, runs.c.accepted_at)
 Index("runs_due", runs.c.state, runs.c.owner, runs.c.due_at)
@@ -123,7 +124,21 @@ Index("runs_finished_at", runs.c.finished_at)
 Index("runs_by_state", runs.c.state, runs.c.run_id)
 Index("runs_by_crew", runs.c.crew, runs.c.state, runs.c.run_id)
 _partial_index("runs_by_source", OF_CLIENT, runs.c.source, runs.c.state, runs.c.run_id, runs.c.crew)
-Index("runs_kickoff_id", runs.c.crew, runs.c.kickoff_id, unique=True)
+# For searches. Rows without the value have no entry, so that most runs cost nothing.
+_partial_index("runs_kickoff_id", "kickoff_id IS NOT NULL", runs.c.kickoff_id, runs.c.crew, unique=True)
+_partial_index("runs_correlation_id", "correlation_id IS NOT NULL", runs.c.correlation_id, runs.c.run_id)
+_partial_index("runs_error", "error_code IS NOT NULL", runs.c.error_code, runs.c.run_id)
+
+run_meta = Table(
+    "run_meta",
+    metadata,
+    Column("run_id", String(36), ForeignKey("runs.run_id", ondelete="CASCADE"), primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""The searchable members of `meta`, written once when a run is accepted (`rows.searchable_meta`)."""
+Index("run_meta_value", run_meta.c.name, run_meta.c.value, run_meta.c.run_id)
 
 events = Table(
     "events",

@@ -59,7 +59,8 @@ class RequestWarning:
 class KickoffRequest:
     """What a producer asks for: run this crew with these inputs and send the outcome to this destination.
 
-    `deadline`, and `start_by` from the acceptance, in seconds; None: those of the crew.
+    `deadline`, and `start_by` from the acceptance, in seconds; None: those of the crew. `retry_of`: the id of the ended
+    run whose request this one repeats.
     """
 
     crew: str
@@ -71,6 +72,7 @@ class KickoffRequest:
     idempotency_key: str | None = None
     restore_from: RestoreFrom | None = None
     start_by: float | None = None
+    retry_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

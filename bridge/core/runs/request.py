@@ -4,13 +4,14 @@ import hashlib
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from bridge.core.errors import RequestRefused
 from bridge.core.json import canonical, check_members, text_member
 from bridge.core.numbers import read_number
 from bridge.core.runs import restore
-from bridge.core.runs.model import KickoffRequest
+from bridge.core.runs.model import Envelope, KickoffRequest, Run
 
 FIELDS = frozenset(
     {"crew", "inputs", "meta", "callback_url", "deadline", "start_by", "priority", "idempotency_key", "restore_from"}
@@ -44,6 +45,20 @@ def parse(body: Mapping[str, Any], crew: str | None = None, idempotency_key: str
     )
 
 
+def retry(run: Run, idempotency_key: str | None, sender: Envelope) -> tuple[KickoffRequest, Envelope]:
+    """Return the request of an ended run as a new one of this sender, for the same destinations.
+
+    Events of both runs have the same correlation id. Raise `RequestRefused` if the run has not ended.
+    """
+    if not run.final:
+        raise RequestRefused("run_not_ended", f"the run is {run.state}; only a run that has ended can be retried")
+    correlation_id = run.envelope.correlation_id or run.request.idempotency_key
+    return (
+        replace(run.request, idempotency_key=check_key(idempotency_key), retry_of=run.run_id),
+        replace(sender, reply_to=run.envelope.reply_to, correlation_id=correlation_id),
+    )
+
+
 def fingerprint(request: KickoffRequest) -> str:
     """Return the SHA-256 of the content without the key: equal for equal requests."""
     restore_from = request.restore_from
@@ -58,6 +73,8 @@ def fingerprint(request: KickoffRequest) -> str:
     }
     if request.start_by is not None:
         content["start_by"] = request.start_by
+    if request.retry_of is not None:
+        content["retry_of"] = request.retry_of
     return hashlib.sha256(canonical(content)).hexdigest()
 
 

@@ -60,7 +60,7 @@ def accept(request: KickoffRequest, envelope: Envelope, run_id: str, now: float,
         accepted_at=now,
         due_at=now,
         expires_at=None if start_by is None else now + start_by,
-        history=history.added((), "accepted", now, by=envelope.source),
+        history=history.added((), "accepted", now, by=envelope.source, retry_of=request.retry_of),
     )
 
 

@@ -41,11 +41,18 @@ MATRIX: dict[tuple[str, str], list[int]] = {
     ("GET", "/v1/runs/{run_id}/result"): [401, 401, 200, 404, 200, 200, 200, 404],
     ("POST", "/v1/runs/release"): [401, 401, 403, 403, 403, 403, 200, 200],
     ("POST", "/v1/runs/{run_id}/cancel"): [401, 401, 200, 404, 403, 403, 200, 404],
+    ("POST", "/v1/runs/{run_id}/retry"): [401, 401, 202, 404, 403, 403, 202, 404],
+    ("POST", "/v1/runs/cancel"): [401, 401, 200, 200, 200, 403, 200, 200],
+    ("POST", "/v1/runs/resolve"): [401, 401, 403, 403, 403, 403, 200, 200],
+    ("POST", "/v1/runs/retry"): [401, 401, 200, 200, 200, 403, 200, 200],
     ("POST", "/v1/runs/{run_id}/resume"): [401, 401, 409, 404, 403, 403, 409, 404],
     ("POST", "/v1/runs/{run_id}/resolve"): [401, 401, 403, 403, 403, 403, 409, 404],
     ("GET", "/v1/deliveries"): [401, 401, 403, 403, 403, 403, 200, 200],
     ("GET", "/v1/deliveries/{id}"): [401, 401, 403, 403, 403, 403, 404, 404],
     ("POST", "/v1/deliveries/{id}/redeliver"): [401, 401, 403, 403, 403, 403, 404, 404],
+    ("POST", "/v1/deliveries/{id}/discard"): [401, 401, 403, 403, 403, 403, 404, 404],
+    ("GET", "/v1/receivers"): [401, 401, 403, 403, 403, 403, 200, 200],
+    ("POST", "/v1/receivers/resume"): [401, 401, 403, 403, 403, 403, 200, 200],
     ("POST", "/v1/deliveries/redeliver"): [401, 401, 403, 403, 403, 403, 200, 200],
     ("GET", "/v1/crews"): [401, 401, 200, 200, 200, 200, 200, 200],
     ("GET", "/v1/crews/{crew}"): [401, 401, 200, 200, 200, 200, 200, 404],
@@ -67,6 +74,11 @@ MATRIX: dict[tuple[str, str], list[int]] = {
 BODIES: dict[str, dict[str, Any]] = {
     "/v1/runs": {"crew": "research", "inputs": {"topic": "peat"}},
     "/v1/runs/{run_id}/resolve": {"action": "abandon"},
+    "/v1/runs/cancel": {"filter": {"crew": "research"}, "dry_run": True},
+    "/v1/runs/resolve": {"filter": {"crew": "research"}, "dry_run": True, "action": "abandon"},
+    "/v1/runs/retry": {"filter": {"crew": "research"}, "dry_run": True},
+    "/v1/receivers/resume": {"all": True},
+    "/v1/deliveries/redeliver": {"filter": {}},
 }
 
 

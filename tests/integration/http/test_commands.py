@@ -8,6 +8,8 @@ from structlog.testing import capture_logs
 from bridge.core.errors import CrewUnreachable, PostInProgress, RequestRefused
 from bridge.core.human_input.feedback import Resume
 from bridge.core.runs.commands import Abandon, Adopt, Cancel, Retry, RunCommand
+from bridge.core.runs.model import KickoffRequest, State
+from bridge.core.runs.request import fingerprint
 from tests.http_client import bearer, problem, serving
 
 
@@ -25,6 +27,43 @@ async def test_a_run_invisible_to_the_client_is_not_found():
         run = bridge.store.add(source="client/another")
         await problem(await bridge.post(f"/v1/runs/{run.run_id}/cancel", name="submitter"), 404, "unknown_run")
         assert bridge.others.commands == []
+
+
+async def test_a_retry_is_a_new_run_that_names_the_old_one():
+    async with serving() as bridge:
+        request = KickoffRequest("research", {"topic": "peat"}, {"order": 42}, idempotency_key="order-42")
+        old = bridge.store.add(state=State.FAILED, request=request)
+        path, key = f"/v1/runs/{old.run_id}/retry", {"Idempotency-Key": "again"}
+        response = await bridge.post(path, name="submitter", headers=key)
+        shown = await response.json()
+        assert (response.status, shown["retry_of"], shown["idempotency_key"]) == (202, old.run_id, "again")
+        assert [warning["code"] for warning in shown["warnings"]] == ["paid_again"]
+        assert response.headers["Location"] == f"/v1/runs/{shown['run_id']}"
+        [(asked, envelope)] = bridge.accept.seen
+        assert (asked.inputs, asked.meta, envelope.correlation_id) == (request.inputs, request.meta, "order-42")
+        with capture_logs() as logs:
+            again = await bridge.post(path, name="submitter", headers=key)
+        assert again.headers["Idempotency-Replayed"] == "true"
+        assert await again.json() == shown
+        [audit] = [line for line in logs if line["event"] == "audit"]
+        assert (audit["run_id"], audit["retried_as"]) == (old.run_id, shown["run_id"])
+        assert bridge.counted == [("http", "accepted"), ("http", "replayed")]
+
+
+async def test_the_key_of_the_old_run_does_not_stand_for_its_retry():
+    async with serving() as bridge:
+        request = KickoffRequest("research", {}, idempotency_key="order-42")
+        old = bridge.store.add(state=State.FAILED, request=request, fingerprint=fingerprint(request))
+        response = await bridge.post(f"/v1/runs/{old.run_id}/retry", headers={"Idempotency-Key": "order-42"})
+        await problem(response, 422, "idempotency_conflict")
+
+
+async def test_only_an_ended_run_is_retried_and_only_by_its_client_or_an_operator():
+    async with serving() as bridge:
+        running, ended = bridge.store.add(state=State.RUNNING), bridge.store.add(state=State.CANCELLED)
+        await problem(await bridge.post(f"/v1/runs/{running.run_id}/retry", name="submitter"), 409, "run_not_ended")
+        await problem(await bridge.post(f"/v1/runs/{ended.run_id}/retry", name="reader"), 403, "forbidden")
+        assert (await bridge.post(f"/v1/runs/{ended.run_id}/retry")).status == 202
 
 
 @pytest.mark.parametrize(("name", "status", "code"), [(None, 401, "unauthorized"), ("reader", 403, "forbidden")])

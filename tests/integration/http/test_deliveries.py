@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from bridge.core.delivery.model import Attempt, Delivery, DeliveryState
 from bridge.ports.queries import DeliveryFilter
@@ -41,7 +42,7 @@ async def test_the_last_page_is_marked():
 
 @pytest.mark.parametrize(
     ("query", "name"),
-    [("state=lost", "state"), ("limit=0", "limit"), ("cursor=a.b", "cursor"), ("run_id=7", "run_id"), ("x=1", "x")],
+    [("state=lost", "state"), ("limit=0", "limit"), ("cursor=a.b", "cursor"), ("x=1", "x")],
 )
 async def test_an_invalid_filter_is_named(query: str, name: str):
     async with serving() as bridge:
@@ -81,33 +82,65 @@ async def test_one_delivery_is_redelivered_at_once():
         assert bridge.woken.is_set()
 
 
+async def test_a_pending_delivery_is_discarded():
+    async with serving() as bridge:
+        pending, delivered, busy = (
+            replace(a_delivery(number), state=state)
+            for number, state in enumerate((DeliveryState.PENDING, DeliveryState.DELIVERED, DeliveryState.PENDING))
+        )
+        bridge.store.deliveries["x"] = [pending, delivered, busy]
+        bridge.store.in_progress = {busy.delivery_id}
+        for _ in range(2):
+            response = await bridge.post(
+                f"/v1/deliveries/{pending.delivery_id}/discard", {"reason": "receiver is gone"}
+            )
+            assert (await response.json())["state"] == "dead"
+        assert bridge.store.discarded[0] == (pending.delivery_id, "client/operator")
+        for other in (delivered, busy):
+            await problem(await bridge.post(f"/v1/deliveries/{other.delivery_id}/discard"), 409, "not_discarded")
+
+
 async def test_redelivery_by_filter_selects_dead_ones_by_default():
     async with serving() as bridge:
-        body = {"since": "2026-11-24T08:00:00Z", "until": "2026-11-24T10:00:00+01:00", "crew": "research"}
-        response = await bridge.post("/v1/deliveries/redeliver", body)
-        assert await response.json() == {"redelivered": 7}
-        await bridge.post("/v1/deliveries/redeliver", {"state": "pending"})
+        filter_ = {"since": "2026-11-24T08:00:00Z", "until": "2026-11-24T10:00:00+01:00", "crew": "research"}
+        response = await bridge.post("/v1/deliveries/redeliver", {"filter": filter_})
+        assert await response.json() == {"matched": 7, "done": 7}
+        pending = {"state": "pending", "receiver": "https://shop.example:443"}
+        await bridge.post("/v1/deliveries/redeliver", {"filter": pending})
         first, second = [which for which, _ in bridge.store.redelivered]
         assert (first.state, first.crew, first.until) == (DeliveryState.DEAD, "research", (first.since or 0) + 3600)
-        assert second == DeliveryFilter(state=DeliveryState.PENDING)
+        assert second == DeliveryFilter(state=DeliveryState.PENDING, receiver="https://shop.example:443")
         assert bridge.woken.is_set()
 
 
+async def test_a_dry_run_redelivers_nothing():
+    async with serving() as bridge:
+        with capture_logs() as logs:
+            response = await bridge.post("/v1/deliveries/redeliver", {"filter": {"crew": "research"}, "dry_run": True})
+        assert await response.json() == {"matched": 7, "done": 0}
+        assert bridge.store.dry_runs == [DeliveryFilter(state=DeliveryState.DEAD, crew="research")]
+        assert bridge.store.redelivered == []
+        [audit] = [line for line in logs if line["event"] == "audit"]
+        assert (audit["filter"], audit["dry_run"], audit["matched"]) == ({"crew": "research"}, True, 7)
+
+
 @pytest.mark.parametrize(
-    ("body", "field"),
+    ("filter_", "field"),
     [
+        (None, "filter"),
+        ([], "filter"),
         ({"state": "lost"}, "state"),
-        ({"state": 7}, "state"),
-        ({"state": {}}, "state"),
-        ({"crew": 7}, "crew"),
+        ({"state": 7}, "filter"),
+        ({"crew": "a b"}, "crew"),
         ({"since": "yesterday"}, "since"),
-        ({"since": 7}, "since"),
         ({"until": "2026-11-24T08:00:00"}, "until"),
         ({"untill": "2026-11-24T08:00:00Z"}, "untill"),
+        ({"receiver": ""}, "receiver"),
     ],
 )
-async def test_an_invalid_redelivery_names_the_field(body: dict[str, Any], field: str):
+async def test_an_invalid_redelivery_names_the_field(filter_: dict[str, Any], field: str):
     async with serving() as bridge:
+        body = {"filter": filter_}
         document = await problem(await bridge.post("/v1/deliveries/redeliver", body), 422, "invalid_request")
         assert document["field"] == field
         assert bridge.store.redelivered == []

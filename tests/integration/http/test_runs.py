@@ -139,10 +139,43 @@ async def test_filters_reach_the_store(bridge: Bridge) -> None:
     assert (filters.limit, filters.source, filters.crews) == (50, None, None)
 
 
+async def test_every_search_reaches_the_store(bridge: Bridge) -> None:
+    query = "idempotency_key=k&kickoff_id=e&correlation_id=c&meta.order=42&meta.a.b=x&error=lost"
+    times = "since=2026-11-24T08:00:00Z&until=2026-11-24T09:00:00.5%2B01:00"
+    assert (await bridge.get(f"/v1/runs?{query}&{times}")).status == 200
+    [asked] = bridge.store.filters
+    assert (asked.idempotency_key, asked.kickoff_id, asked.correlation_id) == ("k", "e", "c")
+    assert (asked.meta, asked.error) == ({"order": "42", "a.b": "x"}, "lost")
+    assert (asked.since, asked.until) == (1_795_507_200.0, 1_795_507_200.5)
+
+
+async def test_the_beginning_of_an_id_names_the_only_run_that_has_it(bridge: Bridge) -> None:
+    for _ in range(10):
+        bridge.store.add()
+    shown = await (await bridge.get(f"/v1/runs/{run_id(10)[:-1]}")).json()
+    assert shown["run_id"] == run_id(10)
+    await problem(await bridge.get("/v1/runs/0"), 409, "ambiguous_run_id")
+    await problem(await bridge.get("/v1/runs/7"), 404, "unknown_run")
+    await problem(await bridge.get("/v1/runs/0-"), 404, "unknown_run")
+
+
+async def test_runs_of_others_do_not_make_an_id_ambiguous(bridge: Bridge) -> None:
+    bridge.store.add()
+    bridge.store.add(source="client/another")
+    shown = await (await bridge.get("/v1/runs/0", "submitter")).json()
+    assert shown["run_id"] == run_id(1)
+
+
 @pytest.mark.parametrize(
     ("query", "name"),
     [
         ("state=gone", "state"),
+        ("since=yesterday", "since"),
+        ("until=2026-11-24T08:00:00", "until"),
+        ("meta.=x", "meta."),
+        ("meta.order=", "meta.order"),
+        ("kickoff_id=a%00", "kickoff_id"),
+        ("idempotency_key=", "idempotency_key"),
         ("state=", "state"),
         ("limit=0", "limit"),
         ("limit=201", "limit"),

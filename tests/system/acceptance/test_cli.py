@@ -84,6 +84,35 @@ async def test_cancelling_a_run_ends_the_command_of_its_sender_with_1(daemon: Da
     assert (await tracker).code == 1
 
 
+async def test_runs_are_found_cancelled_and_retried_by_what_their_sender_knows(
+    daemon: Daemon, command_line: CommandLine
+):
+    sent = await command_line.says(
+        "send", "research", "n=1", "--key", "order-42", "--meta", '{"order": 42}', "--no-wait", "--json"
+    )
+    waiting = await run_in(daemon, "waiting_for_human")
+    order = ("--filter", "meta.order=42")
+    only_counted = await command_line.says("runs", "cancel", *order, "--filter", "since=2h", "--dry-run", "--json")
+    cancelled = await command_line.says("runs", "cancel", *order, "--json")
+    retried = await command_line.says("runs", "retry", waiting["run_id"][:13], "--json")
+    again = await command_line.says("runs", "retry", *order)
+    by_key, by_execution, by_error, by_meta = await asyncio.gather(
+        command_line.says("runs", "list", "--key", "order-42", "--json"),
+        command_line.says("runs", "list", "--kickoff-id", waiting["kickoff_id"], "--json"),
+        command_line.says("runs", "list", "--error", "cancelled", "--until", "1h", "--json"),
+        command_line.says("runs", "list", "--meta", "order=42", "--since", "2h", "--json"),
+    )
+
+    assert sent.json["run_id"] == waiting["run_id"] == retried.json["retry_of"]
+    assert (only_counted.json, cancelled.json) == ({"matched": 1, "done": 0}, {"matched": 1, "done": 1})
+    assert [warning["code"] for warning in retried.json["warnings"]] == ["paid_again"]
+    assert again.out == "1 matched, 1 done; each new run is paid for\n"
+    for found in (by_key, by_execution):
+        assert [run["run_id"] for run in found.json["runs"]] == [waiting["run_id"]]
+    assert by_error.json["runs"] == []
+    assert len(by_meta.json["runs"]) == 3
+
+
 async def test_mistakes_are_reported_in_one_line_with_the_documented_codes(command_line: CommandLine):
     nowhere = CommandLine(f"http://127.0.0.1:{free_port()}")
     unknown, undecided, missing, unreachable = await asyncio.gather(

@@ -60,6 +60,11 @@ def test_a_run_begins_with_its_acceptance_and_its_sender():
     assert history.decoded(run.history) == [{"at": NOW, "event": "accepted", "by": "client/shop"}]
 
 
+def test_the_history_of_a_retry_begins_with_the_run_that_it_repeats():
+    [entry] = history.decoded(a_run(retry_of="an-old-run").history)
+    assert entry["retry_of"] == "an-old-run"
+
+
 def test_a_post_that_was_not_sent_leaves_no_trace():
     assert history.decoded(starting().history)[1:] == [{"at": NOW + 1, "event": "posted", "attempt": 1}]
     assert state_machine.undo_begin(starting()).history == a_run().history

@@ -6,7 +6,7 @@ from typing import Any
 from aiohttp import web
 
 from bridge.adapters.http import headers as request_headers
-from bridge.adapters.http import problems, views
+from bridge.adapters.http import views
 from bridge.adapters.http.auth import Client, Clients, Role
 from bridge.adapters.http.body import REASON, read_command_body, respond
 from bridge.core.errors import RequestRefused
@@ -65,9 +65,7 @@ class CommandsApi:
         return respond({"released": await self._store.release(run_id, client.crews, client.source, self._clock())})
 
     async def _apply(self, request: web.Request, client: Client, command: RunCommand) -> web.Response:
-        run = await views.load_visible_run(self._store, client, request.match_info["run_id"])
-        if not client.may_command(run):
-            raise problems.from_status(403, "this client did not submit the run; the role operate is required")
+        run = await views.load_commanded_run(self._store, client, request)
         run = await self._apply_command(run.run_id, command, client.source, request.get(REASON) or None)
         return respond(await views.load_run_detail(self._store, self._explain_waiting, run))
 

@@ -1,8 +1,7 @@
-"""Deliveries: list them, show one with its attempts, redeliver one or many."""
+"""Deliveries: list them, show one with its attempts, redeliver one or many, discard one."""
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from aiohttp import web
 
@@ -11,6 +10,7 @@ from bridge.adapters.http.auth import Client, Clients, Role
 from bridge.adapters.http.body import read_command_body, respond
 from bridge.adapters.http.problems import invalid_parameter
 from bridge.adapters.http.read_limits import ReadLimit
+from bridge.adapters.http.selection import read_selection, respond_with_counts
 from bridge.core.delivery.model import Delivery, DeliveryState
 from bridge.core.errors import RequestRefused
 from bridge.core.json import check_members
@@ -18,7 +18,7 @@ from bridge.ports.lifecycle import Clock, Notify
 from bridge.ports.queries import DeliveryFilter, Queries
 
 _LIST_PARAMETERS = frozenset({"state", "crew", "run_id", "limit", "cursor"})
-_REDELIVER_FIELDS = frozenset({"state", "crew", "since", "until"})
+_REDELIVER_FILTERS = frozenset({"state", "crew", "receiver", "since", "until"})
 _DELIVERY_ID = re.compile(r"[A-Za-z0-9_-]{1,255}")
 
 
@@ -42,18 +42,21 @@ class DeliveriesApi:
             web.get("/v1/deliveries", read(self._read_limit.bounded(self._list))),
             web.get("/v1/deliveries/{id}", read(self._show)),
             web.post("/v1/deliveries/{id}/redeliver", apply_command(self._redeliver_one)),
+            web.post("/v1/deliveries/{id}/discard", apply_command(self._discard)),
             web.post("/v1/deliveries/redeliver", apply_command(self._redeliver_many)),
         ]
 
     async def _list(self, request: web.Request, client: Client) -> web.Response:
         parameters = query.read_parameters(request, _LIST_PARAMETERS)
         limit = query.limit(parameters.get("limit"))
+        if (run_id := parameters.get("run_id")) is not None:
+            run_id = await views.complete_run_id(self._store, client, run_id)
         filter_ = DeliveryFilter(
             state=query.choice("state", DeliveryState, parameters.get("state")),
             crew=query.crew(parameters.get("crew")),
             crews=client.crews,
-            run_id=_id("run_id", views.RUN_ID, parameters.get("run_id")),
-            before=_id("cursor", _DELIVERY_ID, parameters.get("cursor")),
+            run_id=run_id,
+            before=_cursor(parameters.get("cursor")),
             limit=limit + 1,  # one more shows whether there is a next page
         )
         found = await self._store.find_deliveries(filter_)
@@ -72,11 +75,24 @@ class DeliveriesApi:
         self._notify_deliveries()
         return await self._respond(await self._load_visible(request, client))
 
+    async def _discard(self, request: web.Request, client: Client) -> web.Response:
+        check_members(await read_command_body(request))
+        await self._store.discard((await self._load_visible(request, client)).delivery_id, client.source)
+        delivery = await self._load_visible(request, client)
+        if delivery.state is DeliveryState.PENDING:
+            raise RequestRefused("not_discarded", "an attempt is in progress; retry in a moment")
+        if delivery.state is DeliveryState.DELIVERED:
+            raise RequestRefused("not_discarded", "the event has been delivered")
+        return await self._respond(delivery)
+
     async def _redeliver_many(self, request: web.Request, client: Client) -> web.Response:
-        filter_ = _read_filter(await read_command_body(request), client)
-        count = await self._store.redeliver(filter_, self._clock())
+        selection = await read_selection(request, _REDELIVER_FILTERS)
+        filter_ = _filter(selection.filter_, client)
+        if selection.dry_run:
+            return respond_with_counts(request, await self._store.count_redeliverable(filter_), 0)
+        redelivered = await self._store.redeliver(filter_, self._clock())
         self._notify_deliveries()
-        return respond({"redelivered": count})
+        return respond_with_counts(request, redelivered, redelivered)
 
     async def _load_visible(self, request: web.Request, client: Client) -> Delivery:
         delivery_id = request.match_info["id"]
@@ -90,20 +106,19 @@ class DeliveriesApi:
         return respond({**views.delivery(one), "history": history})
 
 
-def _id(name: str, shape: re.Pattern[str], text: str | None) -> str | None:
-    if text is not None and not shape.fullmatch(text):
-        raise invalid_parameter(name, "is not an id returned by the bridge")
+def _cursor(text: str | None) -> str | None:
+    if text is not None and not _DELIVERY_ID.fullmatch(text):
+        raise invalid_parameter("cursor", "must be the next_cursor of a previous page")
     return text
 
 
-def _read_filter(body: Mapping[str, Any], client: Client) -> DeliveryFilter:
+def _filter(given: Mapping[str, str], client: Client) -> DeliveryFilter:
     """Return which deliveries to send again: dead ones, unless `state` names another state."""
-    check_members(body, _REDELIVER_FIELDS)
-    state, crew = body.get("state"), body.get("crew")
-    if state is not None and state not in list(DeliveryState):
-        raise RequestRefused("invalid_request", f"must be one of {', '.join(DeliveryState)}", "state")
-    if crew is not None and not isinstance(crew, str):
-        raise RequestRefused("invalid_request", "must be a crew name", "crew")
-    since, until = (query.timestamp(name, body.get(name)) for name in ("since", "until"))
-    state = DeliveryState.DEAD if state is None else DeliveryState(state)
-    return DeliveryFilter(state=state, crew=crew, crews=client.crews, since=since, until=until)
+    return DeliveryFilter(
+        state=query.choice("state", DeliveryState, given.get("state", DeliveryState.DEAD)),
+        crew=query.crew(given.get("crew")),
+        crews=client.crews,
+        receiver=query.text("receiver", given.get("receiver")),
+        since=query.timestamp("since", given.get("since")),
+        until=query.timestamp("until", given.get("until")),
+    )

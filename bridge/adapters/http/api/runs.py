@@ -1,5 +1,6 @@
-"""Runs: submit a kickoff request, show a run or its result, list runs."""
+"""Runs: submit a kickoff request, retry a run as a new one, show a run or its result, list runs."""
 
+from collections.abc import Awaitable
 from dataclasses import replace
 from typing import Any
 
@@ -9,20 +10,22 @@ from bridge.adapters.cloudevents import InboundEvent, read_event
 from bridge.adapters.http import headers as request_headers
 from bridge.adapters.http import memory, problems, query, views
 from bridge.adapters.http.auth import Client, Clients, Role
-from bridge.adapters.http.body import read_json, respond
+from bridge.adapters.http.body import DETAILS, read_command_body, read_json, respond
 from bridge.adapters.http.long_poll import LongPoll, LongPollOptions
 from bridge.adapters.http.read_limits import ReadLimit
 from bridge.core import json as strict_json
 from bridge.core.delivery import events
 from bridge.core.errors import RequestRefused, StoreUnavailable
+from bridge.core.json import check_members
 from bridge.core.runs import request as kickoff_request
-from bridge.core.runs.model import Envelope, KickoffRequest, Run, State
+from bridge.core.runs.model import Envelope, KickoffRequest, RequestWarning, Run
 from bridge.core.runs.request import parse_traceparent
 from bridge.ports.inbound import Accept, Accepted, ExplainWaiting
 from bridge.ports.metrics import CountRequest
-from bridge.ports.queries import Queries, RunFilter
+from bridge.ports.queries import Queries
 
-_LIST_PARAMETERS = frozenset({"state", "crew", "limit", "cursor"})
+_PAID_AGAIN = RequestWarning("paid_again", "the new run starts another execution, which will be paid for")
+_LIST_PARAMETERS = query.RUN_FILTERS | {"limit", "cursor"}
 
 
 class RunsApi:
@@ -57,23 +60,16 @@ class RunsApi:
         bounded = self._read_limit.bounded
         return [
             web.post("/v1/runs", submitters(self._submit)),
+            web.post("/v1/runs/{run_id}/retry", self._clients.require_audited(Role.SUBMIT)(self._retry)),
             web.get("/v1/runs", readers(bounded(self._list))),
             web.get("/v1/runs/{run_id}", readers(bounded(self._show))),
             web.get("/v1/runs/{run_id}/result", readers(bounded(self._result))),
         ]
 
     async def _submit(self, request: web.Request, client: Client) -> web.Response:
-        try:
-            accepted = await self._accept_request(request, client)
-        except RequestRefused as refusal:
-            self._count(refusal.code)
-            raise
-        self._count(accepted.outcome)
-        headers: dict[str, str] = {hdrs.LOCATION: views.location(self._base_path, accepted.run)}
-        if accepted.replayed:
-            headers["Idempotency-Replayed"] = "true"
+        accepted = await self._counted(self._accept_request(request, client))
         memory.release(request)  # a long poll must not hold the body's memory
-        return await self._respond(request, client, accepted, headers)
+        return await self._respond(request, client, accepted)
 
     async def _accept_request(self, request: web.Request, client: Client) -> Accepted:
         """Accept the request; drop the run's inputs, which may be large and are not needed for the response."""
@@ -85,11 +81,34 @@ class RunsApi:
         accepted = await self._accept(asked, envelope)
         return replace(accepted, run=replace(accepted.run, request=replace(accepted.run.request, inputs={})))
 
-    async def _respond(
-        self, request: web.Request, client: Client, accepted: Accepted, headers: dict[str, str]
-    ) -> web.Response:
+    async def _retry(self, request: web.Request, client: Client) -> web.Response:
+        check_members(await read_command_body(request))
+        run = await views.load_commanded_run(self._store, client, request)
+        traceparent = request_headers.traceparent(request.headers)
+        sender = Envelope(client.source, traceparent=traceparent, sees_all=client.sees_all)
+        asked, envelope = kickoff_request.retry(run, request_headers.idempotency_key(request.headers), sender)
+        accepted = await self._counted(self._accept(asked, envelope))
+        request[DETAILS] |= {"retried_as": accepted.run.run_id}
+        warnings = (*accepted.warnings, _PAID_AGAIN)
+        return respond(views.accepted(accepted.run, warnings), 202, self._headers(accepted))
+
+    async def _counted(self, accepting: Awaitable[Accepted]) -> Accepted:
+        """Count the outcome of a request."""
+        try:
+            accepted = await accepting
+        except RequestRefused as refusal:
+            self._count(refusal.code)
+            raise
+        self._count(accepted.outcome)
+        return accepted
+
+    def _headers(self, accepted: Accepted) -> dict[str, str]:
+        replayed = {"Idempotency-Replayed": "true"} if accepted.replayed else {}
+        return {hdrs.LOCATION: views.location(self._base_path, accepted.run), **replayed}
+
+    async def _respond(self, request: web.Request, client: Client, accepted: Accepted) -> web.Response:
         """Return `200` with the final run if the client wants to wait and the run ends in time, otherwise `202`."""
-        run, seconds = accepted.run, request_headers.preferred_wait(request.headers)
+        run, seconds, headers = accepted.run, request_headers.preferred_wait(request.headers), self._headers(accepted)
         fairly = not self._clients.anonymous
         if seconds and (
             seen := await self._long_poll.wait_until_final(run, seconds, request, client.name, fairly=fairly)
@@ -121,16 +140,9 @@ class RunsApi:
 
     async def _list(self, request: web.Request, client: Client) -> web.Response:
         asked = query.read_parameters(request, _LIST_PARAMETERS)
-        found = await self._store.find_runs(
-            RunFilter(
-                state=query.choice("state", State, asked.get("state")),
-                crew=query.crew(asked.get("crew")),
-                crews=client.crews,
-                source=None if client.sees_all else client.source,
-                before=_cursor(asked.get("cursor")),
-                limit=query.limit(asked.get("limit")),
-            )
-        )
+        filter_ = query.run_filter(asked, client)
+        before, limit = _cursor(asked.get("cursor")), query.limit(asked.get("limit"))
+        found = await self._store.find_runs(replace(filter_, before=before, limit=limit))
         next_cursor = found.items[-1].run_id if found.more else None
         waiting = await self._explain_waiting(found.items)
         shown = [views.run_summary(run, waiting.get(run.run_id)) for run in found.items]

@@ -8,8 +8,8 @@ from sqlalchemy import Connection, Float, Insert, bindparam, func, select, tuple
 from bridge.adapters.store import dialect
 from bridge.adapters.store.bulk_statement import BulkStatement
 from bridge.adapters.store.queries import run_lists
-from bridge.adapters.store.rows import new_delivery, new_event, new_run, run_from_row
-from bridge.adapters.store.schema import deliveries, events, runs
+from bridge.adapters.store.rows import new_delivery, new_event, new_run, run_from_row, searchable_meta
+from bridge.adapters.store.schema import deliveries, events, run_meta, runs
 from bridge.core.delivery.model import Delivery, Event
 from bridge.core.errors import RequestRefused
 from bridge.core.runs.model import Run
@@ -27,6 +27,7 @@ def _insert_event(connection: Connection) -> Insert:
 
 
 _INSERT_RUN = BulkStatement(lambda connection: dialect.insert_or_ignore(connection, runs))
+_INSERT_META = BulkStatement(lambda connection: dialect.insert_or_ignore(connection, run_meta))
 _INSERT_EVENT = BulkStatement(_insert_event)
 _INSERT_DELIVERY = BulkStatement(lambda _: deliveries.insert())
 
@@ -46,13 +47,16 @@ def accept_all(connection: Connection, new: Sequence[Run]) -> list[Accepted | Re
             earlier_copies[run.run_id] = found
     to_find = [] if all_new else identified
     by_key, by_signature_digest = _runs_by_key(connection, to_find), _runs_by_digest(connection, to_find)
-    return [
+    results = [
         _result(
             run,
             earlier_copies.get(run.run_id) or by_key.get(_key(run)) or by_signature_digest.get(_signature_digest(run)),
         )
         for run in new
     ]
+    stored = [result.run for result in results if isinstance(result, Accepted) and not result.replayed]
+    _INSERT_META.execute(connection, [row for run in stored for row in searchable_meta(run)])
+    return results
 
 
 def add_deliveries(connection: Connection, groups: Sequence[Sequence[Delivery]]) -> list[None]:
@@ -113,7 +117,8 @@ def _runs_by_key(connection: Connection, new_runs: Sequence[Run]) -> dict[tuple[
     """Return the run that has each idempotency key: the new run, or an earlier one."""
     keys = [_key(run) for run in new_runs if run.request.idempotency_key is not None]
     taken = tuple_(runs.c.source, runs.c.crew, runs.c.idempotency_key).in_(keys)
-    found = connection.execute(select(*run_lists.WITHOUT_RESULT).where(taken)) if keys else ()
+    listed = runs.c.idempotency_key.in_([key for _, _, key in keys])  # SQLite uses no index for tuples
+    found = connection.execute(select(*run_lists.WITHOUT_RESULT).where(listed, taken)) if keys else ()
     return {_key(run): run for run in map(run_from_row, found)}
 
 
@@ -121,7 +126,8 @@ def _runs_by_digest(connection: Connection, new_runs: Sequence[Run]) -> dict[tup
     """Return the run that has each signature digest: the new run, or an earlier one."""
     signature_digests = [_signature_digest(run) for run in new_runs if run.envelope.signature_digest is not None]
     taken = tuple_(runs.c.source, runs.c.signature_digest).in_(signature_digests)
-    found = connection.execute(select(*run_lists.WITHOUT_RESULT).where(taken)) if signature_digests else ()
+    listed = runs.c.signature_digest.in_([digest for _, digest in signature_digests])
+    found = connection.execute(select(*run_lists.WITHOUT_RESULT).where(listed, taken)) if signature_digests else ()
     return {_signature_digest(run): run for run in map(run_from_row, found)}
 
 

@@ -11,7 +11,7 @@ from bridge.adapters.store.group_commit import Batches
 from bridge.adapters.store.queries import cluster, figures, holds, kickoffs, run_lists
 from bridge.adapters.store.queries import deliveries as delivery_queries
 from bridge.adapters.store.queries import events as event_queries
-from bridge.core.delivery.model import Attempt, Delivery, Event
+from bridge.core.delivery.model import Attempt, Delivery, Event, Receiver
 from bridge.core.runs.budget import Budget
 from bridge.core.runs.model import Run
 from bridge.ports.queries import DeliveryFilter, Page, RunEnds, RunFilter, StoredEvent, StoreFigures, Usage
@@ -61,6 +61,22 @@ class SqlQueries:
     async def release(self, run_id: str | None, crews: Collection[str] | None, by: str, now: float) -> int:
         """Release held runs: one, or all of these crews (None: of every crew); return how many."""
         return await self._batches.write_one(partial(holds.release, run_id=run_id, crews=crews, by=by, now=now))
+
+    async def count_redeliverable(self, filter_: DeliveryFilter) -> int:
+        """Return how many deliveries `redeliver` would change."""
+        return await self._connections.read(partial(delivery_queries.count_redeliverable, filter_=filter_))
+
+    async def discard(self, delivery_id: str, by: str) -> None:
+        """Make a delivery dead if it is pending and no attempt is in progress."""
+        await self._batches.write_one(partial(delivery_queries.discard, delivery_id=delivery_id, by=by))
+
+    async def failing_receivers(self, crews: Collection[str] | None) -> list[Receiver]:
+        """Return the failing and paused receivers of deliveries of these crews, by name."""
+        return await self._connections.read(partial(delivery_queries.failing_receivers, crews=crews))
+
+    async def resume_receivers(self, name: str | None, crews: Collection[str] | None) -> int:
+        """Resume the paused receivers with this name and deliveries of these crews; return how many."""
+        return await self._batches.write_one(partial(delivery_queries.resume_receivers, name=name, crews=crews))
 
     async def find_events(self, since: float, limit: int) -> list[StoredEvent]:
         """Return the first `limit` events about runs stored since then, in the order of storage."""

@@ -1,11 +1,11 @@
 """Claims deliveries, writes the outcomes of their attempts, and redelivers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, bindparam, delete, select, update
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, delete, exists, func, select, update
 
 from bridge.adapters.store import dialect
 from bridge.adapters.store.bulk_statement import BulkStatement
@@ -22,6 +22,7 @@ from bridge.core.delivery.receivers import ConcurrencyLimits
 from bridge.core.errors import StoreUnavailable
 from bridge.ports.queries import DeliveryFilter
 
+MAX_RECEIVERS = 1000  # of a list
 MAX_ATTEMPTS = 50  # kept per delivery, because some deliveries are retried without limit
 
 
@@ -142,11 +143,10 @@ def _add_notices(connection: Connection, notices: Sequence[Delivery]) -> None:
 
 def redeliver(connection: Connection, filter_: DeliveryFilter, now: float) -> int:
     """Make deliveries pending and due now, and resume their receivers; return how many deliveries."""
-    unowned = (*_conditions(filter_), deliveries.c.owner.is_(None))
-    named = select(deliveries.c.receiver).join(events).where(*unowned, deliveries.c.receiver.is_not(None))
+    wanted = _redeliverable(filter_, deliveries.c.delivery_id)
+    named = _redeliverable(filter_, deliveries.c.receiver).where(deliveries.c.receiver.is_not(None))
     paused = receivers.c.paused_at.is_not(None)
     connection.execute(delete(receivers).where(paused, receivers.c.receiver.in_(named)))
-    wanted = select(deliveries.c.delivery_id).join(events).where(*unowned)
     again = {
         "state": DeliveryState.PENDING.value,
         "earlier_attempts": deliveries.c.attempts,
@@ -157,6 +157,44 @@ def redeliver(connection: Connection, filter_: DeliveryFilter, now: float) -> in
     return changed.rowcount
 
 
+def count_redeliverable(connection: Connection, filter_: DeliveryFilter) -> int:
+    """Return how many deliveries `redeliver` would change."""
+    count: int = connection.execute(_redeliverable(filter_, func.count())).scalar_one()
+    return count
+
+
+def _redeliverable(filter_: DeliveryFilter, column: ColumnElement[Any]) -> Select[Any]:
+    unowned = deliveries.c.owner.is_(None)
+    return select(column).select_from(deliveries).join(events).where(*_conditions(filter_), unowned)
+
+
+def discard(connection: Connection, delivery_id: str, by: str) -> None:
+    """Make a delivery dead if it is pending and unowned."""
+    pending = (deliveries.c.state == DeliveryState.PENDING.value) & deliveries.c.owner.is_(None)
+    dead = {"state": DeliveryState.DEAD.value, "last_error": f"discarded by {by}"}
+    connection.execute(update(deliveries).where(deliveries.c.delivery_id == delivery_id, pending).values(dead))
+
+
+def failing_receivers(connection: Connection, crews: Collection[str] | None) -> list[Receiver]:
+    """Return failing and paused receivers, by name."""
+    failing = select(receivers).where(receivers.c.failing_since.is_not(None), *_receives_from(crews))
+    rows = connection.execute(failing.order_by(receivers.c.receiver).limit(MAX_RECEIVERS))
+    return [Receiver(row.receiver, row.failing_since, row.paused_at) for row in rows]
+
+
+def resume_receivers(connection: Connection, name: str | None, crews: Collection[str] | None) -> int:
+    """Delete paused receivers, so that they count as new; return how many."""
+    named = [] if name is None else [receivers.c.receiver == name]
+    paused = delete(receivers).where(receivers.c.paused_at.is_not(None), *named, *_receives_from(crews))
+    return connection.execute(paused).rowcount
+
+
+def _receives_from(crews: Collection[str] | None) -> list[ColumnElement[bool]]:
+    if crews is None:
+        return []
+    return [exists().where(deliveries.c.receiver == receivers.c.receiver, deliveries.c.crew.in_(crews))]
+
+
 def _conditions(filter_: DeliveryFilter) -> list[ColumnElement[bool]]:
     matches: list[tuple[Any, Callable[[Any], ColumnElement[bool]]]] = [
         (filter_.delivery_id, deliveries.c.delivery_id.__eq__),
@@ -164,6 +202,7 @@ def _conditions(filter_: DeliveryFilter) -> list[ColumnElement[bool]]:
         (filter_.crew, deliveries.c.crew.__eq__),
         (filter_.crews, deliveries.c.crew.in_),
         (filter_.run_id, events.c.run_id.__eq__),
+        (filter_.receiver, deliveries.c.receiver.__eq__),
         (filter_.since, events.c.created_at.__ge__),
         (filter_.until, events.c.created_at.__lt__),
         (filter_.before, deliveries.c.delivery_id.__lt__),

@@ -13,13 +13,15 @@ from sqlalchemy import ColumnElement, Connection, Select, case, exists, func, li
 
 from bridge.adapters.store.decoding import ReportUndecodable, deliveries_from_rows, runs_by_id, runs_from_rows
 from bridge.adapters.store.rows import attempt_from_row, run_from_row, select_deliveries
-from bridge.adapters.store.schema import OF_CLIENT, deliveries, delivery_attempts, events, runs
+from bridge.adapters.store.schema import OF_CLIENT, deliveries, delivery_attempts, events, run_meta, runs
 from bridge.core.delivery.model import Attempt, Delivery, DeliveryState
 from bridge.core.runs.model import Run, State
 from bridge.ports.queries import DeliveryFilter, Page, RunFilter
 
 MAX_LISTED_RESULT = 256 * 1024  # bytes; the default of `callbacks.max_event_bytes`
 PAGE_BYTES = 2 * 1024 * 1024  # of the rows of one page, which has at least one
+_LOWEST_ID = "00000000-0000-0000-0000-000000000000"
+_HIGHEST_ID = "ffffffff-ffff-ffff-ffff-ffffffffffff"
 _BRANCHES = 100  # queries in one union; SQLite permits 500
 
 
@@ -97,8 +99,12 @@ def _runs_page(connection: Connection, filter_: RunFilter, report: ReportUndecod
 
 
 def run_ranges(filter_: RunFilter) -> _Ranges:
-    """Return ranges of the index by source, crew, or state, depending on the filter; without conditions, of the ids."""
-    rest = [] if filter_.before is None else [runs.c.run_id < filter_.before]
+    """Return ranges of the first index of a search, or of the index by source, crew, or state, or of the ids."""
+    if searches := list(_searches(filter_)):
+        first, *others = searches
+        conditions = [condition for search in others for condition in search.unindexed]
+        return _Ranges(first.id_, first.ranges, [*_id_bounds(first.id_, filter_), *conditions, *_scope(filter_)])
+    rest = _id_bounds(runs.c.run_id, filter_)
     crews = _crews(filter_.crew, filter_.crews)
     states = list(State) if filter_.state is None else [filter_.state]
     state_conditions = [runs.c.state == state.value for state in states]
@@ -115,6 +121,72 @@ def run_ranges(filter_: RunFilter) -> _Ranges:
         pairs = product([runs.c.crew == crew for crew in crews], state_conditions)
         return _Ranges(runs.c.run_id, [list(pair) for pair in pairs], rest)
     return _Ranges(runs.c.run_id, [[]] if filter_.state is None else [state_conditions], rest)
+
+
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """A condition that few runs meet: as ranges of an index, and as conditions on runs found by another index."""
+
+    ranges: list[list[ColumnElement[bool]]]
+    unindexed: list[ColumnElement[bool]]
+    id_: ColumnElement[str] = runs.c.run_id
+
+
+def _searches(filter_: RunFilter) -> Iterator[_Search]:
+    """Yield the searches of the filter, the one that matches the fewest runs first."""
+    if filter_.idempotency_key is not None:
+        yield _equality(runs.c.idempotency_key, filter_.idempotency_key)
+    if filter_.kickoff_id is not None:
+        yield _equality(runs.c.kickoff_id, filter_.kickoff_id)
+    if (correlation_id := filter_.correlation_id) is not None:
+        by_key = [runs.c.idempotency_key == correlation_id, runs.c.correlation_id.is_(None)]
+        either = func.coalesce(runs.c.correlation_id, runs.c.idempotency_key)
+        yield _Search([[runs.c.correlation_id == correlation_id], by_key], [either == correlation_id])
+    for name, value in filter_.meta.items():
+        member = run_meta.alias()
+        has_member = exists().where(member.c.run_id == runs.c.run_id, member.c.name == name, member.c.value == value)
+        in_index = [run_meta.c.name == name, run_meta.c.value == value, run_meta.c.run_id == runs.c.run_id]
+        yield _Search([in_index], [has_member], run_meta.c.run_id)
+    if filter_.error is not None:
+        yield _equality(runs.c.error_code, filter_.error)
+
+
+def _equality(column: ColumnElement[Any], value: str) -> _Search:
+    return _Search([[column == value]], [_unindexed(column) == value])
+
+
+def _unindexed(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Return the column as an expression. Without statistics, SQLite would prefer an index with more columns."""
+    return column.concat("")
+
+
+def _scope(filter_: RunFilter) -> list[ColumnElement[bool]]:
+    """Return the conditions on state, crew, and source, without their indexes."""
+    crews = _crews(filter_.crew, filter_.crews)
+    conditions: list[ColumnElement[bool]] = [] if crews is None else [_unindexed(runs.c.crew).in_(crews)]
+    if filter_.state is not None:
+        conditions.append(_unindexed(runs.c.state) == filter_.state.value)
+    if filter_.source is not None:
+        conditions.append(_unindexed(runs.c.source) == filter_.source)
+    return conditions
+
+
+def _id_bounds(id_: ColumnElement[str], filter_: RunFilter) -> list[ColumnElement[bool]]:
+    """Return ranges of ids. Bounds are complete UUIDs, which every collation sorts alike."""
+    bounds = [] if filter_.before is None else [id_ < filter_.before]
+    if filter_.since is not None:
+        bounds.append(id_ >= _first_id_at(filter_.since))
+    if filter_.until is not None:
+        bounds.append(id_ < _first_id_at(filter_.until))
+    if (prefix := filter_.prefix) is not None:
+        bounds.append(id_.between(prefix + _LOWEST_ID[len(prefix) :], prefix + _HIGHEST_ID[len(prefix) :]))
+    return bounds
+
+
+def _first_id_at(at: float) -> str:
+    """Return the lowest UUIDv7 of a millisecond."""
+    digits = f"{max(0, round(at * 1000)):012x}"
+    return f"{digits[:8]}-{digits[8:]}{_LOWEST_ID[13:]}"
 
 
 def load_run(connection: Connection, run_id: str) -> Run | None:

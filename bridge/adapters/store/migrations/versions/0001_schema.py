@@ -50,6 +50,7 @@ def _create_runs() -> None:
         sa.Column("inputs", sa.LargeBinary(), nullable=False),
         sa.Column("meta", sa.LargeBinary(), nullable=False),
         sa.Column("restore_from", sa.LargeBinary()),
+        sa.Column("retry_of", sa.String(36)),
         sa.Column("accepted_at", sa.Float(), nullable=False),
         sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("sent_at", sa.Float()),
@@ -78,8 +79,8 @@ def _create_runs() -> None:
     )
     keyed, signed, sent = "idempotency_key IS NOT NULL", "signature_digest IS NOT NULL", "sent_at IS NOT NULL"
     queued = "state = 'accepted' AND owner IS NULL"
-    _create_index("runs_idempotency_key", "runs", ["source", "crew", "idempotency_key"], keyed, unique=True)
-    _create_index("runs_signature_digest", "runs", ["source", "signature_digest"], signed, unique=True)
+    _create_index("runs_idempotency_key", "runs", ["idempotency_key", "source", "crew"], keyed, unique=True)
+    _create_index("runs_signature_digest", "runs", ["signature_digest", "source"], signed, unique=True)
     _create_index("runs_fingerprint", "runs", ["fingerprint", "accepted_at"], "idempotency_key IS NULL")
     # Before those for claims, because among equivalent indexes SQLite uses the one created last.
     _create_index("runs_by_state", "runs", ["state", "run_id"])
@@ -97,10 +98,20 @@ def _create_runs() -> None:
     _create_index("runs_crew_budget", "runs", ["crew", "sent_at"], sent)
     _create_index("runs_client_budget", "runs", ["source", "sent_at"], _OF_CLIENT)
     _create_index("runs_finished_at", "runs", ["finished_at"])
-    _create_index("runs_kickoff_id", "runs", ["crew", "kickoff_id"], unique=True)
+    _create_index("runs_kickoff_id", "runs", ["kickoff_id", "crew"], "kickoff_id IS NOT NULL", unique=True)
+    _create_index("runs_correlation_id", "runs", ["correlation_id", "run_id"], "correlation_id IS NOT NULL")
+    _create_index("runs_error", "runs", ["error_code", "run_id"], "error_code IS NOT NULL")
 
 
 def _create_tables_of_runs() -> None:
+    op.create_table(
+        "run_meta",
+        sa.Column("run_id", sa.String(36), _reference("runs.run_id"), primary_key=True),
+        sa.Column("name", sa.Text(), primary_key=True),
+        sa.Column("value", sa.Text(), nullable=False),
+        sqlite_with_rowid=False,
+    )
+    _create_index("run_meta_value", "run_meta", ["name", "value", "run_id"])
     op.create_table(
         "pending_commands",
         sa.Column("run_id", sa.String(36), _reference("runs.run_id"), primary_key=True),
