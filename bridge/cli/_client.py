@@ -82,6 +82,13 @@ class BridgeClient:
         """Give up on a pending delivery; return it."""
         return self._delivery(await self._call("POST", "/v1/deliveries", delivery_id, "discard", body=body))
 
+    async def crews(self) -> Json:
+        """Return the crews that the client may use."""
+        response = await self._call("GET", "/v1/crews")
+        if not isinstance(response.get("crews"), list):
+            raise self._not_a_bridge()
+        return response
+
     async def receivers(self) -> Json:
         """Return the failing and paused receivers."""
         response = await self._call("GET", "/v1/receivers")

@@ -25,6 +25,7 @@ MODULES = {
     "dead": "dead_letters",
     "deliveries": "deliveries",
     "receivers": "receivers",
+    "crews": "crews",
     "hooks": "hooks",
     "sources": "sources",
     "store": "store",

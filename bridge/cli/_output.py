@@ -18,12 +18,13 @@ from bridge.cli._tables import (
     print_table,
     relative_time,
     relative_times,
+    short_ids,
     table,
 )
 from bridge.core.runs.model import State
 
 RUNS = (
-    Column("run", 1, ("run_id",)),
+    Column("run", 1, ("run_id",), short_ids),
     Column("state", 2, ("state",)),
     Column("crew", 3, ("crew",), least=12),
     Column("reason", 4, ("waiting.reason", "error.code")),

@@ -5,12 +5,11 @@ from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from pathlib import Path
 
-from rich.console import RenderableType
+from rich.console import Console, RenderableType
 from rich.live import Live
 
 from bridge.cli._client import BridgeClient, Json, call_bridge
 from bridge.cli._output import print_json
-from bridge.cli._tables import console
 
 INTERVAL = 2.0  # seconds between two calls
 
@@ -29,7 +28,7 @@ def watch_bridge(
 
     `render` returns a result for a terminal of this width. As JSON, a result is printed when it has changed.
     """
-    out = console()
+    out = Console(highlight=False)  # which breaks long lines
 
     async def repeat(bridge: BridgeClient) -> Json:
         last: Json = {}

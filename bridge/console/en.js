@@ -72,6 +72,7 @@ export default {
   "waiting.crew_not_configured": "crew not configured",
   "history.accepted": "accepted",
   "history.started": "execution started",
+  "history.held": "held",
   "history.posted": "kickoff sent",
   "history.answered": "execution started",
   "history.refused": "refused by the crew API",

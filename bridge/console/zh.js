@@ -72,6 +72,7 @@ export default {
   "waiting.crew_not_configured": "crew 未配置",
   "history.accepted": "已接受",
   "history.started": "执行已开始",
+  "history.held": "已搁置",
   "history.posted": "已发送 kickoff",
   "history.answered": "执行已启动",
   "history.refused": "被 crew API 拒绝",

@@ -13,7 +13,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from bridge.cli import _output, dead_letters
+from bridge.cli import _output, crews, dead_letters
 from bridge.cli._tables import Column, table
 
 PAGE = Path(__file__).parents[2] / "docs" / "cli-screens.md"
@@ -78,6 +78,25 @@ MESSAGES = [
         "routing_key": "research", "size": 17, "detail": "the body is not valid JSON",
     },
 ]  # fmt: skip
+RECEIVERS: list[dict[str, Any]] = [
+    {"receiver": "https://shop.example.com:443", "failing_since": "2026-11-30T13:20:00.000Z", "paused_at": None},
+    {
+        "receiver": "https://crm.example.com:443", "failing_since": "2026-11-24T07:00:00.000Z",
+        "paused_at": "2026-11-29T07:00:00.000Z",
+    },
+]  # fmt: skip
+CREWS: list[dict[str, Any]] = [
+    {
+        "name": "research", "kind": "crew", "paused": None, "slots": {"used": 16, "limit": 16}, "polls_overdue": 0,
+        "runs": {"accepted": 42, "starting": 0, "running": 15, "in_doubt": 1, "waiting_for_human": 0},
+        "budget": {"used": 380, "runs": 500, "per": 86400.0}, "request_rate": {"now": 20.0, "limit": 20.0},
+        "run_times": {"count": 1204, "median": 74.2, "p90": 131.0, "quantiles": []},
+    },
+    {
+        "name": "triage", "kind": "flow", "paused": "HTTP 401", "slots": None, "polls_overdue": 0, "runs": None,
+        "budget": None, "request_rate": {"now": 2.5, "limit": 10.0}, "run_times": None,
+    },
+]  # fmt: skip
 SHOWN = RUNS[2] | {
     "progress": {"completed": 2, "total": 5},
     "started_at": "2026-11-30T13:40:01.900Z",
@@ -107,6 +126,8 @@ SHOWN = RUNS[2] | {
 TABLES: dict[str, tuple[tuple[Column, ...], list[dict[str, Any]]]] = {
     "runs list": (_output.RUNS, RUNS),
     "deliveries list": (_output.DELIVERIES, DELIVERIES),
+    "receivers list": (_output.RECEIVERS, RECEIVERS),
+    "crews list": (crews.CREWS, list(map(crews.crew_row, CREWS))),
     "dead list": (dead_letters.MESSAGES, MESSAGES),
 }
 

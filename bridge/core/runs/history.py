@@ -24,13 +24,14 @@ MAX_ENTRIES = 40
 MAX_BYTES = 4096  # of all entries together
 KEEP_FIRST = 8  # entries from the beginning that stay when the history is full; the others are the newest
 _MAX_TIME = 253_402_300_800  # the year 10000, which no timestamp can express
+_HALF_MICROSECOND = 0.0005  # in milliseconds; times are cut to these, as wherever they are shown
 MAX_TEXT = 100  # characters of one text; three of the longest, with every character escaped, are well below MAX_BYTES
 
 
 def added(entries: Entries, event: HistoryEvent, at: float, **details: str | float | None) -> Entries:
     """Return the entries with one more; if they are full, older ones between the first and the newest are left out."""
     shown = {name: _shortened(value) for name, value in details.items() if value is not None}
-    new = [*entries, compact({"at": round(at, 3), "event": event, **shown})]
+    new = [*entries, compact({"at": int(at * 1000 + _HALF_MICROSECOND) / 1000, "event": event, **shown})]
     while len(new) > MAX_ENTRIES or sum(map(len, new)) + len(new) > MAX_BYTES:
         _leave_out(new, min(KEEP_FIRST, len(new) - 2))
     return tuple(new)

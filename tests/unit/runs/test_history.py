@@ -19,6 +19,7 @@ from bridge.core.crew.responses import (
     Succeeded,
 )
 from bridge.core.crew_policy import CrewPolicy, DoubtPolicy
+from bridge.core.delivery.events import timestamp
 from bridge.core.human_input import rules
 from bridge.core.human_input.feedback import Resume
 from bridge.core.human_input.model import QuestionContent
@@ -196,6 +197,12 @@ def test_the_bytes_of_a_history_are_bounded_whatever_the_texts(number: int):
     assert newest["attempt"] == number
     assert history.decoded(run.history)[0]["event"] == "accepted"
     assert sum(entry.get("entries", 1) for entry in history.decoded(run.history)) == number + 1
+
+
+@pytest.mark.parametrize("at", [NOW, NOW + 0.0929, NOW + 0.093, NOW + 0.9999])
+def test_the_time_of_an_entry_is_shown_like_that_of_the_run(at: float):
+    [entry] = history.decoded(history.added((), "accepted", at))
+    assert timestamp(entry["at"]) == timestamp(at)
 
 
 def test_a_long_text_is_cut():
