@@ -59,8 +59,8 @@ MUTANTS = (
     Mutant(
         "`starting` returns to `accepted`",
         "bridge/core/runs/state_machine.py",
-        'it is unknown whether it was sent."""\n    return _put_in_doubt(run, policy, now, why)',
-        'it is unknown whether it was sent."""\n    return Decision(_not_started(run, now))',
+        'return Decision(history.record(doubted, "in_doubt", now, reason=why))',
+        "return Decision(_not_started(run, now))",
         SIMULATION,
     ),
     Mutant(

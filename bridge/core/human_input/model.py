@@ -1,7 +1,8 @@
 """Values of human input: the questions of an execution, and their answers."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Any
 
 
 class QuestionStage(StrEnum):
@@ -60,6 +61,15 @@ class HumanInput:
     accepted_answers: tuple[tuple[str | None, str], ...] = ()
     aliases: tuple[str, ...] = ()
     deadline_extension: float = 0.0
+
+    @property
+    def stage(self) -> QuestionStage | None:
+        """The stage of the question; None: nothing was asked."""
+        return None if self.question is None else self.question.stage
+
+    def with_question(self, **changes: Any) -> "HumanInput":
+        """Return it with changes to its question, if it has one."""
+        return self if self.question is None else replace(self, question=replace(self.question, **changes))
 
 
 NO_HUMAN_INPUT = HumanInput()

@@ -18,12 +18,14 @@ from bridge.core.errors import RequestRefused
 from bridge.core.human_input import feedback
 from bridge.core.human_input.feedback import APPROVED, Resume
 from bridge.core.human_input.model import HumanInput, Question, QuestionContent, QuestionStage
-from bridge.core.runs import changes, history, state_machine, timing, tracking
+from bridge.core.runs import history, state_machine, timing, tracking
+from bridge.core.runs.changes import QuestionChange
 from bridge.core.runs.model import TRACKED_STATES, Decision, Run, State, TrackedRun
 
 MOVED_ON_AFTER = 10.0  # seconds after a question arrives, until "running" means that it was answered elsewhere
 CONFIRM_WITHIN = 60.0  # seconds within which an answer must show an effect
 MAX_KEPT = 100  # task ids, answers, and aliases stored per run
+_AWAITING_CONFIRMATION = frozenset({QuestionStage.SENT, QuestionStage.UNCONFIRMED})
 
 
 # Questions --------------------------------------------------------------------------------------------------------
@@ -48,8 +50,7 @@ def on_question(run: Run, content: QuestionContent, policy: CrewPolicy, now: flo
 
 def on_activity(run: Run) -> Decision | None:
     """Confirm an answer, because a webhook shows that the execution works; return None if no answer awaits that."""
-    question = run.human_input.question
-    if run.state is not State.RUNNING or question is None or not _awaits_confirmation(question):
+    if run.state is not State.RUNNING or run.human_input.stage not in _AWAITING_CONFIRMATION:
         return None
     return Decision(_confirmed(run))
 
@@ -69,36 +70,36 @@ def count_pauses(
 
 def question_change(
     tracked: TrackedRun, response: responses.StatusResponse, policy: CrewPolicy, polled_at: float
-) -> changes.QuestionChange | None:
+) -> QuestionChange | None:
     """Return what a poll reveals about the questions of a run that has not ended; `tracked` includes the poll."""
     question = tracked.human_input.question
     if question is not None and tracked.waiting:
         return _change_while_open(question, response, policy, polled_at)
-    if question is not None and _awaits_confirmation(question):
+    if question is not None and question.stage in _AWAITING_CONFIRMATION:
         return _change_after_answer(question, response, polled_at)
     enough = 2 if policy.questions_announced else 1
     pausing = _pausing(tracked, response, policy, polled_at) and tracked.pauses >= enough
-    return changes.Asked() if pausing else None
+    return QuestionChange.ASKED if pausing else None
 
 
-def apply_question_change(run: Run, change: changes.QuestionChange, policy: CrewPolicy, now: float) -> Decision:
+def apply_question_change(run: Run, change: QuestionChange, policy: CrewPolicy, now: float) -> Decision:
     """Apply what a poll revealed about the questions of a run as stored."""
     match change:
-        case changes.Asked():
+        case QuestionChange.ASKED:
             return _ask(run, QuestionContent(), policy, now)
-        case changes.AnsweredElsewhere():
+        case QuestionChange.ANSWERED_ELSEWHERE:
             human_input = _closed(run.human_input, now)
             continued = state_machine.transition(run, State.RUNNING, human_input=human_input, due_at=None)
             return Decision(_confirmed(history.record(continued, "answered_elsewhere", now)))
-        case changes.AnswerOverdue():
+        case QuestionChange.ANSWER_OVERDUE:
             question = run.human_input.question
             assert question is not None
             text = feedback.feedback_text(policy.human_default, None, question.content, policy)
             answered = history.record(run, "default_answer", now, question=question.number)
-            return Decision(_with_answer(answered, question, text, approve=text == APPROVED, now=now))
-        case changes.AnswerConfirmed():
+            return Decision(_with_answer(answered, text, approve=text == APPROVED, now=now))
+        case QuestionChange.ANSWER_CONFIRMED:
             return Decision(_confirmed(run))
-        case changes.AnswerUnconfirmed():
+        case QuestionChange.ANSWER_UNCONFIRMED:
             return _unconfirmed(run, "nothing has happened since the answer was sent", policy, now)
         case _:
             assert_never(change)
@@ -127,8 +128,7 @@ def judge_alias_status(tracked: TrackedRun, status: responses.StatusResponse) ->
     Aliases were observed to fail at once although the execution went on, so a failure counts only if nothing else has
     shown that the answer had an effect.
     """
-    question = tracked.human_input.question
-    unconfirmed = question is not None and question.stage is QuestionStage.UNCONFIRMED
+    unconfirmed = tracked.human_input.stage is QuestionStage.UNCONFIRMED
     return responses.NotFound() if isinstance(status, responses.Failed) and not unconfirmed else status
 
 
@@ -155,18 +155,15 @@ def accept_answer(run: Run, command: Resume, policy: CrewPolicy, now: float) -> 
     text = feedback.feedback_text(command.feedback, command.approve, content, policy)
     accepted = (*run.human_input.accepted_answers, (command.key, digest))[-MAX_KEPT:]
     human_input = _with_task_id(replace(run.human_input, accepted_answers=accepted), content)
-    given = replace(question, content=content)
-    return Decision(
-        _with_answer(replace(run, human_input=human_input), given, text, approve=command.approve is True, now=now)
-    )
+    named = replace(run, human_input=human_input.with_question(content=content))
+    return Decision(_with_answer(named, text, approve=command.approve is True, now=now))
 
 
 def begin_submission(run: Run, now: float) -> Decision:
     """Mark the answer as sent; store this before the first byte of its POST leaves."""
     question = run.human_input.question
     assert question is not None
-    sent = replace(question, stage=QuestionStage.SENT, sent_at=now)
-    human_input = replace(_closed(run.human_input, now), question=sent)
+    human_input = _closed(run.human_input, now).with_question(stage=QuestionStage.SENT, sent_at=now)
     running = state_machine.transition(run, State.RUNNING, human_input=human_input, due_at=None)
     return Decision(history.record(running, "answer_sent", now, question=question.number))
 
@@ -200,10 +197,9 @@ def on_submitted(run: Run, number: int, response: responses.ResumeResponse, poli
 def on_corrected(run: Run, kickoff_id: str, *, verified: bool, now: float) -> Decision:
     """Replace the id of an execution that the API has never known, as an operator asks; the run loses its owner."""
     human_input = _closed(run.human_input, now) if run.state is State.WAITING_FOR_HUMAN else run.human_input
-    question = human_input.question and replace(human_input.question, stage=QuestionStage.CONFIRMED)
     corrected = replace(
         run, state=State.RUNNING, kickoff_id=kickoff_id, unverified=not verified, started_at=None, progress=None,
-        owner=None, due_at=None, deferral=None, human_input=replace(human_input, question=question),
+        owner=None, due_at=None, deferral=None, human_input=human_input.with_question(stage=QuestionStage.CONFIRMED),
     )  # fmt: skip
     return Decision(corrected)
 
@@ -215,7 +211,7 @@ def postpone_submission(run: Run, now: float) -> Decision:
 
 def has_pending_answer(run: Run) -> bool:
     """Return whether the run is due for the submission of an answer, not because it was deferred."""
-    return run.human_input.question is not None and run.human_input.question.stage is QuestionStage.ACCEPTED
+    return run.human_input.stage is QuestionStage.ACCEPTED
 
 
 # Private ----------------------------------------------------------------------------------------------------------
@@ -223,9 +219,9 @@ def has_pending_answer(run: Run) -> bool:
 
 def _change_while_open(
     question: Question, response: responses.StatusResponse, policy: CrewPolicy, polled_at: float
-) -> changes.QuestionChange | None:
+) -> QuestionChange | None:
     if isinstance(response, responses.Running) and polled_at >= question.asked_at + MOVED_ON_AFTER:
-        return changes.AnsweredElsewhere()
+        return QuestionChange.ANSWERED_ELSEWHERE
     answerable = (
         question.stage is QuestionStage.OPEN
         and policy.human_default is not None
@@ -233,17 +229,17 @@ def _change_while_open(
     )
     expired = question.answer_by is not None and polled_at >= question.answer_by
     answered = not isinstance(response, responses.NoResponse | responses.CrewUnavailable)
-    return changes.AnswerOverdue() if answerable and expired and answered else None
+    return QuestionChange.ANSWER_OVERDUE if answerable and expired and answered else None
 
 
 def _change_after_answer(
     question: Question, response: responses.StatusResponse, polled_at: float
-) -> changes.QuestionChange | None:
+) -> QuestionChange | None:
     assert question.sent_at is not None
     if isinstance(response, responses.Running | responses.Pending) and polled_at > question.sent_at:
-        return changes.AnswerConfirmed()
+        return QuestionChange.ANSWER_CONFIRMED
     overdue = question.stage is QuestionStage.SENT and polled_at >= question.sent_at + CONFIRM_WITHIN
-    return changes.AnswerUnconfirmed() if overdue else None
+    return QuestionChange.ANSWER_UNCONFIRMED if overdue else None
 
 
 def _pausing(observed: TrackedRun, response: responses.StatusResponse, policy: CrewPolicy, polled_at: float) -> bool:
@@ -269,10 +265,10 @@ def _ask(run: Run, content: QuestionContent, policy: CrewPolicy, now: float) -> 
     return events.with_event(asking, events.WAITING_FOR_HUMAN, policy, now, sequence=question.number)
 
 
-def _with_answer(run: Run, question: Question, text: str, *, approve: bool, now: float) -> Run:
+def _with_answer(run: Run, text: str, *, approve: bool, now: float) -> Run:
     """Store an answer on the run, for any process to submit."""
-    given = replace(question, stage=QuestionStage.ACCEPTED, feedback=text, approve=approve)
-    return replace(run, human_input=replace(run.human_input, question=given), owner=None, due_at=now, deferral=None)
+    human_input = run.human_input.with_question(stage=QuestionStage.ACCEPTED, feedback=text, approve=approve)
+    return replace(run, human_input=human_input, owner=None, due_at=now, deferral=None)
 
 
 def _return_to_accepted(run: Run, question: Question, due_at: float, why: str, now: float) -> Run:
@@ -302,26 +298,15 @@ def _time_left(question: Question, now: float) -> float:
     return 0.0 if question.answer_by is None else max(0.0, question.answer_by - now)
 
 
-def _awaits_confirmation(question: Question) -> bool:
-    return question.stage in {QuestionStage.SENT, QuestionStage.UNCONFIRMED}
-
-
 def _confirmed(run: Run) -> Run:
-    assert run.human_input.question is not None
-    return replace(
-        run,
-        human_input=replace(run.human_input, question=replace(run.human_input.question, stage=QuestionStage.CONFIRMED)),
-    )
+    return replace(run, human_input=run.human_input.with_question(stage=QuestionStage.CONFIRMED))
 
 
 def _unconfirmed(run: Run, why: str, policy: CrewPolicy, now: float) -> Decision:
     question = run.human_input.question
     assert question is not None
-    unconfirmed = replace(
-        run,
-        human_input=replace(run.human_input, question=replace(question, stage=QuestionStage.UNCONFIRMED, problem=why)),
-    )
-    reason = responses.without_api_text(why)
+    human_input = run.human_input.with_question(stage=QuestionStage.UNCONFIRMED, problem=why)
+    unconfirmed, reason = replace(run, human_input=human_input), responses.without_api_text(why)
     unconfirmed = history.record(unconfirmed, "answer_unconfirmed", now, question=question.number, reason=reason)
     return events.with_event(unconfirmed, events.RESUME_UNCONFIRMED, policy, now, sequence=question.number)
 

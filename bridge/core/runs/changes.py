@@ -1,6 +1,7 @@
 """What a poll can reveal about a tracked run: the values between `observe` and `apply_observation`."""
 
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Any
 
 from bridge.core.crew.tasks import NO_TASKS, ReportedTasks
@@ -39,21 +40,6 @@ class DeadlineExceeded:
 
 
 @dataclass(frozen=True, slots=True)
-class FirstSeen:
-    """The execution was seen started for the first time; its deadline counts from here."""
-
-
-@dataclass(frozen=True, slots=True)
-class Verified:
-    """The API knows the execution that an operator specified."""
-
-
-@dataclass(frozen=True, slots=True)
-class PollingResumed:
-    """Polling resumed after it had been deferred."""
-
-
-@dataclass(frozen=True, slots=True)
 class Progressed:
     """The execution reported new progress, and perhaps finished tasks."""
 
@@ -61,31 +47,31 @@ class Progressed:
     tasks: ReportedTasks = NO_TASKS
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class TrackingChange(Enum):
+    """What is only recorded in the run's row."""
+
+    FIRST_SEEN = auto()
+    """The execution was seen started for the first time; its deadline counts from here."""
+    VERIFIED = auto()
+    """The API knows the execution that an operator specified."""
+    POLLING_RESUMED = auto()
+    """Polling resumed after it had been deferred."""
+
+
+class QuestionChange(Enum):
+    """What became of a question."""
+
+    ASKED = auto()
     """The execution waits for human input, and its question has not been stored yet."""
-
-
-@dataclass(frozen=True, slots=True)
-class AnsweredElsewhere:
+    ANSWERED_ELSEWHERE = auto()
     """The execution continued although its question had not been answered through the bridge."""
-
-
-@dataclass(frozen=True, slots=True)
-class AnswerOverdue:
+    ANSWER_OVERDUE = auto()
     """No answer arrived in time, and the crew has a default answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class AnswerConfirmed:
+    ANSWER_CONFIRMED = auto()
     """The execution continued after the answer was sent."""
-
-
-@dataclass(frozen=True, slots=True)
-class AnswerUnconfirmed:
+    ANSWER_UNCONFIRMED = auto()
     """The answer had no visible effect for too long."""
 
 
 End = Ended | Lost | NeverKnown | DeadlineExceeded
-QuestionChange = Asked | AnsweredElsewhere | AnswerOverdue | AnswerConfirmed | AnswerUnconfirmed
-Change = End | FirstSeen | Verified | PollingResumed | Progressed | QuestionChange
+Change = End | Progressed | TrackingChange | QuestionChange

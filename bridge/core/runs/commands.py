@@ -53,23 +53,11 @@ def apply_command(run: Run, command: RunCommand, policy: CrewPolicy, now: float)
     Raises `PostInProgress` (retry in a moment), or `RequestRefused` if the run has ended, is not in doubt, or has no
     open question.
     """
-    if isinstance(command, Resume):
-        return rules.accept_answer(run, command, policy, now)
-    return _decide(run, command, policy, now)
-
-
-def record_command(run: Run, command: RunCommand, by: str, reason: str | None, now: float) -> Run:
-    """Return the run with the command in its history, for `apply_command`, which drops it if it changes nothing."""
-    name, kickoff_id = type(command).__name__.lower(), command.kickoff_id if isinstance(command, Adopt) else None
-    return history.record(run, "command", now, command=name, by=by, reason=reason, kickoff_id=kickoff_id)
-
-
-def _decide(run: Run, command: Cancel | Retry | Adopt | Abandon, policy: CrewPolicy, now: float) -> Decision | None:
-    if run.state is State.STARTING:
+    if run.state is State.STARTING and not isinstance(command, Resume):
         raise PostInProgress(run.run_id)
     match command:
-        case Cancel() if run.state is State.CANCELLED:
-            return None
+        case Resume():
+            return rules.accept_answer(run, command, policy, now)
         case Cancel():
             return _cancel(run, policy, now)
         case Retry():
@@ -82,6 +70,12 @@ def _decide(run: Run, command: Cancel | Retry | Adopt | Abandon, policy: CrewPol
             assert_never(command)
 
 
+def record_command(run: Run, command: RunCommand, by: str, reason: str | None, now: float) -> Run:
+    """Return the run with the command in its history, for `apply_command`, which drops it if it changes nothing."""
+    name, kickoff_id = type(command).__name__.lower(), command.kickoff_id if isinstance(command, Adopt) else None
+    return history.record(run, "command", now, command=name, by=by, reason=reason, kickoff_id=kickoff_id)
+
+
 def read_resume(body: Mapping[str, Any], key: str | None, *, redelivered: bool = False) -> Resume:
     """Read an answer from untrusted JSON; raises `RequestRefused` naming the field."""
     check_members(body, {"feedback", "approve", "task_id"})
@@ -91,7 +85,9 @@ def read_resume(body: Mapping[str, Any], key: str | None, *, redelivered: bool =
     return Resume(text_member(body, "feedback"), approve, text_member(body, "task_id"), key, redelivered)
 
 
-def _cancel(run: Run, policy: CrewPolicy, now: float) -> Decision:
+def _cancel(run: Run, policy: CrewPolicy, now: float) -> Decision | None:
+    if run.state is State.CANCELLED:
+        return None
     if run.final:
         raise RequestRefused("run_is_over", f"the run has already ended: {run.state}")
     return state_machine.on_cancelled(run, policy, now)

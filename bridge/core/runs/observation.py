@@ -101,11 +101,11 @@ def _changes(
     polled_at: float,
 ) -> Iterator[changes.Change]:
     if before.started_at is None and tracked.started_at is not None:
-        yield changes.FirstSeen()
+        yield changes.TrackingChange.FIRST_SEEN
     if tracked.unverified is not before.unverified:
-        yield changes.Verified()
+        yield changes.TrackingChange.VERIFIED
     if before.deferred:
-        yield changes.PollingResumed()
+        yield changes.TrackingChange.POLLING_RESUMED
     if isinstance(response, responses.Running) and tracked.progress != before.progress:
         yield changes.Progressed(response.progress, response.tasks)
     if (question_change := rules.question_change(tracked, response, policy, polled_at)) is not None:
@@ -142,12 +142,9 @@ def _apply_change(run: Run, change: changes.Change, policy: CrewPolicy, now: flo
         case changes.Progressed(progress, reported):
             with_tasks = replace(run, tasks=tasks.with_reported(run.tasks, reported))
             return _on_progress(with_tasks, progress, policy, now)
-        case changes.FirstSeen() | changes.Verified() | changes.PollingResumed():
+        case changes.TrackingChange():
             return Decision(run)  # `apply_observation` has written it to the row
-        case (
-            changes.Asked() | changes.AnsweredElsewhere() | changes.AnswerOverdue() | changes.AnswerConfirmed()
-            | changes.AnswerUnconfirmed()
-        ):  # fmt: skip
+        case changes.QuestionChange():
             return rules.apply_question_change(run, change, policy, now)
         case _:
             assert_never(change)

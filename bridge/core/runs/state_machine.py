@@ -98,16 +98,18 @@ def on_kickoff(run: Run, response: responses.KickoffResponse, policy: CrewPolicy
             due_at = timing.unavailable_retry_at(run.attempt, now)
             return Decision(_not_started(history.record(run, "deferred", now, reason=reason), due_at))
         case responses.InDoubt():
-            return _put_in_doubt(run, policy, now, reason)
+            return on_interrupted_kickoff(run, policy, now, reason)
         case _:
             assert_never(response)
 
 
 def on_interrupted_kickoff(
-    run: Run, policy: CrewPolicy, now: float, why: str = "the process ended during the POST"
+    run: Run, policy: CrewPolicy, now: float, why: str | None = "the process ended during the POST"
 ) -> Decision:
-    """Put a run in doubt whose POST was interrupted, usually with its process: it is unknown whether it was sent."""
-    return _put_in_doubt(run, policy, now, why)
+    """Put a run in doubt, until evidence arrives or is overdue: it is unknown whether its POST was sent."""
+    due_at = now + policy.in_doubt_after
+    doubted = transition(_require_post(run), State.IN_DOUBT, due_at=due_at, owner=None)
+    return Decision(history.record(doubted, "in_doubt", now, reason=why))
 
 
 def on_evidence_overdue(run: Run, policy: CrewPolicy, now: float) -> Decision:
@@ -202,19 +204,12 @@ def clear_deferral(run: Run) -> Run:
 
 def is_poll_deferred(run: Run) -> bool:
     """Return whether polling of the run is deferred; a run with an answer to submit is due for that instead."""
-    question = run.human_input.question
-    return run.deferral is not None and (question is None or question.stage is not QuestionStage.ACCEPTED)
+    return run.deferral is not None and run.human_input.stage is not QuestionStage.ACCEPTED
 
 
 def _not_started(run: Run, due_at: float) -> Run:
     """Return the run to `accepted`, where any process can claim it; the caller has proof that nothing was started."""
     return transition(run, State.ACCEPTED, due_at=due_at, owner=None, sent_at=None)
-
-
-def _put_in_doubt(run: Run, policy: CrewPolicy, now: float, reason: str | None) -> Decision:
-    due_at = timing.evidence_due_at(policy, now)
-    doubted = transition(_require_post(run), State.IN_DOUBT, due_at=due_at, owner=None)
-    return Decision(history.record(doubted, "in_doubt", now, reason=reason))
 
 
 def _require_post(run: Run) -> Run:
@@ -225,10 +220,9 @@ def _require_post(run: Run) -> Run:
 
 def on_never_known(run: Run, policy: CrewPolicy, now: float) -> Decision:
     """Hold a run whose unverified execution id the API has never known, so that the id can be corrected."""
-    question = run.human_input.question and replace(run.human_input.question, stage=QuestionStage.CONFIRMED)
     doubted = transition(
         run, State.IN_DOUBT, kickoff_id=None, unverified=False, started_at=None, progress=None, due_at=None, owner=None,
-        in_doubt_emitted=run.attempt, human_input=replace(run.human_input, question=question),
+        in_doubt_emitted=run.attempt, human_input=run.human_input.with_question(stage=QuestionStage.CONFIRMED),
     )  # fmt: skip
     doubted = history.record(doubted, "in_doubt", now, reason="the crew API has never known the execution")
     if run.in_doubt_emitted == run.attempt:

@@ -1,7 +1,6 @@
-"""Delays of runs: after failures, before another kickoff, until evidence is overdue, between polls for late results."""
+"""Delays of runs: after failures, before another kickoff, between polls for late results."""
 
 from bridge.core import jitter
-from bridge.core.crew_policy import CrewPolicy
 from bridge.core.delivery.retry import HOUR, MINUTE
 from bridge.core.runs.model import Deferral, Run
 
@@ -35,11 +34,6 @@ def next_kickoff_at(run_id: str, attempt: int, now: float, after: float | None) 
 def unavailable_retry_at(attempt: int, now: float) -> float:
     """Return when to try an unavailable crew again: other runs go first, because this one may be the cause."""
     return now + min(attempt * UNAVAILABLE_DELAY, HOUR)
-
-
-def evidence_due_at(policy: CrewPolicy, now: float) -> float:
-    """Return when the wait for evidence ends."""
-    return now + policy.in_doubt_after
 
 
 def next_late_poll_at(run: Run, now: float) -> float | None:

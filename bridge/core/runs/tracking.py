@@ -42,8 +42,7 @@ def tracked_from_run(run: Run, policy: CrewPolicy, now: float) -> TrackedRun:
 
 def sync_with_run(tracked: TrackedRun, run: Run) -> TrackedRun:
     """Update a tracked run from the stored run. Counts from before an answer do not apply to the time after it."""
-    question = run.human_input.question
-    answering = question is not None and question.stage is QuestionStage.SENT
+    answering = run.human_input.stage is QuestionStage.SENT
     return replace(
         tracked,
         deadline=tracked.deadline + run.human_input.deadline_extension - tracked.human_input.deadline_extension,

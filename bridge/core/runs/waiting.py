@@ -128,8 +128,7 @@ def _by_state(run: Run, crew: CrewSituation) -> Waiting | None:
 
 
 def _asks_human(run: Run) -> bool:
-    question = run.human_input.question
-    return run.state is State.WAITING_FOR_HUMAN and question is not None and question.stage is QuestionStage.OPEN
+    return run.state is State.WAITING_FOR_HUMAN and run.human_input.stage is QuestionStage.OPEN
 
 
 def _spent(run: Run, crew: CrewSituation) -> Waiting | None:

@@ -17,7 +17,7 @@ def is_relevant(run: Run, attempt: int, webhook: CrewWebhook) -> bool:
         return True
     reports = webhook.ended or webhook.question is not None or webhook.task is not None
     if run.state in TRACKED_STATES:
-        return reports or (webhook.resumed and _has_unconfirmed_question(run))
+        return reports or (webhook.resumed and run.human_input.stage not in {None, QuestionStage.CONFIRMED})
     if run.state is State.STARTING:
         return reports or webhook.kickoff_id is not None
     if run.final and run.kickoff_id is not None:
@@ -66,8 +66,3 @@ def on_task(run: Run, task: Task) -> Decision | None:
 
 def _names_another(run: Run, webhook: CrewWebhook) -> bool:
     return run.kickoff_id is not None and webhook.kickoff_id not in {None, run.kickoff_id}
-
-
-def _has_unconfirmed_question(run: Run) -> bool:
-    question = run.human_input.question
-    return question is not None and question.stage is not QuestionStage.CONFIRMED

@@ -124,7 +124,10 @@ class Kickoff(RunStep[Run]):
         decision = state_machine.on_kickoff(starting, response, self._crew.policy, self._clock())
         match await self._write(decision):
             case Run() as written:
-                self._track(written)
+                if written.state is State.RUNNING:
+                    self._crew.tracker.cache_written(written)
+                    self._crew.track(written, self._clock())
+                    self._notify_poll()
                 if decision.deliveries:
                     self._notify_deliveries()
             case Conflict.EXECUTION_TAKEN:
@@ -170,9 +173,3 @@ class Kickoff(RunStep[Run]):
     def _update_breaker(self, response: KickoffResponse) -> None:
         if not self._crew.pause_if_unavailable(response, self._clock()) and self._crew.breaker.on_kickoff_answered():
             log.info("crew_resumed", crew=self._crew.name)
-
-    def _track(self, run: Run) -> None:
-        if run.state is State.RUNNING:
-            self._crew.tracker.cache_written(run)
-            self._crew.track(run, self._clock())
-            self._notify_poll()

@@ -11,7 +11,7 @@ from bridge.core.delivery.outcome import on_internal_error
 from bridge.core.human_input import rules
 from bridge.core.human_input.model import HumanInput, Question, QuestionStage
 from bridge.core.runs import quarantine, state_machine, tracking
-from bridge.core.runs.changes import PollingResumed
+from bridge.core.runs.changes import TrackingChange
 from bridge.core.runs.model import Decision, Run, State
 from bridge.core.runs.observation import apply_observation, observe
 from bridge.core.runs.timing import DELAYS
@@ -77,7 +77,7 @@ def test_the_next_poll_ends_the_deferral_of_a_run(response: StatusResponse) -> N
     run = deferred(in_state(State.RUNNING))
     tracked = tracking.tracked_from_run(run, POLICY, NOW)
     observation = observe(tracked, response, POLICY, NOW)
-    assert PollingResumed() in observation.changes
+    assert TrackingChange.POLLING_RESUMED in observation.changes
     polled = apply_observation(run, observation, POLICY).run
     assert (polled.deferral, polled.due_at) == (None, None)
     assert not tracking.sync_with_run(observation.tracked, polled).deferred

@@ -32,7 +32,7 @@ from bridge.core.crew.responses import (
 from bridge.core.crew_policy import CrewPolicy, DoubtPolicy
 from bridge.core.errors import IllegalTransition
 from bridge.core.runs import late_results, state_machine, timing, tracking
-from bridge.core.runs.changes import FirstSeen, Lost, NeverKnown, Progressed, Verified
+from bridge.core.runs.changes import Lost, NeverKnown, Progressed, TrackingChange
 from bridge.core.runs.model import FINAL_STATES, Decision, Envelope, Progress, Run, State, TrackedRun
 from bridge.core.runs.observation import apply_observation, observe
 from bridge.core.runs.request import fingerprint
@@ -245,7 +245,7 @@ def test_the_deadline_of_the_request_takes_precedence():
 @pytest.mark.parametrize("response", [Running(), Running({"completed": 0}), WaitingForHuman(), Unknown("?")])
 def test_the_first_poll_that_sees_the_execution_started_starts_the_deadline(response: StatusResponse):
     observation = observe(a_tracked_run(), response, POLICY, NOW + 4)
-    assert FirstSeen() in observation.changes
+    assert TrackingChange.FIRST_SEEN in observation.changes
     seen = observation.tracked
     assert (seen.started_at, seen.alive_at, seen.polls) == (NOW + 4, NOW + 4, 1)
 
@@ -790,7 +790,7 @@ def test_a_run_whose_adopted_execution_was_never_found_does_not_time_out():
 def test_any_status_other_than_not_found_verifies_an_adopted_execution(response: StatusResponse, unverified: bool):
     run = replace(adopted(), started_at=NOW)
     observation = observe(tracking.tracked_from_run(run, POLICY, NOW), response, POLICY, NOW + 5)
-    assert observation.changes == (() if unverified else (Verified(),))
+    assert observation.changes == (() if unverified else (TrackingChange.VERIFIED,))
     assert apply_observation(run, observation, POLICY).run.unverified is unverified
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from bridge.core import jitter
 from bridge.core.crew_policy import CrewPolicy, DoubtPolicy
-from bridge.core.runs import timing
+from bridge.core.runs import state_machine, timing
 from tests.fakes import a_run
 
 NOW = 10_000.0
@@ -25,7 +25,9 @@ def test_a_kickoff_is_not_retried_before_retry_after():
 
 @pytest.mark.parametrize("policy", DoubtPolicy)
 def test_the_policy_applies_after_in_doubt_after(policy: DoubtPolicy):
-    assert timing.evidence_due_at(CrewPolicy(in_doubt=policy, in_doubt_after=5.0), NOW) == NOW + 5.0
+    policy_of_crew = CrewPolicy(in_doubt=policy, in_doubt_after=5.0)
+    doubted = state_machine.on_interrupted_kickoff(state_machine.begin(a_run(), NOW), policy_of_crew, NOW).run
+    assert doubted.due_at == NOW + 5.0
 
 
 @pytest.mark.parametrize(

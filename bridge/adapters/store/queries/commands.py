@@ -2,15 +2,13 @@
 
 from functools import partial
 
-from sqlalchemy import Connection, delete, literal, select
+from sqlalchemy import Connection, delete, literal, select, text
 
 from bridge.adapters.store import dialect
 from bridge.adapters.store.connections import Connections
 from bridge.adapters.store.group_commit import Batches
-from bridge.adapters.store.schema import pending_commands, runs
-from bridge.core.runs.model import FINAL_STATES, State
-
-_OPEN = runs.c.state.not_in(sorted(state.value for state in FINAL_STATES))
+from bridge.adapters.store.schema import OPEN, pending_commands, runs
+from bridge.core.runs.model import State
 
 
 class SqlCommands:
@@ -34,7 +32,7 @@ class SqlCommands:
 
 
 def _defer(connection: Connection, run_id: str, sender: str, now: float) -> bool:
-    open_run = select(runs.c.run_id, literal(sender), literal(now)).where(runs.c.run_id == run_id, _OPEN)
+    open_run = select(runs.c.run_id, literal(sender), literal(now)).where(runs.c.run_id == run_id, text(OPEN))
     insert = dialect.insert_or_ignore(connection, pending_commands)
     connection.execute(insert.from_select(["run_id", "sender", "requested_at"], open_run))
     stored = select(pending_commands.c.run_id).where(pending_commands.c.run_id == run_id)
