@@ -206,9 +206,9 @@ class HandleWebhooks:
         """
         if webhook.question is not None:
             await self._ask(run, webhook.question)
-        elif webhook.resumed or entry.kind in {Kind.TASK, Kind.CREW}:
+        elif webhook.resumed or entry.kind is Kind.CREW:
             await self._write(run, rules.on_activity)
-        if entry.kind is Kind.TASK:
+        elif entry.kind is Kind.TASK:
             run = await self._store_task(run, entry)
         tracked = run.run_id in self._crews[run.crew].tracker
         if tracked:
@@ -255,13 +255,15 @@ class HandleWebhooks:
             await self._inbox.remove(entry.entry_id)
 
     async def _store_task(self, run: Run, entry: InboxEntry) -> Run:
-        """Store the finished task that a webhook reports; no poll is needed for it. Return the run as stored."""
+        """Store the finished task that a webhook reports, and return the run; poll it only if an answer is confirmed."""
         content = entry.content if isinstance(entry.content, dict) else {}
         task = read_task(content, entry.received_at)
         written = await retry_on_conflict(self._store, run, lambda latest: webhooks.on_task(latest, task))
         if not isinstance(written, Run):
             return run
-        if run.run_id in self._crews[run.crew].tracker:
+        if written.human_input != run.human_input:
+            self._poll_changed(written)
+        elif run.run_id in self._crews[run.crew].tracker:
             self._crews[run.crew].tracker.cache_written(written)
         return written
 
@@ -277,7 +279,10 @@ class HandleWebhooks:
         written = await retry_on_conflict(self._store, run, decide)
         if not isinstance(written, Run):
             return False
-        if not self._store.owned_elsewhere(written):
-            self._crews[run.crew].tracker.mark_changed(written)
-            self._notify_poll(run.crew)
+        self._poll_changed(written)
         return True
+
+    def _poll_changed(self, written: Run) -> None:
+        if not self._store.owned_elsewhere(written):
+            self._crews[written.crew].tracker.mark_changed(written)
+            self._notify_poll(written.crew)

@@ -59,9 +59,10 @@ def on_evidence(run: Run, attempt: int, evidence: CrewWebhook, policy: CrewPolic
 
 
 def on_task(run: Run, task: Task) -> Decision | None:
-    """Store a finished task; return None if it is known, or if the run has ended."""
-    tasks = with_task(run.tasks, task)
-    return None if run.final or tasks == run.tasks else Decision(replace(run, tasks=tasks))
+    """Store a finished task, which confirms an answer; return None if it changes nothing, or if the run has ended."""
+    decision = rules.on_activity(run) or Decision(run)
+    updated = replace(decision.run, tasks=with_task(run.tasks, task))
+    return None if run.final or updated == run else Decision(updated)
 
 
 def _names_another(run: Run, webhook: CrewWebhook) -> bool:

@@ -381,6 +381,16 @@ async def test_a_webhook_confirms_the_answer(bench: Bench, kind: Kind):
     assert await event_ids(bench, run) == ["waiting_for_human"]
 
 
+async def test_a_finished_task_and_the_answer_that_it_confirms_are_one_write(bench: Bench):
+    """The second write was always stale, and the run was read and written again."""
+    run = await answered(bench, await waiting(bench))
+    spy = bench.spy()
+    await webhook(bench, run, Kind.TASK, kickoff_id="alias-1", name="draft")
+    assert spy.calls.count("apply") == 1
+    now = await bench.now(run)
+    assert (now.human_input.stage, [task.name for task in now.tasks]) == (QuestionStage.CONFIRMED, ["draft"])
+
+
 async def test_a_question_during_the_submission_of_the_previous_answer_is_kept(bench: Bench):
     run = await waiting(bench)
 
