@@ -147,8 +147,8 @@ MUTANTS = (
     Mutant(
         "a clock that was set back is ignored",
         "bridge/adapters/store/database.py",
-        "            await _follow_clock(writer, now)\n",
-        "",
+        "(back := await writer.run(partial(follow_clock, now=now)))",
+        "(back := 0)",
         pytest("tests/integration/test_store_faults.py"),
     ),
     Mutant(

@@ -6,6 +6,7 @@ Measured, per run: 0.03 ms of CPU instead of 0.27 with 64 requests at once, 0.11
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+from bridge.adapters.store.group_commit import resolve
 from bridge.core.runs.model import Run
 
 MAX_BATCH = 256
@@ -38,14 +39,5 @@ class BatchLoader:
             except Exception as error:  # noqa: BLE001 - raised to each caller
                 found = error
             for run_id, waiting in batch.items():
-                _resolve(waiting, found if isinstance(found, Exception) else found.get(run_id))
-
-
-def _resolve(waiting: Sequence[asyncio.Future[Run | None]], found: Run | Exception | None) -> None:
-    for future in waiting:
-        if future.done():  # the caller was cancelled
-            continue
-        if isinstance(found, Exception):
-            future.set_exception(found)
-        else:
-            future.set_result(found)
+                for future in waiting:
+                    resolve(future, found if isinstance(found, Exception) else found.get(run_id))

@@ -121,7 +121,8 @@ async def open_store(
             metrics=metrics,
         )
         if not base.shared:
-            await _follow_clock(writer, now)
+            if (back := await writer.run(partial(follow_clock, now=now))) > 0:
+                log.warning("clock_set_back", by_s=round(back))
             await store.cluster.expire_processes(now, -math.inf)  # no other process uses it
         await store.cluster.join(now)
         yield store
@@ -257,9 +258,3 @@ def _key(connection: Connection) -> bytes:
     )
     found: bytes = connection.execute(select(store_metadata.c.value).where(store_metadata.c.name == "amp")).scalar_one()
     return found
-
-
-async def _follow_clock(writer: Connections, now: float) -> None:
-    back = await writer.run(lambda connection: follow_clock(connection, now))
-    if back:
-        log.warning("clock_set_back", by_s=round(back))

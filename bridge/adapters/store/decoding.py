@@ -75,11 +75,6 @@ class UndecodableReports:
             return False
 
 
-def runs_from_rows(rows: Iterable[Any], report: ReportUndecodable) -> list[Run]:
-    """Return the runs that can be decoded, and report the others."""
-    return decode_and_report(rows, run_from_row, "run_id", report)
-
-
 def deliveries_from_rows(rows: Iterable[Any], report: ReportUndecodable) -> list[Delivery]:
     """Return the deliveries that can be decoded, and report the others."""
     return decode_and_report(rows, delivery_from_row, "delivery_id", report)

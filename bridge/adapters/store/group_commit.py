@@ -120,7 +120,7 @@ class Batches:
         seconds = time.monotonic() - started
         self.failing = False
         for one in batch:
-            _resolve(one, one.result)
+            resolve(one.done, one.result)
         self._committed(seconds)
 
     async def _commit_one_by_one(self, batch: Sequence[_Write], error: Exception) -> None:
@@ -128,13 +128,13 @@ class Batches:
         self.failing = is_transient(error)
         if len(batch) == 1 or self.failing:
             for write in batch:
-                _resolve(write, _translated(error, write.result))
+                resolve(write.done, _translated(error, write.result))
             return
         for write in batch:
             try:
                 await self._commit_with_retries([write])
             except Exception as own_error:  # noqa: BLE001 - as above
-                _resolve(write, _translated(own_error, write.result))
+                resolve(write.done, _translated(own_error, write.result))
 
 
 async def until_available(call: Callable[[], Awaitable[T]]) -> T:
@@ -159,13 +159,14 @@ def _by_kind(batch: Sequence[_Write]) -> list[tuple[WriteAll[Any, Any], list[_Wr
     return list(kinds.items())
 
 
-def _resolve(write: _Write, result: Any) -> None:
-    if write.done.done():  # the caller was cancelled; the write stands
+def resolve(future: asyncio.Future[T], result: T | Exception) -> None:
+    """Give the caller its result, or raise the exception there, unless it was cancelled meanwhile."""
+    if future.done():
         return
-    if isinstance(result, BaseException):
-        write.done.set_exception(result)
+    if isinstance(result, Exception):
+        future.set_exception(result)
     else:
-        write.done.set_result(result)
+        future.set_result(result)
 
 
 def _translated(error: Exception, result: Any) -> Exception:

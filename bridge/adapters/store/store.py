@@ -157,12 +157,14 @@ class SqlStore:
                 return written if isinstance(written, Run) else await self._on_stale(request, tried_before=tried_before)
 
     async def _on_stale(self, request: run_queries.WriteRequest, *, tried_before: bool) -> Run | Conflict:
-        """Return the run if an earlier attempt has written the decision; otherwise discard the write."""
-        if tried_before and (written := await self._find_written(request.decision)) is not None:
-            return written
-        if tried_before and request.own:  # before the caller decides again on deliveries with the same ids
-            self._claimer.release_later(request.release_own)
-            await until_available(self._claimer.release)
+        """Return the run if an earlier attempt, whose commit was not confirmed, has written the decision."""
+        if tried_before:
+            stored = await until_available(partial(self.load, request.decision.run.run_id))
+            if stored is not None and run_queries.is_written(request.decision, stored):
+                return stored
+            if request.own:  # before the caller decides again on deliveries with the same ids
+                self._claimer.release_later(request.release_own)
+                await until_available(self._claimer.release)
         log.info("stale_write_discarded", run_id=request.decision.run.run_id, crew=request.decision.run.crew)
         self._metrics.stale_write()
         return Conflict.STALE
@@ -206,11 +208,6 @@ class SqlStore:
             await self.cluster.leave()
         except StoreUnavailable as error:  # the next heartbeat of another process releases them
             log.warning("claims_not_released", reason=str(error))
-
-    async def _find_written(self, decision: Decision) -> Run | None:
-        """Return the stored run if an earlier attempt, whose commit was not confirmed, has written the decision."""
-        stored = await until_available(partial(self.load, decision.run.run_id))
-        return stored if run_queries.is_written(decision, stored) else None
 
     async def _is_taken(self, run: Run) -> bool:
         """Return whether another run of the crew has this run's kickoff id."""

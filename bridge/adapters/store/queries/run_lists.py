@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, case, exists, func, literal, null, select, text, union_all
 
-from bridge.adapters.store.decoding import ReportUndecodable, deliveries_from_rows, runs_by_id, runs_from_rows
+from bridge.adapters.store.decoding import ReportUndecodable, decode_and_report, deliveries_from_rows, runs_by_id
 from bridge.adapters.store.rows import attempt_from_row, run_from_row, select_deliveries
 from bridge.adapters.store.schema import OF_CLIENT, deliveries, delivery_attempts, events, run_meta, runs
 from bridge.core.delivery.model import Attempt, Delivery, DeliveryState
@@ -95,7 +95,7 @@ def _runs_page(connection: Connection, filter_: RunFilter, report: ReportUndecod
     shown = list(ids_within([(run_id, sizes[run_id]) for run_id in ids[: filter_.limit]], PAGE_BYTES))
     rows = connection.execute(select(*_LISTED).where(runs.c.run_id.in_(shown)).order_by(runs.c.run_id.desc()))
     more = len(ids) > len(shown)
-    return Page(runs_from_rows(rows, report), more=more), shown[-1] if more else None
+    return Page(decode_and_report(rows, run_from_row, "run_id", report), more=more), shown[-1] if more else None
 
 
 def run_ranges(filter_: RunFilter) -> _Ranges:

@@ -50,12 +50,12 @@ def update_runs(connection: Connection, updated: Sequence[Run]) -> int:
     return _UPDATE_RUN.execute(connection, [_run_values(run) for run in updated])
 
 
-def is_written(decision: Decision, stored: Run | None) -> bool:
+def is_written(decision: Decision, stored: Run) -> bool:
     """Return whether the stored run is the result of this decision.
 
     Requests are not compared: they never change, and the caller may hold one without its inputs.
     """
-    return stored is not None and replace(stored, request=decision.run.request) == with_next_version(decision.run)
+    return replace(stored, request=decision.run.request) == with_next_version(decision.run)
 
 
 _UPDATE_RUN = BulkStatement(
