@@ -19,7 +19,7 @@ class Cluster(Protocol):
         """After `ProcessExpired`, register under a new name that owns nothing; return the name."""
 
     async def membership(self) -> dict[str, Membership]:
-        """Return, per crew served here, how many processes serve it and how many of its runs are in progress."""
+        """Return, per crew served here, how many processes serve it and how many of its runs are tracked."""
 
     async def unserved(self) -> dict[str, int]:
         """Return the number of unfinished runs of each crew that no process serves."""

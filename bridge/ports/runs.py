@@ -29,7 +29,10 @@ class RunStore(Protocol):
     shared: bool
 
     async def accept(self, run: Run) -> Accepted:
-        """Store a new run, or return the run that the same key or the same redelivered message had created."""
+        """Store a new run, or return the run that the same key or the same redelivered message had created.
+
+        Raises `RequestRefused` if the key was used with other content.
+        """
 
     async def claim_accepted(
         self,

@@ -82,7 +82,6 @@ class SqlStore:
         self._free_slots = None if shared else FreeSlots()
 
     async def accept(self, run: Run) -> Accepted:
-        """Store a new run, or return the earlier one; raises `RequestRefused` for a key used with other content."""
         return await self._batches.write(accept.accept_all, run)
 
     async def claim_accepted(
@@ -94,7 +93,6 @@ class SqlStore:
         limits: Budgets = UNLIMITED,
         max_bytes: float = math.inf,
     ) -> list[Run]:
-        """Claim due accepted runs of a crew, by priority and age, and mark them `starting`."""
         request = kickoffs.ClaimAccepted(
             self.cluster.process, crew, limit, max_running, now, limits, max_bytes, self._free_slots
         )
@@ -104,7 +102,6 @@ class SqlStore:
         return claimed
 
     async def find_expired(self, crews: Collection[str], limit: int, now: float) -> list[Run]:
-        """Return accepted runs of these crews that were not started in time, without inputs."""
         find = partial(kickoffs.find_expired, crews=crews, limit=limit, now=now)
         found, undecodable = await self._reader.read(find)
         if undecodable:
@@ -115,16 +112,12 @@ class SqlStore:
     async def claim(
         self, states: Collection[State], limit: int, now: float | None = None, crews: Collection[str] | None = None
     ) -> list[Run]:
-        """Claim unowned runs: those due by `now`, or without it those with no due time, without inputs and meta."""
         return await self._claimer.claim(
             claims.claim_runs, claims.ClaimInStates(self.cluster.process, frozenset(states), limit, now, crews)
         )
 
     async def apply(self, decision: Decision, *, retry: bool = True) -> Run | Conflict:
-        """Write a decision, with `retry` until the store is available; return the run as stored, or the conflict.
-
-        Without `retry`, new deliveries stay unclaimed, because the caller may repeat the write.
-        """
+        """Write a decision. Without `retry`, new deliveries stay unclaimed, because the caller may repeat the write."""
         own = self._handoff.to_own(decision.deliveries) if retry else []
         request = run_queries.WriteRequest(decision, self.cluster.process, own)
         try:
@@ -174,15 +167,12 @@ class SqlStore:
         return await self._loads.load(run_id)
 
     async def find_execution(self, crew: str, kickoff_id: str) -> Run | None:
-        """Return the newest run of a crew whose execution has this id."""
         return await self._reader.read(partial(run_lists.find_execution, crew=crew, kickoff_id=kickoff_id))
 
     async def find_key(self, source: str, crew: str, key: str) -> Run | None:
-        """Return the run that has a sender's idempotency key."""
         return await self._reader.read(partial(run_lists.find_key, source=source, crew=crew, key=key))
 
     def owned_elsewhere(self, run: Run) -> bool:
-        """Return whether another process owns this run."""
         return run.owner not in {None, self.cluster.process}
 
     async def health(self) -> Health:

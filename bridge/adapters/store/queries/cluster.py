@@ -48,10 +48,7 @@ class SqlCluster:
         await self._batches.write_one(partial(claims.join, process=self.process, crews=self._crews, now=now))
 
     async def heartbeat(self, now: float) -> None:
-        """Record a heartbeat; raise `ProcessExpired` if another process has expired this one.
-
-        First terminates the sessions of stopped processes, over a reader, because the writer may wait for their locks.
-        """
+        """First terminate sessions of stopped processes, over a reader, because the writer may wait for their locks."""
         await self._reader.read(dialect.end_idle_sessions)
         if not await self._batches.write_one(partial(claims.heartbeat, process=self.process, now=now)):
             raise ProcessExpired("this process was silent for too long")
@@ -60,11 +57,9 @@ class SqlCluster:
             await self._claimer.release()
 
     async def expire_processes(self, now: float, silent_for: float) -> int:
-        """Expire processes without a heartbeat for so many seconds, and release their rows; return how many."""
         return await self._batches.write_one(partial(claims.expire_processes, now=now, silent_for=silent_for))
 
     async def rejoin(self, now: float) -> str:
-        """After `ProcessExpired`, register under a new name, which owns nothing; return the name."""
         self._incarnation += 1
         self.process = f"{self._name}-{self._incarnation}"
         self._handoff.clear()
@@ -76,19 +71,15 @@ class SqlCluster:
         await self._batches.write_one(partial(claims.release, names=[self.process]))
 
     async def membership(self) -> dict[str, Membership]:
-        """Return, per crew served here, how many processes serve it and how many of its runs are tracked."""
         return await self._reader.read(partial(_count_membership, process=self.process, crews=self._crews))
 
     async def unserved(self) -> dict[str, int]:
-        """Return the number of unfinished runs of each crew that no process serves."""
         return await self._reader.read(_count_unserved)
 
     async def release_runs(self, run_ids: Collection[str]) -> int:
-        """Release runs that this process no longer tracks; return how many."""
         return await self._batches.write_one(partial(_release_runs, process=self.process, run_ids=list(run_ids)))
 
     async def delete_ended_runs(self, ended_before: float, limit: int) -> int:
-        """Delete at most `limit` runs that ended before then and have no pending delivery; return how many."""
         return await self._batches.write_one(partial(_delete_ended_runs, ended_before=ended_before, limit=limit))
 
 

@@ -19,15 +19,12 @@ class SqlCommands:
         self._reader = reader
 
     async def defer(self, run_id: str, sender: str, now: float) -> bool:
-        """Store a command for a run, once; return False if the run has ended."""
         return await self._batches.write_one(partial(_defer, run_id=run_id, sender=sender, now=now))
 
     async def applicable(self, limit: int) -> list[tuple[str, str]]:
-        """Return runs that have a command and no POST in progress, each with the command's sender; oldest first."""
         return await self._reader.read(partial(_applicable, limit=limit))
 
     async def remove(self, run_id: str) -> None:
-        """Remove a command that has been applied, or whose run has ended."""
         await self._batches.write_one(partial(_remove, run_id=run_id))
 
 

@@ -41,7 +41,6 @@ class SqlWebhookInbox:
         self._crews = sorted(crews)
 
     async def add(self, entry: InboxEntry) -> bool:
-        """Store an entry; return False if its run or its crew has too many."""
         return await self._batches.write_one(partial(_add, entry=entry))
 
     async def due(self, limit: int, now: float, handling: Collection[str]) -> Sequence[InboxEntry]:
@@ -59,18 +58,12 @@ class SqlWebhookInbox:
         return entries
 
     async def postpone(self, entry_id: str, due_at: float) -> None:
-        """Make an entry due later."""
         await self._batches.write_one(partial(_update, entry_id=entry_id, due_at=due_at))
 
     async def retain(self, entry_id: str) -> None:
-        """Retain an entry whose result this process also holds in memory; it replaces those retained before.
-
-        Do nothing if its run has ended.
-        """
         await self._batches.write_one(partial(_retain, entry_id=entry_id, owner=self._process()))
 
     async def remove(self, entry_id: str) -> None:
-        """Remove an entry."""
         await self._batches.write_one(partial(_remove, entry_id=entry_id))
 
 

@@ -24,11 +24,9 @@ class SqlRunTimes:
         self._report = report
 
     async def add(self, crew: str, new: Sequence[RunTime], since: float, limit: int) -> None:
-        """Add run times of a crew; keep only the last `limit` of those that ended since then."""
         await self._batches.write_one(partial(_add, crew=crew, new=new, since=since, limit=limit))
 
     async def newest(self, crew: str, after: float, limit: int) -> list[RunTime]:
-        """Return the last `limit` run times of a crew that ended after then, newest first."""
         rows = await self._reader.read(partial(_newest, crew=crew, after=after, limit=limit))
         return decode_and_report(rows, _run_time_from_row, "run_id", self._report)
 
