@@ -57,9 +57,9 @@ class RunStore(Protocol):
         """
 
     async def claim(
-        self, states: Collection[State], limit: int, now: float | None = None, crews: Collection[str] | None = None
+        self, states: Collection[State], crews: Collection[str], limit: int, now: float | None = None
     ) -> list[Run]:
-        """Claim runs without an owner, of `crews` or of all.
+        """Claim runs of these crews without an owner.
 
         With `now`, those due by then; without it, those with no due time, loaded without inputs and meta.
         """

@@ -39,17 +39,15 @@ async def adopt(
 
     Return None if the run does not need the evidence, or if the execution belongs to another run.
     """
-    match await retry_on_conflict(
+    adopted = await retry_on_conflict(
         store, run, lambda latest: webhooks.on_evidence(latest, attempt, evidence, policy, clock())
-    ):
-        case Run() as adopted:
-            log_adoption(adopted)
-            return adopted
-        case Conflict.EXECUTION_TAKEN:
-            log_taken(run, evidence.kickoff_id)
-            return None
-        case None:
-            return None
+    )
+    if adopted is Conflict.EXECUTION_TAKEN:
+        log_taken(run, evidence.kickoff_id)
+        return None
+    if adopted is not None:
+        log_adoption(adopted)
+    return adopted
 
 
 def log_adoption(run: Run) -> None:

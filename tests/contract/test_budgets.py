@@ -150,8 +150,8 @@ async def test_waiting_runs_slots_and_starts_are_found_by_their_indexes(adapter:
 async def test_due_runs_of_one_crew_are_found_by_an_index(adapter: Adapter, store: SqlStore):
     """The workers of each crew ask every few seconds, and most stored runs have ended."""
     with statements() as seen:
-        await store.claim({State.WAITING_FOR_HUMAN}, 9, NOW, {"research"})
-        await store.claim(late_results.MAY_STILL_END, 9, NOW, {"research"})
+        await store.claim({State.WAITING_FOR_HUMAN}, {"research"}, 9, NOW)
+        await store.claim(late_results.MAY_STILL_END, {"research"}, 9, NOW)
     plans = [await _plan(adapter, sql, parameters) for sql, parameters in seen if "FROM runs" in sql]
     assert len(plans) == 2
     if store.shared:

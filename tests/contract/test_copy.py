@@ -37,7 +37,7 @@ async def test_a_bridge_continues_from_the_copy(sqlite: SqliteAdapter, postgresq
         assert (events := await new.queries.find_events(0.0, 999)) == await old.queries.find_events(0.0, 999)
         assert events
         assert new.key == old.key
-        assert ids(await new.claim({State.RUNNING}, 9)) == [run_id(1)]
+        assert ids(await new.claim({State.RUNNING}, {"research"}, 9)) == [run_id(1)]
 
 
 async def test_a_copy_can_be_copied_back(sqlite: SqliteAdapter, postgresql: PostgresqlAdapter, tmp_path: Path):

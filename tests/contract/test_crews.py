@@ -24,9 +24,9 @@ async def test_a_claim_names_crews(adapter: Adapter, store: SqlStore):
     run = await started(store)
     other = await adapter.twin(store, "other", crews=["writers"])
     await freed(adapter, store)
-    assert await other.claim(ANY, 9, None, ["writers", "editors"]) == []
-    assert await other.claim(ANY, 9, NOW + 9e9, ["writers"]) == []
-    assert ids(await other.claim(ANY, 9, None, ["writers", "research"])) == [run.run_id]
+    assert await other.claim(ANY, ["writers", "editors"], 9) == []
+    assert await other.claim(ANY, ["writers"], 9, NOW + 9e9) == []
+    assert ids(await other.claim(ANY, ["writers", "research"], 9)) == [run.run_id]
 
 
 async def test_runs_of_a_crew_without_a_process_are_counted(adapter: Adapter, store: SqlStore):

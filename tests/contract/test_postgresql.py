@@ -267,7 +267,7 @@ async def test_a_role_that_may_only_change_rows_is_enough_after_the_migration(po
         database(postgresql.server.url(postgresql.database, name)), "me", NOW, migrate=False
     ) as store:
         await claimed(store)
-        assert await store.claim({State.STARTING}, 9) == []
+        assert await store.claim({State.STARTING}, {"research"}, 9) == []
     postgresql.execute(f"DROP OWNED BY {name}")
     postgresql.execute(f"DROP ROLE {name}")
 

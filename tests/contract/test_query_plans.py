@@ -191,9 +191,9 @@ async def test_no_step_of_the_bridge_reads_all_runs_or_deliveries(plans: Plans, 
     limits = Budgets(Budget(5, 60.0), {"client/shop": Budget(5, 60.0)})
     with plans.caught():
         await store.claim_accepted("research", 2, 9, NOW, limits)
-        await store.claim({State.RUNNING, State.STARTING}, 9)
-        await store.claim({State.IN_DOUBT}, 9, NOW)
-        await store.claim({State.TIMED_OUT, State.CANCELLED}, 9, NOW, "research")
+        await store.claim({State.RUNNING, State.STARTING}, {"research"}, 9)
+        await store.claim({State.IN_DOUBT}, {"research"}, 9, NOW)
+        await store.claim({State.TIMED_OUT, State.CANCELLED}, "research", 9, NOW)
         await store.find_key("client/shop", "research", "k")
         await store.find_execution("research", "e")
         await store.load(run_id(1))

@@ -27,7 +27,7 @@ async def test_a_released_run_has_no_owner_and_its_former_owner_is_stale(adapter
     kept = await started(store, 2)
     other = await adapter.twin(store, "other")
     assert await store.cluster.release_runs([run.run_id]) == 1
-    assert ids(await other.claim({State.RUNNING}, 9)) == [run.run_id]
+    assert ids(await other.claim({State.RUNNING}, {"research"}, 9)) == [run.run_id]
     assert await store.apply(end_of(run)) is Conflict.STALE
     await applied(store, end_of(kept))
 
@@ -47,7 +47,7 @@ async def test_an_expired_process_rejoins_under_another_name(adapter: Adapter, s
     await other.cluster.expire_processes(NOW, 9)
     assert await store.cluster.rejoin(NOW) == "me-2"
     await store.cluster.heartbeat(NOW)
-    assert ids(await store.claim({State.RUNNING}, 9)) == [run.run_id]
+    assert ids(await store.claim({State.RUNNING}, {"research"}, 9)) == [run.run_id]
     assert (await store.cluster.membership())["research"].own_runs == 1
     loaded = await store.load(run.run_id)
     assert loaded is not None

@@ -38,8 +38,8 @@ async def test_confirmed_writes_survive_a_kill_and_are_free_at_once(
     await accepted(store, 2)
     await claimed(store, 3, priority=1)
     async with sqlite.as_after_a_kill(tmp_path / "copy").open("next", NOW + seconds) as after:
-        assert ids(await after.claim({State.RUNNING}, 9)) == [run.run_id]
-        assert ids(await after.claim({State.STARTING}, 9)) == [run_id(3)]
+        assert ids(await after.claim({State.RUNNING}, {"research"}, 9)) == [run.run_id]
+        assert ids(await after.claim({State.STARTING}, {"research"}, 9)) == [run_id(3)]
         assert ids(await after.claim_accepted("research", 9, 9, NOW)) == [run_id(2)]
 
 
@@ -49,7 +49,7 @@ async def test_a_process_may_return_under_its_former_name_after_a_kill(
     """In a container the host name and the process id are often the same again."""
     run = await started(store)
     async with sqlite.as_after_a_kill(tmp_path / "copy").open("me", NOW + 60) as after:
-        assert ids(await after.claim({State.RUNNING}, 9)) == [run.run_id]
+        assert ids(await after.claim({State.RUNNING}, {"research"}, 9)) == [run.run_id]
 
 
 async def test_a_kill_at_any_moment_keeps_all_confirmed_writes(sqlite: SqliteAdapter, store: SqlStore, tmp_path: Path):
@@ -139,7 +139,7 @@ async def test_an_exception_while_the_store_is_open_does_not_leave_it_locked(sql
     with pytest.raises(ZeroDivisionError):
         await go_wrong()
     async with sqlite.open("two", NOW + 1) as store:
-        assert len(await store.claim({State.RUNNING}, 9)) == 1
+        assert len(await store.claim({State.RUNNING}, {"research"}, 9)) == 1
 
 
 async def test_an_unwritable_store_is_not_healthy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

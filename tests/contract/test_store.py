@@ -227,7 +227,7 @@ class TestRecoveringRuns:
         """After a restart all running runs are recovered, and their inputs may be a mebibyte each."""
         run = await started(store, 1, inputs={"topic": "a" * 1000}, meta={"order": 1})
         await store.cluster.release_runs([run.run_id])
-        [taken] = await store.claim({State.RUNNING}, 9)
+        [taken] = await store.claim({State.RUNNING}, {"research"}, 9)
         assert (taken.request.inputs, taken.request.meta, taken.kickoff_id) == ({}, {}, "k-1")
         await applied(store, end_of(taken))
         ended = await store.load(run.run_id)
@@ -305,11 +305,11 @@ class TestClaimingRuns:
 
     async def test_a_run_held_in_doubt_occupies_no_slot(self, store: SqlStore):
         await in_doubt(store, 1)
-        [run] = await store.claim({State.IN_DOUBT}, 9, NOW + HOUR)
+        [run] = await store.claim({State.IN_DOUBT}, {"research"}, 9, NOW + HOUR)
         await applied(store, state_machine.on_evidence_overdue(run, POLICY, NOW + HOUR))
         await accepted(store, 2)
         assert len(await store.claim_accepted("research", 9, 1, NOW + HOUR)) == 1
-        assert await store.claim({State.IN_DOUBT}, 9, NOW + 99 * HOUR) == []
+        assert await store.claim({State.IN_DOUBT}, {"research"}, 9, NOW + 99 * HOUR) == []
 
     async def test_an_ended_run_frees_its_slot(self, store: SqlStore):
         await refused(store, 1)
@@ -332,24 +332,24 @@ class TestClaimingRuns:
 
     async def test_claims_by_state_take_runs_without_an_owner(self, adapter: Adapter, store: SqlStore):
         run = await started(store)
-        assert await store.claim({State.RUNNING}, 9) == []
+        assert await store.claim({State.RUNNING}, {"research"}, 9) == []
         other = await adapter.twin(store, "other")
         silence(adapter, "me", 20)
         await other.cluster.expire_processes(NOW, 12)
-        [taken] = await other.claim({State.RUNNING}, 9)
+        [taken] = await other.claim({State.RUNNING}, {"research"}, 9)
         assert (taken.run_id, taken.owner) == (run.run_id, "other")
-        assert await other.claim({State.RUNNING}, 9) == []
+        assert await other.claim({State.RUNNING}, {"research"}, 9) == []
 
     async def test_claims_by_state_can_be_limited_to_due_runs(self, store: SqlStore):
         overdue = await in_doubt(store)
         assert overdue.due_at is not None
-        assert await store.claim({State.IN_DOUBT}, 9, overdue.due_at - 1) == []
-        assert ids(await store.claim({State.IN_DOUBT}, 9, overdue.due_at)) == [run_id(1)]
+        assert await store.claim({State.IN_DOUBT}, {"research"}, 9, overdue.due_at - 1) == []
+        assert ids(await store.claim({State.IN_DOUBT}, {"research"}, 9, overdue.due_at)) == [run_id(1)]
 
     async def test_claims_by_state_can_be_limited_to_one_crew(self, store: SqlStore):
         await in_doubt(store)
-        assert await store.claim({State.IN_DOUBT}, 9, NOW + HOUR, {"triage"}) == []
-        assert ids(await store.claim({State.IN_DOUBT}, 9, NOW + HOUR, {"research"})) == [run_id(1)]
+        assert await store.claim({State.IN_DOUBT}, {"triage"}, 9, NOW + HOUR) == []
+        assert ids(await store.claim({State.IN_DOUBT}, {"research"}, 9, NOW + HOUR)) == [run_id(1)]
 
     async def test_claims_by_state_without_a_time_skip_runs_with_a_due_time(self, store: SqlStore):
         """A waiting run with an answer to submit belongs to the step that submits it, not to the one that polls."""
@@ -357,8 +357,8 @@ class TestClaimingRuns:
         decision = rules.on_question(run, QuestionContent("t-1"), POLICY, NOW)
         assert decision is not None
         waiting = await applied(store, replace(decision, run=replace(decision.run, owner=None, due_at=NOW + 5)))
-        assert await store.claim({State.WAITING_FOR_HUMAN}, 9) == []
-        assert ids(await store.claim({State.WAITING_FOR_HUMAN}, 9, NOW + 5)) == [waiting.run_id]
+        assert await store.claim({State.WAITING_FOR_HUMAN}, {"research"}, 9) == []
+        assert ids(await store.claim({State.WAITING_FOR_HUMAN}, {"research"}, 9, NOW + 5)) == [waiting.run_id]
 
 
 class TestLookup:
@@ -606,7 +606,7 @@ class TestOwnership:
         silence(adapter, "me", 20)
         await other.cluster.expire_processes(NOW, 12)
         assert await store.claim_accepted("research", 9, 9, NOW) == []
-        assert await store.claim({State.ACCEPTED}, 9) == []
+        assert await store.claim({State.ACCEPTED}, {"research"}, 9) == []
         assert await store.deliveries.claim([Channel.CALLBACK], 9, NOW) == []
         assert len(await other.claim_accepted("research", 9, 9, NOW)) == 1
 
@@ -618,8 +618,8 @@ class TestOwnership:
             await store.deliveries.claim([Channel.CALLBACK], 9, NOW)
         assert adapter.execute("SELECT count(*) FROM processes") == [(0,)]
         async with adapter.open("next") as store:
-            assert ids(await store.claim({State.RUNNING}, 9)) == [run.run_id]
-            assert ids(await store.claim({State.STARTING}, 9)) == [run_id(2)]
+            assert ids(await store.claim({State.RUNNING}, {"research"}, 9)) == [run.run_id]
+            assert ids(await store.claim({State.STARTING}, {"research"}, 9)) == [run_id(2)]
             assert len(await store.deliveries.claim([Channel.CALLBACK], 9, NOW)) == 1
 
     async def test_writes_submitted_before_closing_are_committed(self, adapter: Adapter):

@@ -34,7 +34,7 @@ async def test_a_claim_for_a_kickoff_is_undone_before_the_next_claim(lossy: SqlS
     connection.lose()
     with pytest.raises(StoreUnavailable):
         await lossy.claim_accepted("research", 9, 9, NOW)
-    assert await lossy.claim({State.STARTING}, 9) == []
+    assert await lossy.claim({State.STARTING}, {"research"}, 9) == []
     assert await lossy.load(before.run_id) == replace(before, version=before.version + 2)
     assert [run.attempt for run in await lossy.claim_accepted("research", 9, 9, NOW)] == [1]
 
@@ -60,9 +60,9 @@ async def test_a_claim_in_states_that_was_rolled_back_leaves_the_runs_of_another
     other = await adapter.twin(lossy, "other")
     connection.lose(written=False)
     with pytest.raises(StoreUnavailable):
-        await lossy.claim({State.IN_DOUBT}, 9, NOW + POLICY.in_doubt_after)
-    [theirs] = await other.claim({State.IN_DOUBT}, 9, NOW + POLICY.in_doubt_after)
-    assert await lossy.claim({State.IN_DOUBT}, 9, NOW + POLICY.in_doubt_after) == []
+        await lossy.claim({State.IN_DOUBT}, {"research"}, 9, NOW + POLICY.in_doubt_after)
+    [theirs] = await other.claim({State.IN_DOUBT}, {"research"}, 9, NOW + POLICY.in_doubt_after)
+    assert await lossy.claim({State.IN_DOUBT}, {"research"}, 9, NOW + POLICY.in_doubt_after) == []
     assert await lossy.load(run.run_id) == theirs
 
 
@@ -76,7 +76,7 @@ async def test_a_claim_for_a_kickoff_is_undone_before_the_store_is_closed(
         await lossy.claim_accepted("research", 9, 9, NOW)
     await lossy.close()
     after = await adapter.twin(lossy, "next")
-    assert await after.claim({State.STARTING}, 9) == []
+    assert await after.claim({State.STARTING}, {"research"}, 9) == []
     assert ids(await after.claim_accepted("research", 9, 9, NOW)) == [run.run_id]
 
 

@@ -100,8 +100,8 @@ async def test_a_row_that_is_never_due_is_not_claimed_repeatedly(adapter: Adapte
     for run in (poisoned, good):
         await spoil(adapter, runs, "due_at", "run_id", run.run_id, None)
     await spoil(adapter, runs, "human_input", "run_id", poisoned.run_id)
-    assert [run.run_id for run in await store.claim({State.ACCEPTED}, 9)] == [good.run_id]
-    assert await store.claim({State.ACCEPTED}, 9) == []
+    assert [run.run_id for run in await store.claim({State.ACCEPTED}, {"research"}, 9)] == [good.run_id]
+    assert await store.claim({State.ACCEPTED}, {"research"}, 9) == []
     assert faults.kinds == [Quarantined.RUN]
 
 

@@ -63,9 +63,9 @@ async def test_no_policy_acts_on_a_run_in_doubt_before_its_webhooks_are_handled(
     run = await in_doubt(store)
     assert run.due_at is not None
     await store.inbox.add(entry(run.run_id))
-    assert await store.claim({run.state}, 9, run.due_at) == []
+    assert await store.claim({run.state}, {"research"}, 9, run.due_at) == []
     await store.inbox.remove("1")
-    assert len(await store.claim({run.state}, 9, run.due_at)) == 1
+    assert len(await store.claim({run.state}, {"research"}, 9, run.due_at)) == 1
 
 
 async def test_no_post_is_repeated_before_the_webhooks_of_its_run_are_handled(store: SqlStore):

@@ -110,11 +110,10 @@ class SqlStore:
         return found
 
     async def claim(
-        self, states: Collection[State], limit: int, now: float | None = None, crews: Collection[str] | None = None
+        self, states: Collection[State], crews: Collection[str], limit: int, now: float | None = None
     ) -> list[Run]:
-        return await self._claimer.claim(
-            claims.claim_runs, claims.ClaimInStates(self.cluster.process, frozenset(states), limit, now, crews)
-        )
+        request = claims.ClaimInStates(self.cluster.process, frozenset(states), crews, limit, now)
+        return await self._claimer.claim(claims.claim_runs, request)
 
     async def apply(self, decision: Decision, *, retry: bool = True) -> Run | Conflict:
         """Write a decision. Without `retry`, new deliveries stay unclaimed, because the caller may repeat the write."""

@@ -25,7 +25,7 @@ class ResolveInDoubt(RunStep[Run]):
 
     async def claim(self, limit: int) -> Sequence[Run]:
         """Claim runs in doubt whose `in_doubt_after` has passed."""
-        return await self._store.claim({State.IN_DOUBT}, limit, self._clock(), self._crews)
+        return await self._store.claim({State.IN_DOUBT}, self._crews, limit, self._clock())
 
     async def handle(self, run: Run) -> None:
         """Decide and write."""

@@ -30,7 +30,7 @@ class PollLateResults(RunStep[Run]):
 
     async def claim(self, limit: int) -> Sequence[Run]:
         """Claim ended runs of the crew whose execution is due to be polled."""
-        return await self._store.claim(late_results.MAY_STILL_END, limit, self._clock(), {self._crew.name})
+        return await self._store.claim(late_results.MAY_STILL_END, self._crews, limit, self._clock())
 
     async def handle(self, run: Run) -> None:
         """Poll once; before the first poll of a cancelled run, ask the API to stop its execution."""

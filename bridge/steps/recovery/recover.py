@@ -49,9 +49,9 @@ class Recover(RunStep[Run]):
 
     async def _claim(self, crews: Collection[str], tracking_limit: int, limit: int) -> Sequence[Run]:
         states = {State.STARTING, State.RUNNING, State.WAITING_FOR_HUMAN} if tracking_limit else {State.STARTING}
-        claimed = await self._store.claim(states, tracking_limit or limit, None, crews)
+        claimed = await self._store.claim(states, crews, tracking_limit or limit)
         if not claimed and tracking_limit:  # only then: if the second claim fails, no claimed run is lost
-            claimed = await self._store.claim({State.RUNNING}, tracking_limit, self._clock(), crews)
+            claimed = await self._store.claim({State.RUNNING}, crews, tracking_limit, self._clock())
         return claimed
 
     async def handle(self, run: Run) -> None:

@@ -38,9 +38,9 @@ class AcceptRequest:
         new_id: NewId,
         check_inputs: CheckInputs,
         notify_crew: Callable[[str], None],
-        redactor: Redactor | None = None,
+        redactor: Redactor,
     ) -> None:
-        self._redactor = redactor or Redactor()
+        self._redactor = redactor
         self._store = store
         self._queries = queries
         self._crews = crews

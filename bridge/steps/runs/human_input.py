@@ -31,7 +31,7 @@ class SubmitHumanInput(RunStep[Run]):
 
     async def claim(self, limit: int) -> Sequence[Run]:
         """Claim runs of the crew whose question has an answer to submit."""
-        return await self._store.claim({State.WAITING_FOR_HUMAN}, limit, self._clock(), {self._crew.name})
+        return await self._store.claim({State.WAITING_FOR_HUMAN}, self._crews, limit, self._clock())
 
     async def handle(self, run: Run) -> None:
         """Mark, POST, and store the outcome. The mark is durable before the first byte of the POST."""

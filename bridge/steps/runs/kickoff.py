@@ -39,7 +39,7 @@ class Kickoff(RunStep[Run]):
         notify_deliveries: Notify,
         notify_inbox: Notify,
         journal: Journal,
-        max_bytes: int = kickoff_memory.MAX_BYTES,
+        max_bytes: int,
     ) -> None:
         self.name = f"kickoff-{crew.name}"
         super().__init__({crew.name: crew}, store, clock)

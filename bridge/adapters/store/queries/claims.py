@@ -85,10 +85,9 @@ class ClaimInStates:
 
     process: str
     states: frozenset[State]
+    crews: Collection[str]
     limit: int
     now: float | None
-    crews: Collection[str] | None = None
-    """None: all crews."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,10 +205,10 @@ def _in_states(connection: Connection, request: ClaimInStates) -> Sequence[str]:
     query = select(runs.c.run_id).where(runs.c.state.in_(sorted(request.states)), runs.c.owner.is_(None))
     if State.IN_DOUBT in request.states:
         query = query.where(runs.c.run_id.not_in(WITH_WEBHOOKS))
-    if request.crews is not None and all(state in _OPEN_STATES for state in request.states):
+    if request.states <= _OPEN_STATES:
         # By the index that begins with the crew, so that runs of crews that no process serves are not read.
         query = query.where(text(OPEN), runs.c.crew.in_(sorted(request.crews)))
-    elif request.crews is not None:
+    else:
         # As an expression; otherwise SQLite uses an index that begins with the crew, and reads all runs of the crew.
         query = query.where(runs.c.crew.concat("").in_(sorted(request.crews)))
     if request.now is None:  # unordered, because after a restart these are all runs in progress
