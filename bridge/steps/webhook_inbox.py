@@ -255,7 +255,7 @@ class HandleWebhooks:
             await self._inbox.remove(entry.entry_id)
 
     async def _store_task(self, run: Run, entry: InboxEntry) -> Run:
-        """Store the finished task that a webhook reports, and return the run; poll it only if an answer is confirmed."""
+        """Store the finished task that a webhook reports; return the run, polled now only if it confirms an answer."""
         content = entry.content if isinstance(entry.content, dict) else {}
         task = read_task(content, entry.received_at)
         written = await retry_on_conflict(self._store, run, lambda latest: webhooks.on_task(latest, task))

@@ -7,7 +7,7 @@ from itertools import islice
 from sys import intern
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, exists, select
+from sqlalchemy import ColumnElement, Row, Select, exists, literal, null, select
 
 from bridge.adapters.store.schema import deliveries, events, receivers, runs
 from bridge.core.delivery.model import Attempt, Channel, Delivery, DeliveryState, Destination, Event, Receiver
@@ -94,8 +94,14 @@ def mutable_values(run: Run) -> Values:
     }
 
 
+def run_columns(*without: str) -> list[ColumnElement[Any]]:
+    """Return the columns of `runs` for `run_from_row`, some of them empty: each may be large, and many are read."""
+    objects = {"inputs": literal(b"{}"), "meta": literal(b"{}")}
+    return [objects.get(one.name, null()).label(one.name) if one.name in without else one for one in runs.c]
+
+
 def run_from_row(row: Row[Any]) -> Run:
-    """Convert a complete row of `runs`."""
+    """Convert a row with all columns of `runs`."""
     return Run(
         run_id=row.run_id,
         request=_request_from_row(row),

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Generic, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, literal, select, text, tuple_, update
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, select, text, tuple_, update
 
 from bridge.adapters.store import dialect
 from bridge.adapters.store.connections import Work
 from bridge.adapters.store.decoding import UndecodableRow, decode_rows, mark_dead, postpone
 from bridge.adapters.store.queries.run_lists import ids_within
-from bridge.adapters.store.rows import delivery_from_row, run_from_row, select_deliveries
+from bridge.adapters.store.rows import delivery_from_row, run_columns, run_from_row, select_deliveries
 from bridge.adapters.store.schema import (
     OPEN,
     deliveries,
@@ -35,10 +35,6 @@ from bridge.core.runs.model import FINAL_STATES, Run, State
 _OPEN_STATES = frozenset(State) - FINAL_STATES
 T = TypeVar("T")
 
-_EMPTY = {name: literal(b"{}").label(name) for name in ("inputs", "meta")}
-_TRACKING_COLUMNS = [_EMPTY.get(column.name, column) for column in runs.c]
-"""The columns needed to track a run; inputs may be large, and many runs are claimed at once."""
-
 _THIS_PROCESS = select(processes.c.name).where(processes.c.name == bindparam("process"))
 _LOCK_PROCESS = _THIS_PROCESS.with_for_update(read=True, key_share=True)
 
@@ -53,7 +49,7 @@ _OWN_RUNS = (
     .where(runs.c.run_id.in_(bindparam("ids", expanding=True)))
     .values(owner=bindparam("process"), version=runs.c.version + 1)
 )
-_OWN_COMPLETE, _OWN_FOR_TRACKING = _OWN_RUNS.returning(*runs.c), _OWN_RUNS.returning(*_TRACKING_COLUMNS)
+_OWN_COMPLETE, _OWN_FOR_TRACKING = _OWN_RUNS.returning(*runs.c), _OWN_RUNS.returning(*run_columns("inputs", "meta"))
 
 _DUE = (
     select(deliveries.c.delivery_id)

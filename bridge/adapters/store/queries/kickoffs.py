@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from sqlalchemy import Connection, Select, bindparam, func, literal, or_, select, text
+from sqlalchemy import Connection, Select, bindparam, func, or_, select, text
 
 from bridge.adapters.store import dialect
 from bridge.adapters.store.decoding import UndecodableRow, decode_rows, postpone
@@ -17,7 +17,7 @@ from bridge.adapters.store.queries import budgets
 from bridge.adapters.store.queries.claims import WITH_WEBHOOKS, Claimed, is_alive, still_claimed
 from bridge.adapters.store.queries.run_lists import ids_within
 from bridge.adapters.store.queries.runs import update_runs, with_next_version
-from bridge.adapters.store.rows import run_from_row
+from bridge.adapters.store.rows import run_columns, run_from_row
 from bridge.adapters.store.schema import OPEN, WAITING, pending_commands, runs
 from bridge.core.runs import state_machine
 from bridge.core.runs.budget import UNLIMITED, Budget, Budgets
@@ -57,9 +57,8 @@ _WAITING = (
     .limit(bindparam("limit"))
     .with_for_update(skip_locked=True)
 )
-_WITHOUT_INPUTS = [literal(b"{}").label("inputs") if column.name == "inputs" else column for column in runs.c]
 _EXPIRED = (
-    select(*_WITHOUT_INPUTS)
+    select(*run_columns("inputs"))
     .where(
         text(WAITING),
         runs.c.crew.in_(bindparam("crews", expanding=True)),

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, case, exists, func, literal, null, select, text, union_all
+from sqlalchemy import ColumnElement, Connection, Select, case, exists, func, literal, select, text, union_all
 
 from bridge.adapters.store.decoding import ReportUndecodable, decode_and_report, deliveries_from_rows, runs_by_id
-from bridge.adapters.store.rows import attempt_from_row, run_from_row, select_deliveries
+from bridge.adapters.store.rows import attempt_from_row, run_columns, run_from_row, select_deliveries
 from bridge.adapters.store.schema import OF_CLIENT, deliveries, delivery_attempts, events, run_meta, runs
 from bridge.core.delivery.model import Attempt, Delivery, DeliveryState
 from bridge.core.runs.model import Run, State
@@ -37,21 +37,12 @@ _RESULT_BYTES = _size_of(runs.c.result, runs.c.result_json)
 _SHORTENED = {
     name: case((_RESULT_BYTES <= MAX_LISTED_RESULT, runs.c[name])).label(name) for name in ("result", "result_json")
 }
-_NULL = null()
-_OMITTED: dict[str, ColumnElement[Any]] = {
-    "inputs": literal(b"{}").label("inputs"),
-    **{name: _NULL.label(name) for name in ("tasks", "history")},
-}
-_LISTED = [(_SHORTENED | _OMITTED).get(column.name, column) for column in runs.c]
+_LISTED = [_SHORTENED.get(column.name, column) for column in run_columns("inputs", "tasks", "history")]
 _LISTED_BYTES = case((_RESULT_BYTES <= MAX_LISTED_RESULT, _RESULT_BYTES), else_=0) + _size_of(
     *(runs.c[name] for name in ("meta", "progress", "human_input", "deferral", "usage", "error_message"))
 )
-_LARGE = {"progress", "tasks", "history", "usage", "result", "result_json"}
-WITHOUT_RESULT = [_NULL.label(column.name) if column.name in _LARGE else column for column in runs.c]
-"""The columns of a run without its history and those that its execution reports, which may be large."""
-_SUMMARY = [
-    literal(b"{}").label(column.name) if column.name in {"inputs", "meta"} else column for column in WITHOUT_RESULT
-]
+_REPORTED = ("progress", "tasks", "history", "usage", "result", "result_json")
+WITHOUT_RESULT, _SUMMARY = run_columns(*_REPORTED), run_columns("inputs", "meta", *_REPORTED)
 _WITHOUT_BODY = {"body": literal(b"").label("body"), "headers": literal(b"{}").label("headers")}
 _WITHOUT_BODIES = select_deliveries(*(_WITHOUT_BODY.get(column.name, column) for column in events.c))
 
