@@ -23,10 +23,14 @@ class WebhookReliability:
         """Whether a webhook will most likely signal the next end."""
         return self.webhook_seen >= _RELIABLE and self.completion_signalled >= _RELIABLE
 
-    def on_first_poll(self, *, webhook_seen: bool) -> None:
-        """Record the first poll of a run."""
+    def on_first_poll(self, *, webhook_seen: bool) -> bool:
+        """Record the first poll of a run; return whether reliability was gained or lost."""
+        before = self.reliable
         self.webhook_seen += _WEIGHT * (float(webhook_seen) - self.webhook_seen)
+        return self.reliable is not before
 
-    def on_run_ended(self, *, completion_signalled: bool) -> None:
-        """Record the end of a run."""
+    def on_run_ended(self, *, completion_signalled: bool) -> bool:
+        """Record the end of a run; return whether reliability was gained or lost."""
+        before = self.reliable
         self.completion_signalled += _WEIGHT * (float(completion_signalled) - self.completion_signalled)
+        return self.reliable is not before

@@ -61,16 +61,19 @@ class AcceptRequest:
         if crew is None and request.crew not in await self._queries.crews_served():
             raise RequestRefused("unknown_crew", f"no crew named {request.crew} is configured; check the name", "crew")
         start_by = None if crew is None else crew.policy.start_by
+        warnings = restore.warnings(request, is_flow=crew is not None and crew.policy.is_flow)
         run = state_machine.accept(request, envelope, self._new_id(), self._clock(), start_by)
         try:
             run = replace(run, request=await self._checked(request, envelope))
         except RequestRefused:
             if (earlier := await self._find_earlier(run)) is None:
                 raise
-            return self._with_warnings(Accepted(earlier, replayed=True), request)
+            return Accepted(earlier, replayed=True, warnings=warnings)
         accepted = await self._store.accept(run)
+        if warnings and not accepted.replayed:
+            log.warning("inputs_id_sent", run_id=accepted.run.run_id, crew=request.crew)
         self._notify_crew(request.crew)
-        return self._with_warnings(accepted, request)
+        return replace(accepted, warnings=warnings)
 
     async def _checked(self, request: KickoffRequest, envelope: Envelope) -> KickoffRequest:
         """Return the request with the id of the state to restore, if any; raise `RequestRefused`."""
@@ -88,14 +91,6 @@ class AcceptRequest:
             return restore.with_state_id(request, await self._store.load(named.run_id), envelope)
         earlier = await self._store.find_execution(request.crew, named.kickoff_id or "")
         return restore.with_state_id(request, earlier, envelope)
-
-    def _with_warnings(self, accepted: Accepted, request: KickoffRequest) -> Accepted:
-        """Add the warnings about the request; a replay has the same ones, but logs them no more."""
-        is_flow = request.crew in self._crews and self._crews[request.crew].policy.is_flow
-        warnings = restore.warnings(request, is_flow=is_flow)
-        if warnings and not accepted.replayed:
-            log.warning("inputs_id_sent", run_id=accepted.run.run_id, crew=request.crew)
-        return replace(accepted, warnings=warnings)
 
     async def _find_earlier(self, run: Run) -> Run | None:
         """Return the run of the same request from when it was permitted, because rules and inputs change."""

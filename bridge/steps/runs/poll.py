@@ -1,6 +1,6 @@
 """Poll executions until they end. A poll that changes nothing writes nothing."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import structlog
@@ -62,11 +62,9 @@ class Poll(RunStep[TrackedRun]):
 
     async def handle(self, tracked: TrackedRun) -> None:
         """Poll once, write any change, and schedule the next poll."""
-        polled_at, tracker = self._clock(), self._crew.tracker
-        if not tracked.polls:
-            self._update_webhook_reliability(
-                partial(self._crew.webhook_reliability.on_first_poll, webhook_seen=tracker.webhook_seen(tracked.run_id))
-            )
+        polled_at, tracker, reliability = self._clock(), self._crew.tracker, self._crew.webhook_reliability
+        if not tracked.polls and reliability.on_first_poll(webhook_seen=tracker.webhook_seen(tracked.run_id)):
+            self._reschedule()
         try:
             if (current := await self._refresh(tracked)) is not None:
                 await self._poll(current, polled_at)
@@ -180,12 +178,11 @@ class Poll(RunStep[TrackedRun]):
     def _stop_tracking(self, ended: Run) -> None:
         if ended.state is State.SUCCEEDED and ended.outcome.result is None and ended.outcome.result_json is None:
             log.warning("result_missing", run_id=ended.run_id, crew=ended.crew, kickoff_id=ended.kickoff_id)
-        completion_signalled = self._crew.tracker.completion_signalled(ended.run_id)
         if ended.state is not State.SUCCEEDED and self._crew.tracker.webhook_result(ended.run_id) is not None:
             log.warning("webhook_result_discarded", run_id=ended.run_id, crew=ended.crew, state=ended.state.value)
-        self._update_webhook_reliability(
-            partial(self._crew.webhook_reliability.on_run_ended, completion_signalled=completion_signalled)
-        )
+        completion_signalled = self._crew.tracker.completion_signalled(ended.run_id)
+        if self._crew.webhook_reliability.on_run_ended(completion_signalled=completion_signalled):
+            self._reschedule()
         self._crew.tracker.forget(ended.run_id)
         log.info("run_ended", run_id=ended.run_id, crew=ended.crew, state=ended.state.value, polls=ended.polls)
         self._notify_kickoff()
@@ -202,16 +199,9 @@ class Poll(RunStep[TrackedRun]):
         ):
             log.info("run_times_changed", crew=self._crew.name)
 
-    def _update_webhook_reliability(self, update: Callable[[], None]) -> None:
-        """Update the webhook reliability; if it is gained or lost, reschedule all polls."""
-        before = self._crew.webhook_reliability.reliable
-        update()
-        if self._crew.webhook_reliability.reliable is not before:
-            log.info(
-                "webhook_reliability_gained" if self._crew.webhook_reliability.reliable else "webhook_reliability_lost",
-                crew=self._crew.name,
-            )
-            self._crew.tracker.queue.reschedule(self._clock(), self._next_poll_from_last)
-
-    def _next_poll_from_last(self, tracked: TrackedRun) -> float:
-        return self._crew.next_poll_at(tracked, tracked.alive_at)
+    def _reschedule(self) -> None:
+        """Reschedule all polls, because the webhook reliability was gained or lost."""
+        crew = self._crew
+        gained = crew.webhook_reliability.reliable
+        log.info("webhook_reliability_gained" if gained else "webhook_reliability_lost", crew=crew.name)
+        crew.tracker.queue.reschedule(self._clock(), lambda tracked: crew.next_poll_at(tracked, tracked.alive_at))
