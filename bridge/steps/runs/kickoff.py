@@ -89,7 +89,8 @@ class Kickoff(RunStep[Run]):
         response = await self._crew.api.kickoff(body)
         name, reason = type(response).__name__, failure_reason(response)
         log.info("kickoff_answered", run_id=run.run_id, crew=run.crew, response=name, reason=reason)
-        self._update_breaker(response)
+        if not self._crew.pause_if_unavailable(response, self._clock()) and self._crew.breaker.on_kickoff_answered():
+            log.info("crew_resumed", crew=self._crew.name)
         if isinstance(response, Refused):
             self._crew.inputs.forget()  # a deploy may have changed them
         await self._store_response(run, response)
@@ -169,7 +170,3 @@ class Kickoff(RunStep[Run]):
                 log.error(
                     "late_kickoff_response_discarded", run_id=starting.run_id, crew=starting.crew, kickoff_id=kickoff_id
                 )
-
-    def _update_breaker(self, response: KickoffResponse) -> None:
-        if not self._crew.pause_if_unavailable(response, self._clock()) and self._crew.breaker.on_kickoff_answered():
-            log.info("crew_resumed", crew=self._crew.name)
