@@ -31,27 +31,21 @@ class SqlQueries:
         return await self._connections.read(partial(run_lists.load_run, run_id=run_id))
 
     async def peek(self, run_id: str) -> Run | None:
-        """Load a run for an API caller, without inputs, meta, progress, and result."""
         return await self._peeks.load(run_id)
 
     async def find_runs(self, filter_: RunFilter) -> Page[Run]:
-        """Return a page of runs, newest first, without inputs and large results."""
         return await self._connections.read(partial(run_lists.runs_page, filter_=filter_, report=self._report))
 
     async def deliveries_for_run(self, run_id: str) -> list[Delivery]:
-        """Return the deliveries of a run, without the bodies of their events."""
         return await self._connections.read(partial(run_lists.deliveries_of_run, run_id=run_id, report=self._report))
 
     async def find_deliveries(self, filter_: DeliveryFilter) -> list[Delivery]:
-        """Return deliveries, newest first, without the bodies of their events."""
         return await self._connections.read(partial(run_lists.deliveries_page, filter_=filter_, report=self._report))
 
     async def attempts_for_delivery(self, delivery_id: str) -> list[Attempt]:
-        """Return the stored attempts of a delivery, oldest first."""
         return await self._connections.read(partial(run_lists.attempts_for_delivery, delivery_id=delivery_id))
 
     async def redeliver(self, filter_: DeliveryFilter, now: float) -> int:
-        """Make deliveries due now, with a new retry schedule; return how many."""
         return await self._batches.write_one(partial(delivery_queries.redeliver, filter_=filter_, now=now))
 
     async def hold_accepted(self, now: float) -> int:
@@ -59,52 +53,40 @@ class SqlQueries:
         return await self._batches.write_one(partial(holds.hold, now=now))
 
     async def release(self, run_id: str | None, crews: Collection[str] | None, by: str, now: float) -> int:
-        """Release held runs: one, or all of these crews (None: of every crew); return how many."""
         return await self._batches.write_one(partial(holds.release, run_id=run_id, crews=crews, by=by, now=now))
 
     async def count_redeliverable(self, filter_: DeliveryFilter) -> int:
-        """Return how many deliveries `redeliver` would change."""
         return await self._connections.read(partial(delivery_queries.count_redeliverable, filter_=filter_))
 
     async def discard(self, delivery_id: str, by: str) -> None:
-        """Make a delivery dead if it is pending and no attempt is in progress."""
         await self._batches.write_one(partial(delivery_queries.discard, delivery_id=delivery_id, by=by))
 
     async def failing_receivers(self, crews: Collection[str] | None) -> list[Receiver]:
-        """Return the failing and paused receivers of deliveries of these crews, by name."""
         return await self._connections.read(partial(delivery_queries.failing_receivers, crews=crews))
 
     async def resume_receivers(self, name: str | None, crews: Collection[str] | None) -> int:
-        """Resume the paused receivers with this name and deliveries of these crews; return how many."""
         return await self._batches.write_one(partial(delivery_queries.resume_receivers, name=name, crews=crews))
 
     async def find_events(self, since: float, limit: int) -> list[StoredEvent]:
-        """Return the first `limit` events about runs stored since then, in the order of storage."""
         return await self._connections.read(partial(event_queries.find_events, since=since, limit=limit))
 
     async def stored_at(self, event_id: str | None = None) -> float | None:
-        """Return when an event was stored, or without an id the newest event; None if there is none."""
         return await self._connections.read(partial(event_queries.stored_at, event_id=event_id))
 
     async def load_events(self, event_ids: Collection[str]) -> list[Event]:
-        """Return the oldest of these events, as many as fit in memory, oldest first."""
         return await self._connections.read(
             partial(event_queries.load_events, event_ids=event_ids, report=self._report)
         )
 
     async def figures(self, budgets: Mapping[str, Budget], now: float) -> StoreFigures:
-        """Return the figures of the whole store, and what is used of these crews' budgets."""
         return await self._connections.read(partial(figures.figures, limits=budgets, now=now))
 
     async def run_ends(self, minutes: Collection[float]) -> Mapping[float, RunEnds]:
-        """Return the runs that ended in each of these minutes, given by their first second since the epoch."""
         return await self._connections.read(partial(figures.run_ends, minutes=minutes))
 
     async def usage(self, crews: Mapping[str, Budget | None], senders: Mapping[str, Budget], now: float) -> Usage:
-        """Return what these crews and senders use of their slots and budgets; None: the crew has no budget."""
         read = await self._connections.read(partial(kickoffs.usage, crews=crews, senders=senders, now=now))
         return replace(read, writable=not self._batches.failing)
 
     async def crews_served(self) -> Collection[str]:
-        """Return the crews that any process serves."""
         return await self._connections.read(cluster.crews_served)

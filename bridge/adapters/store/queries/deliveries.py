@@ -36,7 +36,6 @@ class SqlDeliveries:
         self._process = process
 
     async def add(self, new: Sequence[Delivery]) -> None:
-        """Store deliveries that belong to no run."""
         await self._batches.write(add_deliveries, new)
 
     async def claim(self, channels: Sequence[Channel], limit: int, now: float) -> list[Delivery]:
@@ -56,12 +55,10 @@ class SqlDeliveries:
         return own + claimed + self._handoff.take(channels, request.limit - len(claimed), now)
 
     async def claim_callbacks(self, limit: int, limits: ConcurrencyLimits, now: float) -> list[Delivery]:
-        """Claim due callbacks, the longest due first, within the concurrency limits of their receivers."""
         request = claims.ClaimCallbacks(self._process(), limit, limits, now)
         return await self._claimer.claim(callbacks.claim_callbacks, request)
 
     async def record_outcome(self, outcome: DeliveryOutcome) -> None:
-        """Write the outcome of an attempt, and retry until the store is available."""
         owned = _OwnedOutcome(self._process(), outcome)
         await until_available(partial(self._batches.write, _write_outcomes, owned))
 
