@@ -517,6 +517,7 @@ def test_every_test_that_guards_a_trap_exists() -> None:
     rows = [line.split("|") for line in text.splitlines() if line.startswith("| ")]
     named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", " ".join(row[-2] for row in rows))
     missing = [name for path, name in named if f"def {name}(" not in (ROOT / path).read_text("utf-8")]
+    assert [row[1] for row in rows if row[1].strip().isdigit() and "::test_" not in row[-2]] == []
     assert [int(row[1]) for row in rows if row[1].strip().isdigit()] == list(range(1, 56))
     assert missing == []
 

@@ -85,8 +85,8 @@ class AcceptRequest:
             elif request.restore_from is not None:
                 raise RequestRefused("invalid_request", "only a flow can continue from an earlier run", "restore_from")
             await self._check_inputs(request)
-        if (named := request.restore_from) is None:
-            return request
+        if (named := request.restore_from) is None or named.state_id is not None:
+            return request  # a retry: the earlier run may have been deleted since
         if named.run_id is not None:
             return restore.with_state_id(request, await self._store.load(named.run_id), envelope)
         earlier = await self._store.find_execution(request.crew, named.kickoff_id or "")

@@ -498,6 +498,7 @@ def test_the_run_time_reported_by_the_api_is_read(response: responses.StatusResp
         (Reply(200, b'{"kickoff_id": "a-1"}'), Resumed("a-1")),
         (Reply(200, b'{"status": "resumed", "message": "ok"}'), Resumed()),
         (Reply(202, b"<html>"), Resumed()),
+        (Reply(200, b'{"kickoff_id": "a-1", "padding": "xx', cut=TOO_LARGE), Resumed("a-1")),
         (Reply(400, b'{"error": "not pending"}'), Refused("HTTP 400: not pending")),
         (Reply(404, b'{"error": "Execution not found"}'), Refused("HTTP 404: Execution not found")),
         (Reply(422, b'{"detail": "Field required"}'), Refused("HTTP 422: Field required")),

@@ -13,6 +13,7 @@ from bridge.core.delivery.events import run_document
 from bridge.core.delivery.model import Channel
 from bridge.core.errors import RequestRefused
 from bridge.core.runs.model import Envelope, RestoreFrom, Run, State
+from bridge.core.runs.request import retry
 from bridge.ports.inbound import RefusedMessage
 from tests.component.steps.conftest import Bench
 from tests.fakes import a_request, run_id
@@ -118,6 +119,18 @@ async def test_a_flow_continues_from_the_state_of_an_earlier_run(bench: Bench, n
     assert bench.api.bodies[-1]["restoreFromStateId"] == inputs.get("id", earlier.kickoff_id)
     assert bench.api.bodies[-1]["inputs"] == {"topic": "bog"}
     assert run_document(await bench.now(run))["restore_from"] == {name: getattr(earlier, name)}
+
+
+async def test_a_retry_continues_from_the_same_state_even_if_the_earlier_run_is_deleted(bench: Bench):
+    earlier = await ended_flow(bench)
+    deleted_before = bench.clock() + 1
+    bench.clock.forward(60)
+    failed = await ended_flow(bench, Failed("no"), inputs={"topic": "bog"}, restore_from=RestoreFrom(earlier.run_id))
+    await bench.deliver()
+    assert await bench.store.cluster.delete_ended_runs(deleted_before, 9) == 1
+    await bench.accept(*retry(failed, None, QUEUE))
+    await bench.round(bench.kickoff)
+    assert [body.get("restoreFromStateId") for body in bench.api.bodies] == [None, *[earlier.kickoff_id] * 2]
 
 
 async def test_a_run_that_did_not_succeed_is_not_continued(bench: Bench):
