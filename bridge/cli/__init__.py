@@ -1,4 +1,4 @@
-"""The command line: registers the commands, and turns failures into messages and exit codes.
+"""The command line: its root, and how it ends.
 
 Results go to standard output, everything else to standard error.
 """
@@ -8,14 +8,11 @@ import gc
 import io
 import sys
 
-import structlog
 import typer
-from rich.console import Console
 
 from bridge import __version__
 from bridge.cli._commands import LazyGroup
-from bridge.cli._errors import CommandFailed, Exit
-from bridge.observability import logging as logs
+from bridge.cli._errors import Exit
 
 app = typer.Typer(
     cls=LazyGroup,
@@ -25,7 +22,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-log = structlog.get_logger()
 
 
 @app.callback(invoke_without_command=True)
@@ -40,23 +36,14 @@ def main() -> None:
     """Run the command line; exit with one of the documented codes."""
     atexit.register(gc.freeze)  # otherwise the interpreter searches all objects for garbage before it exits
     _escape_unprintable()
-    logs.configure("info", "auto")  # until a command has read the settings
     try:
         app()
-    except CommandFailed as failure:
-        _exit(failure)
     except SystemExit as exit_:
         raise SystemExit(Exit.USAGE if exit_.code == 2 else exit_.code) from None  # noqa: PLR2004 - the parser's code
-    except Exception:
-        log.exception("crashed")
-        _exit(CommandFailed(Exit.BUG, "internal error; see the log for the traceback"))
+    except Exception as error:  # noqa: BLE001 - `report` logs what is not a CommandFailed
+        from bridge.cli._failures import report  # noqa: PLC0415 - only a failure needs to print and to log
 
-
-def _exit(failure: CommandFailed) -> None:
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
-    for line in failure.lines:
-        console.print(line, style="red", markup=False)
-    raise SystemExit(failure.code) from None
+        raise SystemExit(report(error)) from None
 
 
 def _escape_unprintable() -> None:

@@ -1,18 +1,18 @@
-"""Client of the bridge's HTTP API for the command line."""
+"""Client of the bridge's HTTP API for the command line; of the standard library, which is imported in a few ms."""
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+import os
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from http.client import HTTPConnection, HTTPException, HTTPSConnection, IncompleteRead
 from pathlib import Path
+from socket import gaierror
+from ssl import SSLError
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode, urlsplit
 
-import aiohttp
-
-from bridge.adapters.http_client import describe_failure
 from bridge.cli._errors import CommandFailed, Exit
-from bridge.cli._options import client_token, daemon_address
+from bridge.core.http.target import check_base_url, check_token
 
 Json = dict[str, Any]
 
@@ -22,83 +22,98 @@ _DELIVERY = ("id", "type", "destination", "state")
 """String fields that every representation of a delivery contains."""
 _ADDRESS_FROM = "the address is that of --url, of BRIDGE_URL, or of http.host and http.port in the settings"
 
+_FAILURES = (
+    (TimeoutError, "timed out"),
+    (SSLError, "TLS handshake failed"),
+    (gaierror, "host name not found"),
+    (IncompleteRead, "incomplete response"),
+    (ConnectionRefusedError, "connection failed"),
+    (ConnectionError, "connection closed"),
+    (OSError, "connection failed"),
+)
+"""Why a call has no usable response; the first class that matches counts."""
+
+TIMEOUT = 90.0  # seconds without any data
+
 
 class BridgeClient:
     """Calls a running bridge. A refusal ends the command with the `detail` of the bridge's problem."""
 
-    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
-        self._session = session
+    def __init__(self, url: str, token: str | None) -> None:
         self._url = url
+        self._headers = {"Content-Type": "application/json"}
+        if token is not None:
+            self._headers["Authorization"] = f"Bearer {token}"
 
-    async def submit(self, request: Json) -> Json:
+    def submit(self, request: Json) -> Json:
         """Send a kickoff request; return the accepted run."""
-        return self._run(await self._call("POST", "/v1/runs", body=request))
+        return self._run(self._call("POST", "/v1/runs", body=request))
 
-    async def run(self, run_id: str) -> Json:
+    def run(self, run_id: str) -> Json:
         """Return one run with its deliveries."""
-        return self._run(await self._call("GET", "/v1/runs", run_id))
+        return self._run(self._call("GET", "/v1/runs", run_id))
 
-    async def command_run(self, run_id: str, verb: str, body: Json) -> Json:
+    def command_run(self, run_id: str, verb: str, body: Json) -> Json:
         """Send a command (`cancel`, `resume`, `resolve`, `retry`) to a run; return the run, or the new one."""
-        return self._run(await self._call("POST", "/v1/runs", run_id, verb, body=body))
+        return self._run(self._call("POST", "/v1/runs", run_id, verb, body=body))
 
-    async def release(self, body: Json) -> Json:
+    def release(self, body: Json) -> Json:
         """Release held runs; return their number as `released`."""
-        response = await self._call("POST", "/v1/runs/release", body=body)
+        response = self._call("POST", "/v1/runs/release", body=body)
         if not isinstance(response.get("released"), int):
             raise self._not_a_bridge()
         return response
 
-    async def command_many(self, path: str, body: Json) -> Json:
+    def command_many(self, path: str, body: Json) -> Json:
         """Send a command to all runs or deliveries that match the body's `filter`; return `matched` and `done`."""
-        response = await self._call("POST", path, body=body)
+        response = self._call("POST", path, body=body)
         if not isinstance(response.get("matched"), int) or not isinstance(response.get("done"), int):
             raise self._not_a_bridge()
         return response
 
-    async def runs(self, query: Mapping[str, str]) -> Json:
+    def runs(self, query: Mapping[str, str]) -> Json:
         """Return a page of runs, newest first."""
-        page = await self._call("GET", "/v1/runs", query=query)
+        page = self._call("GET", "/v1/runs", query=query)
         if not isinstance(page.get("runs"), list) or not all(map(_is_run, page["runs"])):
             raise self._not_a_bridge()
         return page
 
-    async def deliveries(self, query: Mapping[str, str]) -> Json:
+    def deliveries(self, query: Mapping[str, str]) -> Json:
         """Return a page of deliveries, newest first."""
-        page = await self._call("GET", "/v1/deliveries", query=query)
+        page = self._call("GET", "/v1/deliveries", query=query)
         if not isinstance(page.get("deliveries"), list) or not all(map(_is_delivery, page["deliveries"])):
             raise self._not_a_bridge()
         return page
 
-    async def delivery(self, delivery_id: str) -> Json:
+    def delivery(self, delivery_id: str) -> Json:
         """Return one delivery with its last attempts."""
-        return self._delivery(await self._call("GET", "/v1/deliveries", delivery_id))
+        return self._delivery(self._call("GET", "/v1/deliveries", delivery_id))
 
-    async def redeliver(self, delivery_id: str, body: Json) -> Json:
+    def redeliver(self, delivery_id: str, body: Json) -> Json:
         """Redeliver one event; return the delivery."""
-        return self._delivery(await self._call("POST", "/v1/deliveries", delivery_id, "redeliver", body=body))
+        return self._delivery(self._call("POST", "/v1/deliveries", delivery_id, "redeliver", body=body))
 
-    async def discard(self, delivery_id: str, body: Json) -> Json:
+    def discard(self, delivery_id: str, body: Json) -> Json:
         """Give up on a pending delivery; return it."""
-        return self._delivery(await self._call("POST", "/v1/deliveries", delivery_id, "discard", body=body))
+        return self._delivery(self._call("POST", "/v1/deliveries", delivery_id, "discard", body=body))
 
-    async def crews(self) -> Json:
+    def crews(self) -> Json:
         """Return the crews that the client may use."""
-        response = await self._call("GET", "/v1/crews")
+        response = self._call("GET", "/v1/crews")
         if not isinstance(response.get("crews"), list):
             raise self._not_a_bridge()
         return response
 
-    async def receivers(self) -> Json:
+    def receivers(self) -> Json:
         """Return the failing and paused receivers."""
-        response = await self._call("GET", "/v1/receivers")
+        response = self._call("GET", "/v1/receivers")
         if not isinstance(response.get("receivers"), list):
             raise self._not_a_bridge()
         return response
 
-    async def resume_receivers(self, body: Json) -> Json:
+    def resume_receivers(self, body: Json) -> Json:
         """Resume paused receivers; return their number as `resumed`."""
-        response = await self._call("POST", "/v1/receivers/resume", body=body)
+        response = self._call("POST", "/v1/receivers/resume", body=body)
         if not isinstance(response.get("resumed"), int):
             raise self._not_a_bridge()
         return response
@@ -113,15 +128,13 @@ class BridgeClient:
             raise self._not_a_bridge()
         return response
 
-    async def _call(
-        self, method: str, *steps: str, query: Mapping[str, str] | None = None, body: Json | None = None
-    ) -> Json:
+    def _call(self, method: str, *steps: str, query: Mapping[str, str] | None = None, body: Json | None = None) -> Json:
         try:
-            status, text = await self._exchange(method, _path(steps), query, _encoded(body))
+            status, text = self._exchange(method, _path(steps), query, _encoded(body))
         except UnicodeEncodeError:  # the command line contained bytes that are not text
             raise CommandFailed(Exit.USAGE, "an argument is not UTF-8 text") from None
-        except (aiohttp.ClientError, OSError) as error:
-            reason = f"no response from the bridge at {self._url}: {describe_failure(error)}"
+        except (HTTPException, OSError) as error:
+            reason = f"no response from the bridge at {self._url}: {_describe(error)}"
             raise CommandFailed(Exit.UNAVAILABLE, reason, f"is it running? {_ADDRESS_FROM}") from None
         response = _decoded(text)
         if not isinstance(response, dict):
@@ -130,41 +143,54 @@ class BridgeClient:
             raise _refusal(status, response)
         return response
 
-    async def _exchange(
+    def _exchange(
         self, method: str, path: str, query: Mapping[str, str] | None, body: bytes | None
     ) -> tuple[int, bytes]:
-        headers = {"Content-Type": "application/json"}
-        async with self._session.request(
-            method, self._url + path, params=query, data=body, headers=headers, allow_redirects=False
-        ) as response:
-            return response.status, await response.read()
+        parts = urlsplit(self._url)
+        kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+        target = f"{parts.path}{path}{'?' if query else ''}{urlencode(query or {})}"
+        with closing(kind(parts.hostname or "", parts.port, timeout=TIMEOUT)) as connection:
+            connection.request(method, target, body, self._headers)
+            response = connection.getresponse()
+            return response.status, response.read()
 
     def _not_a_bridge(self) -> CommandFailed:
         return CommandFailed(Exit.UNAVAILABLE, f"the server at {self._url} is not a bridge", _ADDRESS_FROM)
 
 
-@asynccontextmanager
-async def connect(url: str, token: str | None) -> AsyncIterator[BridgeClient]:
-    """Open a client for the bridge at this address."""
-    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-    async with aiohttp.ClientSession(headers=headers, timeout=aiohttp.ClientTimeout(total=90)) as session:
-        yield BridgeClient(session, url)
-
-
-def call_bridge(
-    url: str | None, token: str | None, config: Path | None, call: Callable[[BridgeClient], Awaitable[Json]]
-) -> Json:
+def call_bridge(url: str | None, token: str | None, config: Path | None, call: Callable[[BridgeClient], Json]) -> Json:
     """Connect to the bridge that the options name, make one call, and return its result."""
-    address, secret = daemon_address(url, config), client_token(token)
-
-    async def connect_and_call() -> Json:
-        async with connect(address, secret) as bridge:
-            return await call(bridge)
-
+    bridge = BridgeClient(daemon_address(url, config), client_token(token))
     try:
-        return asyncio.run(connect_and_call())
+        return call(bridge)
     except KeyboardInterrupt:
         raise CommandFailed(Exit.INTERRUPTED, "interrupted") from None
+
+
+def daemon_address(url: str | None, config: Path | None) -> str:
+    """Return the bridge's address from `--url`, BRIDGE_URL, or the settings file."""
+    named = url or os.environ.get("BRIDGE_URL")
+    if not named:
+        from bridge.cli._settings import load_settings  # noqa: PLC0415 - only needed without a URL, and slow to import
+
+        http = load_settings(config).http
+        host = f"[{http.host}]" if ":" in http.host else http.host
+        return f"http://{host}:{http.port}"
+    try:
+        return check_base_url(named)
+    except ValueError as error:
+        raise CommandFailed(Exit.USAGE, f"{'--url' if url else 'BRIDGE_URL'}: {error}") from None
+
+
+def client_token(token: str | None) -> str | None:
+    """Return the client's token from `--token` or BRIDGE_TOKEN; None: send no token."""
+    named = token or os.environ.get("BRIDGE_TOKEN")
+    if not named:
+        return None
+    try:
+        return check_token(named)
+    except ValueError as error:
+        raise CommandFailed(Exit.USAGE, f"{'--token' if token else 'BRIDGE_TOKEN'}: {error}") from None
 
 
 def _path(steps: tuple[str, ...]) -> str:
@@ -183,6 +209,10 @@ def _decoded(text: bytes) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError):
         return None
+
+
+def _describe(error: Exception) -> str:
+    return next((reason for kind, reason in _FAILURES if isinstance(error, kind)), "malformed response")
 
 
 def _is_run(response: Any) -> bool:

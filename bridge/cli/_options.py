@@ -1,17 +1,12 @@
-"""Options that several commands share, and how they resolve to settings, address, and token."""
+"""Options that several commands share."""
 
-import os
 import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import SecretStr
 
-from bridge.cli._errors import CommandFailed, Exit
-from bridge.config import Renewable, Settings, SettingsError, default_path, load_renewable
-from bridge.config.types import check_token
-from bridge.config.urls import check_base_url
+from bridge.cli._errors import CommandFailed
 from bridge.core.delivery.events import timestamp
 from bridge.core.runs.request import parse_duration
 
@@ -31,9 +26,11 @@ Token = Annotated[
 
 def crew_names(context: typer.Context, incomplete: str) -> list[str]:
     """Complete the name of a crew from the settings, if they are valid."""
+    from bridge.cli._settings import load_settings  # noqa: PLC0415 - commands with a URL do not read the settings
+
     try:
-        crews = load_renewable(context.params.get("config") or default_path())[0].crews
-    except SettingsError:
+        crews = load_settings(context.params.get("config")).crews
+    except CommandFailed:
         return []
     return [name for name in crews if name.startswith(incomplete)]
 
@@ -59,40 +56,3 @@ def read_time(text: str | None) -> str | None:
         return timestamp(max(0.0, time.time() - seconds))
     except ValueError:
         return text
-
-
-def load_settings(config: Path | None) -> Settings:
-    """Return the settings; if they are invalid, report all problems and exit with 78."""
-    return load_renewable_settings(config)[0]
-
-
-def load_renewable_settings(config: Path | None) -> tuple[Settings, Renewable]:
-    """Return the settings like `load_settings`, and an object that rereads secrets from files."""
-    try:
-        return load_renewable(config or default_path())
-    except SettingsError as error:
-        raise CommandFailed(Exit.CONFIGURATION, *error.problems) from None
-
-
-def daemon_address(url: str | None, config: Path | None) -> str:
-    """Return the bridge's address from `--url`, BRIDGE_URL, or the settings file."""
-    named = url or os.environ.get("BRIDGE_URL")
-    if not named:
-        http = load_settings(config).http
-        host = f"[{http.host}]" if ":" in http.host else http.host
-        return f"http://{host}:{http.port}"
-    try:
-        return check_base_url(named)
-    except ValueError as error:
-        raise CommandFailed(Exit.USAGE, f"{'--url' if url else 'BRIDGE_URL'}: {error}") from None
-
-
-def client_token(token: str | None) -> str | None:
-    """Return the client's token from `--token` or BRIDGE_TOKEN; None: send no token."""
-    named = token or os.environ.get("BRIDGE_TOKEN")
-    if not named:
-        return None
-    try:
-        return check_token(SecretStr(named)).get_secret_value()
-    except ValueError as error:
-        raise CommandFailed(Exit.USAGE, f"{'--token' if token else 'BRIDGE_TOKEN'}: {error}") from None

@@ -1,7 +1,7 @@
 """Show what a bridge returns, and how it changes (`--watch`)."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def watch_bridge(
     url: str | None,
     token: str | None,
     config: Path | None,
-    call: Callable[[BridgeClient], Awaitable[Json]],
+    call: Callable[[BridgeClient], Json],
     *,
     render: Callable[[Json, int], RenderableType],
     as_json: bool,
@@ -30,11 +30,11 @@ def watch_bridge(
     """
     out = Console(highlight=False)  # which breaks long lines
 
-    async def repeat(bridge: BridgeClient) -> Json:
+    def repeat(bridge: BridgeClient) -> Json:
         last: Json = {}
         with nullcontext() if as_json else Live(console=out, auto_refresh=False) as live:
             while True:
-                result = await call(bridge)
+                result = call(bridge)
                 if live is not None:
                     live.update(render(result, out.width), refresh=True)
                 elif result != last:
@@ -42,6 +42,6 @@ def watch_bridge(
                 if ended(result):
                     return result
                 last = result
-                await asyncio.sleep(INTERVAL)
+                time.sleep(INTERVAL)
 
     call_bridge(url, token, config, repeat)

@@ -11,7 +11,8 @@ from rich.console import Console
 
 from bridge import daemon
 from bridge.cli._errors import CommandFailed, Exit, os_error_text
-from bridge.cli._options import Config, load_renewable_settings, load_settings
+from bridge.cli._options import Config
+from bridge.cli._settings import load_renewable_settings, load_settings
 from bridge.config import Settings, secret_values
 from bridge.core.errors import (
     StoreBroken,

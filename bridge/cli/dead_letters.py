@@ -14,7 +14,8 @@ from bridge import daemon
 from bridge.adapters.amqp.dead_letters import DeadQueue
 from bridge.adapters.amqp.errors import TRANSIENT_ERRORS, explain
 from bridge.cli._errors import CommandFailed, Exit
-from bridge.cli._options import AsJson, Config, Wide, load_settings
+from bridge.cli._options import AsJson, Config, Wide
+from bridge.cli._settings import load_settings
 from bridge.cli._tables import Column, Json, as_text, print_table, relative_times
 from bridge.config import secret_values
 from bridge.observability import logging as logs

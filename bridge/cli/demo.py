@@ -19,7 +19,7 @@ from rich.table import Table
 from standardwebhooks import Webhook
 
 from bridge import daemon
-from bridge.cli._client import BridgeClient, Json, connect
+from bridge.cli._client import BridgeClient, Json
 from bridge.cli._errors import CommandFailed, Exit
 from bridge.cli._tables import STYLES
 from bridge.config import Settings
@@ -55,7 +55,7 @@ async def _demo() -> None:
             settings = _settings(crew_url, crew.token, secret, Path(folder) / "demo.db")
             bridge_url = await stack.enter_async_context(daemon.serving(settings))
             console.print(f"crew API (sandbox) at {crew_url}, bridge at {bridge_url}, events to {callback_url}\n")
-            bridge = await stack.enter_async_context(connect(bridge_url, None))
+            bridge = BridgeClient(bridge_url, None)
             await _show_runs(bridge, [await _submit(bridge, topic, callback_url) for topic in TOPICS], console)
             console.print("\nCompletion events, signed and delivered to the callback URL:")
             for _ in TOPICS:
@@ -66,7 +66,7 @@ async def _demo() -> None:
 async def _submit(bridge: BridgeClient, topic: str, callback_url: str) -> Json:
     inputs = {"topic": topic} | ({"sandbox_outcome": "failure"} if "fails" in topic else {})
     request = {"crew": "research", "inputs": inputs, "callback_url": callback_url}
-    return await bridge.submit({**request, "idempotency_key": f"demo-{topic}"})
+    return await asyncio.to_thread(bridge.submit, {**request, "idempotency_key": f"demo-{topic}"})
 
 
 async def _show_runs(bridge: BridgeClient, runs: list[Json], console: Console) -> None:
@@ -74,7 +74,7 @@ async def _show_runs(bridge: BridgeClient, runs: list[Json], console: Console) -
     with Live(_table(runs), console=console, refresh_per_second=10) as live:
         while any(run["state"] not in FINAL_STATES for run in runs):
             await asyncio.sleep(POLL_INTERVAL)
-            runs = [await bridge.run(run["run_id"]) for run in runs]
+            runs = [await asyncio.to_thread(bridge.run, run["run_id"]) for run in runs]
             live.update(_table(runs))
 
 

@@ -9,8 +9,9 @@ import typer
 from bridge.adapters.clock import wall_clock
 from bridge.adapters.http import problems
 from bridge.cli._errors import CommandFailed, Exit
-from bridge.cli._options import AsJson, Config, load_settings
+from bridge.cli._options import AsJson, Config
 from bridge.cli._preview import IGNORED, pairs, print_lines, read_body, refusal_text, run_of
+from bridge.cli._settings import load_settings
 from bridge.composition import policies
 from bridge.core.callback_url import CallbackRules
 from bridge.core.errors import NotVerified, RequestRefused

@@ -11,6 +11,7 @@ import typer
 import uvloop
 
 from bridge.cli._errors import CommandFailed, Exit, os_error_text
+from bridge.observability import logging as logs
 from bridge.sandbox import SandboxSettings, parse_run_time, serve
 from bridge.sandbox.dialects import Dialect
 from bridge.sandbox.execution import Kind
@@ -133,6 +134,7 @@ def sandbox(
         )
     except ValueError as error:
         raise CommandFailed(Exit.USAGE, str(error)) from None
+    logs.configure("info", "auto")
     with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
         _serve(settings)
 

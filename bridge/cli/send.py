@@ -1,7 +1,7 @@
 """The command `send`: submit one kickoff request to a running bridge and wait for its end."""
 
-import asyncio
 import os
+import time
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -93,22 +93,22 @@ def _parse_json(option: str, text: str | None) -> dict[str, Any]:
         raise CommandFailed(Exit.USAGE, f"{option}: {refused.detail.removeprefix('the body ')}") from None
 
 
-async def _send(request: Json, wait: bool, bridge: BridgeClient) -> Json:
-    run = await bridge.submit(request)
-    return await _wait_until_ended(bridge, run["run_id"]) if wait else run
+def _send(request: Json, wait: bool, bridge: BridgeClient) -> Json:
+    run = bridge.submit(request)
+    return _wait_until_ended(bridge, run["run_id"]) if wait else run
 
 
-async def _wait_until_ended(bridge: BridgeClient, run_id: str) -> Json:
+def _wait_until_ended(bridge: BridgeClient, run_id: str) -> Json:
     """Poll the run until it ends or is in doubt. When interrupted, print how to find the run."""
     try:
         with Console(stderr=True).status("") as status:
             while True:
-                run = await bridge.run(run_id)
+                run = bridge.run(run_id)
                 if run["state"] in STOP_STATES:
                     return run
                 status.update(progress_line(run))
-                await asyncio.sleep(POLL_INTERVAL)
-    except asyncio.CancelledError:  # only SIGINT cancels this task
+                time.sleep(POLL_INTERVAL)
+    except KeyboardInterrupt:
         raise CommandFailed(Exit.INTERRUPTED, f"interrupted; run {run_id} continues: `runs show {run_id}`") from None
     except CommandFailed as failure:
         raise CommandFailed(failure.code, *failure.lines, f"run {run_id} is stored: `runs show {run_id}`") from None

@@ -8,8 +8,9 @@ import typer
 from bridge.adapters.amqp.messages import check_content
 from bridge.adapters.amqp.sources import PROPERTIES, parse_message
 from bridge.cli._errors import CommandFailed, Exit
-from bridge.cli._options import AsJson, Config, load_settings
+from bridge.cli._options import AsJson, Config
 from bridge.cli._preview import IGNORED, pairs, print_lines, read_body, refusal_text, run_of
+from bridge.cli._settings import load_settings
 from bridge.composition import policies
 from bridge.config import Settings
 from bridge.core.errors import RequestRefused

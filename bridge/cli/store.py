@@ -10,6 +10,7 @@ from bridge.adapters.store.copy import copy_store
 from bridge.cli._errors import CommandFailed, Exit
 from bridge.cli.daemon import run_or_fail
 from bridge.config.urls import check_store_url, store_location
+from bridge.observability import logging as logs
 
 app = typer.Typer(name="store", help="Copy the bridge's data to another store.", no_args_is_help=True)
 
@@ -22,6 +23,7 @@ To = Annotated[str, typer.Option("--to", help="An empty store, such as postgresq
 )
 def copy(source: From, target: To) -> None:
     """Copy all data into an empty store, while no bridge uses either store; if interrupted, run it again."""
+    logs.configure("info", "auto")
     for option, url in (("--from", source), ("--to", target)):
         _check(option, url)
     console = Console(stderr=True)

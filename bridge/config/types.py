@@ -24,13 +24,11 @@ from pydantic import (
 from bridge.config.placeholders import PUBLIC, SANDBOX_TOKEN, is_placeholder
 from bridge.config.urls import (
     check_amqp_url,
-    check_base_url,
-    check_host,
-    check_http_url,
     check_pattern,
     check_proxy_url,
 )
 from bridge.core.addresses import is_loopback
+from bridge.core.http.target import check_base_url, check_host, check_http_url, check_token
 from bridge.core.inbound.mapping import compile_expression
 from bridge.core.inbound.signatures import PRIVATE, ed25519_seed
 from bridge.core.runs.model import CREW_NAME
@@ -138,11 +136,8 @@ def check_binding_key(key: str) -> str:
     return key and check_amqp_name(key)
 
 
-def check_token(token: SecretStr) -> SecretStr:
-    """Return a token. Raise `ValueError` if it does not fit into an HTTP header."""
-    text = token.get_secret_value()
-    if not text or not text.isascii() or not text.isprintable() or " " in text:
-        raise ValueError("must be printable ASCII without spaces, and not empty")
+def _check_token(token: SecretStr) -> SecretStr:
+    check_token(token.get_secret_value())
     return token
 
 
@@ -232,7 +227,7 @@ BaseUrl = Annotated[str, AfterValidator(check_base_url)]
 Pattern = Annotated[str, AfterValidator(check_pattern)]
 Host = Annotated[str, AfterValidator(check_host)]
 Text = Annotated[str, Field(min_length=1)]
-Token = Annotated[SecretStr, AfterValidator(check_token)]
+Token = Annotated[SecretStr, AfterValidator(_check_token)]
 Secret = Annotated[SecretStr, AfterValidator(check_secret_text)]
 WebhookSecret = Annotated[SecretStr, AfterValidator(check_webhook_secret)]
 ProxyUrl = Annotated[SecretStr, AfterValidator(check_proxy)]

@@ -3,17 +3,16 @@
 No message here repeats a URL, because it may contain a password.
 """
 
-import ipaddress
 import re
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from bridge.core.addresses import is_loopback
+from bridge.core.http.target import check_host, split_url
 
 _AMQP_PORTS = {"amqp": 5672, "amqps": 5671}
 _PATTERN = re.compile(r"https?://(\*\.)?[A-Za-z0-9_.-]+(:[0-9]{1,5})?|https?://\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?")
-_HOST_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 _TLS_OPTIONS = frozenset({"cafile", "certfile", "keyfile"})
 _AMQP_OPTIONS = ("auth", "cafile", "certfile", "heartbeat", "keyfile")
 _SYNONYMS = {
@@ -31,45 +30,15 @@ _SESSION_ATTRS = ("any", "read-write", "primary")
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
 
-def check_host(host: str) -> str:
-    """Return a host name or IP address. Raise `ValueError` if it is neither.
-
-    A name with an empty or an overlong label cannot be resolved: libraries raise an error instead of a lookup failure.
-    """
-    if not _is_address(host) and not _HOST_NAME.fullmatch(_in_ascii(host)):
-        raise ValueError(
-            "the host must be an IP address, or a name whose parts between dots are 1 to 63 letters, digits, `-` or `_`"
-        )
-    return host
-
-
-def check_http_url(url: str) -> str:
-    """Return an absolute http or https URL. Raise `ValueError` if it is not one."""
-    parts = _split(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("must be an absolute URL such as https://example.com")
-    check_host(parts.hostname)
-    if "@" in parts.netloc:
-        raise ValueError("must not contain a user name or password")
-    return url
-
-
 def check_proxy_url(url: str) -> str:
     """Return the URL of an HTTP proxy, with or without user and password. Raise `ValueError` if it is not one."""
-    parts = _split(url)
+    parts = split_url(url)
     if parts.scheme.startswith("socks"):
         raise ValueError("must be an HTTP proxy; SOCKS is not supported")
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or "?" in url or "#" in url:
         raise ValueError("must be `env` or the URL of an HTTP proxy such as http://proxy.example.com:3128")
     check_host(parts.hostname)
     return url
-
-
-def check_base_url(url: str) -> str:
-    """Return an http or https URL to which paths can be appended, without its trailing slash. Raise `ValueError`."""
-    if "?" in url or "#" in url:
-        raise ValueError("must not contain a query or a fragment")
-    return check_http_url(url).rstrip("/")
 
 
 def check_encrypted(url: str, *, insecure: bool) -> str:
@@ -84,7 +53,7 @@ def check_pattern(pattern: str) -> str:
     """Return a pattern `scheme://host[:port]`, in which `*.` matches one or more labels. Raise `ValueError`."""
     if not _PATTERN.fullmatch(pattern):
         raise ValueError("must look like https://host, https://host:port or https://*.example.com")
-    check_host(_split(pattern.replace("*.", "", 1)).hostname or "")
+    check_host(split_url(pattern.replace("*.", "", 1)).hostname or "")
     return pattern
 
 
@@ -94,7 +63,7 @@ def check_amqp_url(url: str) -> str:
         raise ValueError(
             "must name one host; give several as a list of URLs, and percent-encode `,`, `;`, and `@` in a password"
         )
-    parts = _split(url)
+    parts = split_url(url)
     if parts.scheme not in _AMQP_PORTS or not parts.hostname:
         raise ValueError(
             "must look like amqp://user:password@host:5672/vhost, or amqps://…; "
@@ -197,31 +166,4 @@ def _each_host(url: str) -> list[SplitResult]:
     user, at, hosts = authority.rpartition("@")
     if "@" in user:
         raise ValueError("must name user and password once, before the first host; percent-encode `@` in them")
-    return [_split(f"{scheme}://{user}{at}{host}{slash}{path}") for host in hosts.split(",")]
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
-def _in_ascii(host: str) -> str:
-    """Return the name in IDNA form; an empty string if it has none."""
-    try:
-        return host.encode("idna").decode("ascii")
-    except UnicodeError:
-        return ""
-
-
-def _split(url: str) -> SplitResult:
-    try:
-        parts = urlsplit(url)
-        _ = parts.port  # raises if the port is not a number
-    except ValueError:
-        raise ValueError("is not a URL; special characters in user and password are percent-encoded") from None
-    if not url.isascii() or not url.isprintable() or " " in url:
-        raise ValueError("must be ASCII without spaces; other characters are percent-encoded")
-    return parts
+    return [split_url(f"{scheme}://{user}{at}{host}{slash}{path}") for host in hosts.split(",")]

@@ -1,6 +1,5 @@
 """`--watch`: shows changes until the run ends."""
 
-import asyncio
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -19,7 +18,7 @@ class FakeBridge:
     def __init__(self) -> None:
         self._states: Iterator[str] = iter(STATES)
 
-    async def run(self, run_id: str) -> dict[str, Any]:
+    def run(self, run_id: str) -> dict[str, Any]:
         return {"run_id": run_id, "crew": "research", "state": next(self._states)}
 
 
@@ -27,7 +26,7 @@ class FakeBridge:
 def bridge(monkeypatch: pytest.MonkeyPatch) -> FakeBridge:
     fake = FakeBridge()
     monkeypatch.setattr(_watch, "INTERVAL", 0.0)
-    monkeypatch.setattr(_watch, "call_bridge", lambda *options: asyncio.run(options[-1](fake)))
+    monkeypatch.setattr(_watch, "call_bridge", lambda *options: options[-1](fake))
     return fake
 
 
