@@ -142,7 +142,7 @@ def resolve_run(
     token: Token = None,
     config: Config = None,
 ) -> None:
-    """Resolve a run in doubt with exactly one of --retry, --adopt, --abandon."""
+    """Resolve a run in doubt with exactly one of --retry, --adopt, --abandon; a held run can adopt its execution."""
     chosen = [
         body
         for wanted, body in (

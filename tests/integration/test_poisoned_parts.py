@@ -492,7 +492,7 @@ NOT_REACHED: dict[str, Sequence[str]] = {
         "crew_api.crew_sessions", "kickoff_journal.open_journal", "kickoff_journal.KickoffJournal.entries",
         "kickoff_journal.KickoffJournal.clear", "observability.metrics.Counters.show_crew",
         "observability.metrics.Counters.show_link", "store.SqlCluster.join", "store.SqlCluster.leave",
-        "store.SqlStore.close",
+        "store.SqlStore.close", "store.SqlQueries.hold_accepted",
         "byte_budget.values_budget", "threads.start_threads",
     ),
     "reports the exception itself": ("observability.metrics.Counters.report",),

@@ -45,6 +45,16 @@ def test_a_run_that_ended_otherwise_cannot_be_cancelled(state: State):
     assert refused.value.code == "run_is_over"
 
 
+@pytest.mark.parametrize("attempt", [0, 2])
+def test_a_held_run_adopts_the_execution_that_was_started_after_the_backup(attempt: int):
+    held = replace(a_run(), attempt=attempt, due_at=None)
+    decision = apply_command(held, Adopt("k-77"), POLICY, LATER)
+    assert decision is not None
+    adopted = decision.run
+    assert (adopted.state, adopted.kickoff_id, adopted.attempt) == (State.RUNNING, "k-77", attempt + 1)
+    assert (adopted.sent_at, adopted.held) == (LATER, False)
+
+
 @pytest.mark.parametrize("command", [Retry(), Adopt("k-1"), Abandon()])
 @pytest.mark.parametrize("state", sorted(set(State) - {State.STARTING, State.IN_DOUBT}))
 def test_only_a_run_in_doubt_can_be_resolved(state: State, command: RunCommand):

@@ -191,6 +191,24 @@ async def test_an_operator_may_adopt_an_execution_for_a_run_in_doubt(bench: Benc
     assert len(bench.api.bodies) == 1
 
 
+async def test_a_held_run_is_started_only_by_its_release_and_can_adopt_its_execution(bench: Bench):
+    ran, waiting = await bench.accepted(), await bench.accepted(inputs={"topic": "another"})
+    assert await bench.store.queries.hold_accepted(NOW) == 2
+    await bench.round(bench.kickoff)
+    assert bench.api.bodies == []
+
+    await bench.apply_command(ran.run_id, Adopt("k-77"), "client/ops")
+    await bench.round(bench.recover)
+    bench.api.status_responses = [Succeeded("found")]
+    bench.clock.forward(6)
+    await bench.round(bench.poll)
+    assert (await bench.now(ran)).state is State.SUCCEEDED
+
+    assert await bench.store.queries.release(None, None, "client/ops", bench.clock()) == 1
+    await bench.round(bench.kickoff)
+    assert ((await bench.now(waiting)).state, len(bench.api.bodies)) == (State.RUNNING, 1)
+
+
 async def test_an_operator_may_abandon_a_run_in_doubt(bench: Bench):
     run = await in_doubt(bench)
     await bench.apply_command(run.run_id, Abandon(), "client/ops")
