@@ -47,7 +47,7 @@ class KickoffJournal:
 
     async def append(self, run: Run) -> None:
         """Append the kickoff id of the run's current attempt."""
-        log.error("kickoff_id_journaled", run_id=run.run_id, crew=run.crew, kickoff_id=run.kickoff_id)
+        log.error("kickoff_id_journaled", **run.log_fields, kickoff_id=run.kickoff_id)
         line = json.dumps({"run_id": run.run_id, "attempt": run.attempt, "kickoff_id": run.kickoff_id})
         slot = next(slot for slot in itertools.count() if slot not in self._used)
         self._used.add(slot)
@@ -90,7 +90,7 @@ class NullJournal:
 
     async def append(self, run: Run) -> None:
         """Log the kickoff id."""
-        log.error("kickoff_id_journaled", run_id=run.run_id, crew=run.crew, kickoff_id=run.kickoff_id)
+        log.error("kickoff_id_journaled", **run.log_fields, kickoff_id=run.kickoff_id)
 
     async def drop(self, run: Run) -> None:
         """Do nothing."""

@@ -53,11 +53,11 @@ async def adopt(
 def log_adoption(run: Run) -> None:
     """Log the execution found for a run; if the run has already ended, the execution may still cost money."""
     if run.state is State.RUNNING:
-        log.info("execution_adopted", run_id=run.run_id, crew=run.crew)
+        log.info("execution_adopted", **run.log_fields)
     else:
-        log.warning("execution_found_late", run_id=run.run_id, crew=run.crew, kickoff_id=run.kickoff_id)
+        log.warning("execution_found_late", **run.log_fields, kickoff_id=run.kickoff_id)
 
 
 def log_taken(run: Run, kickoff_id: str | None) -> None:
     """Log that an execution belongs to another run. A crew API should never return one id twice."""
-    log.error("kickoff_id_taken", run_id=run.run_id, crew=run.crew, kickoff_id=kickoff_id)
+    log.error("kickoff_id_taken", **run.log_fields, kickoff_id=kickoff_id)

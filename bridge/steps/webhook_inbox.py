@@ -185,7 +185,7 @@ class HandleWebhooks:
             state_id=run.request.inputs.get("id"),
         )
         if webhooks.is_superseded(run, entry.attempt, webhook):
-            log.error("execution_superseded", run_id=run_id, crew=run.crew, kickoff_id=webhook.kickoff_id)
+            log.error("execution_superseded", **run.log_fields, kickoff_id=webhook.kickoff_id)
         elif run.state is State.STARTING or self._store.owned_elsewhere(run):
             return  # the entry waits for the response to the POST, or for the process that owns the run
         elif webhook.kickoff_id and (run.kickoff_id is None or webhooks.disproves(run, webhook)):
@@ -271,7 +271,7 @@ class HandleWebhooks:
         """Store a run's question, and make the process that tracks the run poll it."""
         policy = self._crews[run.crew].policy
         if await self._write(run, lambda latest: rules.on_question(latest, content, policy, self._clock())):
-            log.info("question_stored", run_id=run.run_id, crew=run.crew)
+            log.info("question_stored", **run.log_fields)
             self._notify_deliveries()
 
     async def _write(self, run: Run, decide: Callable[[Run], Decision | None]) -> bool:

@@ -157,7 +157,7 @@ class SqlStore:
             if request.own:  # before the caller decides again on deliveries with the same ids
                 self._claimer.release_later(request.release_own)
                 await until_available(self._claimer.release)
-        log.info("stale_write_discarded", run_id=request.decision.run.run_id, crew=request.decision.run.crew)
+        log.info("stale_write_discarded", **request.decision.run.log_fields)
         self._metrics.stale_write()
         return Conflict.STALE
 

@@ -189,6 +189,16 @@ class Run:
         """Whether the run has ended."""
         return self.state in FINAL_STATES
 
+    @property
+    def log_fields(self) -> dict[str, str]:
+        """What identifies the run in a log line, as far as its sender gave a key and a trace context."""
+        fields = {"run_id": self.run_id, "crew": self.crew}
+        if self.request.idempotency_key is not None:
+            fields["idempotency_key"] = self.request.idempotency_key
+        if self.envelope.traceparent is not None:
+            fields["trace_id"] = self.envelope.traceparent.split("-")[1]
+        return fields
+
 
 @dataclass(slots=True)
 class TrackedRun:

@@ -31,7 +31,7 @@ class ResolveInDoubt(RunStep[Run]):
         """Decide and write."""
         policy = self._crews[run.crew].policy
         decision = state_machine.on_evidence_overdue(run, policy, self._clock())
-        log.warning("run_in_doubt", run_id=run.run_id, crew=run.crew, policy=policy.in_doubt.value)
+        log.warning("run_in_doubt", **run.log_fields, policy=policy.in_doubt.value)
         written = await self._store.apply(decision)
         if isinstance(written, Run):  # otherwise evidence or a command came first
             self._notify_deliveries()

@@ -40,7 +40,7 @@ class PollLateResults(RunStep[Run]):
         if late_results.should_be_stopped(run):
             outcome = await crew.api.stop(run.kickoff_id)
             stopped = outcome is StopResponse.STOPPED
-            log.info("execution_stop_requested", run_id=run.run_id, crew=run.crew, stopped=stopped)
+            log.info("execution_stop_requested", **run.log_fields, stopped=stopped)
             if outcome is StopResponse.ENDED:
                 crew.tracker.signal_late_end(run.run_id, self._clock())
             await crew.api.acquire()

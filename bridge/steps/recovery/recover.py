@@ -59,7 +59,7 @@ class Recover(RunStep[Run]):
         crew = self._crews[run.crew]
         now = self._clock()
         if run.state is State.STARTING:
-            log.warning("kickoff_interrupted", run_id=run.run_id, crew=run.crew)
+            log.warning("kickoff_interrupted", **run.log_fields)
             await self._store.apply(state_machine.on_interrupted_kickoff(run, crew.policy, now))
             return  # after a conflict, too: the run's next owner decides
         at_once = run.deferral is not None or run.unverified

@@ -70,8 +70,10 @@ class AcceptRequest:
                 raise
             return Accepted(earlier, replayed=True, warnings=warnings)
         accepted = await self._store.accept(run)
+        if not accepted.replayed:
+            log.info("run_accepted", **accepted.run.log_fields, by=envelope.source)
         if warnings and not accepted.replayed:
-            log.warning("inputs_id_sent", run_id=accepted.run.run_id, crew=request.crew)
+            log.warning("inputs_id_sent", **accepted.run.log_fields)
         self._notify_crew(request.crew)
         return replace(accepted, warnings=warnings)
 

@@ -70,7 +70,7 @@ class ApplyCommand:
         match await retry_on_conflict(self._store, run, decide, retry=False):
             case Run() as written:
                 name, state = type(command).__name__, written.state.value
-                log.info("run_command_applied", run_id=run.run_id, command=name, by=by, state=state)
+                log.info("run_command_applied", **run.log_fields, command=name, by=by, state=state)
                 self._notify(written, command)
                 return written
             case Conflict.EXECUTION_TAKEN:
@@ -100,7 +100,7 @@ class ApplyCommand:
             written = await self._store.apply(doubted, retry=False)
             run = await self._load(run.run_id) if isinstance(written, Conflict) else written
         if run.kickoff_id is not None and not run.final:
-            log.warning("execution_not_stopped", run_id=run.run_id, crew=run.crew, kickoff_id=run.kickoff_id)
+            log.warning("execution_not_stopped", **run.log_fields, kickoff_id=run.kickoff_id)
         return run
 
     def _notify(self, run: Run, command: RunCommand) -> None:

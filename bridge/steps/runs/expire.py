@@ -39,5 +39,5 @@ class ExpireRuns(RunStep[Run]):
         finally:
             self._in_progress.discard(run.run_id)
         if isinstance(written, Run):  # otherwise a command, or evidence of an execution, came first
-            log.warning("run_expired", run_id=run.run_id, crew=run.crew)
+            log.warning("run_expired", **run.log_fields)
             self._notify_deliveries()

@@ -52,7 +52,7 @@ class SubmitHumanInput(RunStep[Run]):
         question = sending.human_input.question
         assert question is not None
         response = await self._submit_answer(question, body)
-        log.info("human_input_submitted", run_id=run.run_id, crew=run.crew, response=type(response).__name__)
+        log.info("human_input_submitted", **run.log_fields, response=type(response).__name__)
         crew.pause_if_unavailable(response, self._clock())
         await self._store_change(sending, question.number, response)
 

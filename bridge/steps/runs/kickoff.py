@@ -88,7 +88,7 @@ class Kickoff(RunStep[Run]):
         self._not_sent.discard(run.run_id)
         response = await self._crew.api.kickoff(body)
         name, reason = type(response).__name__, failure_reason(response)
-        log.info("kickoff_answered", run_id=run.run_id, crew=run.crew, response=name, reason=reason)
+        log.info("kickoff_answered", **run.log_fields, response=name, reason=reason)
         if not self._crew.pause_if_unavailable(response, self._clock()) and self._crew.breaker.on_kickoff_answered():
             log.info("crew_resumed", crew=self._crew.name)
         if isinstance(response, Refused):
@@ -162,11 +162,9 @@ class Kickoff(RunStep[Run]):
                 if kickoff_id is not None and written.final:
                     log_adoption(written)
                 else:
-                    log.info("in_doubt_resolved_by_late_response", run_id=starting.run_id, crew=starting.crew)
+                    log.info("in_doubt_resolved_by_late_response", **starting.log_fields)
                 self._notify_deliveries()
             case Conflict.EXECUTION_TAKEN:
                 log_taken(starting, kickoff_id)
             case None:
-                log.error(
-                    "late_kickoff_response_discarded", run_id=starting.run_id, crew=starting.crew, kickoff_id=kickoff_id
-                )
+                log.error("late_kickoff_response_discarded", **starting.log_fields, kickoff_id=kickoff_id)

@@ -161,12 +161,12 @@ class Poll(RunStep[TrackedRun]):
         run = observation.before
         if written.final and isinstance(response := observation.response, Succeeded) and response.dropped:
             dropped = ", ".join(response.dropped)
-            log.error("result_incomplete", run_id=run.run_id, crew=run.crew, kickoff_id=run.kickoff_id, dropped=dropped)
+            log.error("result_incomplete", **written.log_fields, kickoff_id=run.kickoff_id, dropped=dropped)
         if written.final:
             self._stop_tracking(written)
             return None
         if written.state is State.IN_DOUBT:
-            log.warning("adopted_execution_unknown", run_id=run.run_id, crew=run.crew, kickoff_id=run.kickoff_id)
+            log.warning("adopted_execution_unknown", **written.log_fields, kickoff_id=run.kickoff_id)
             self._crew.tracker.forget(run.run_id)
             self._notify_kickoff()
             return None
@@ -177,14 +177,14 @@ class Poll(RunStep[TrackedRun]):
 
     def _stop_tracking(self, ended: Run) -> None:
         if ended.state is State.SUCCEEDED and ended.outcome.result is None and ended.outcome.result_json is None:
-            log.warning("result_missing", run_id=ended.run_id, crew=ended.crew, kickoff_id=ended.kickoff_id)
+            log.warning("result_missing", **ended.log_fields, kickoff_id=ended.kickoff_id)
         if ended.state is not State.SUCCEEDED and self._crew.tracker.webhook_result(ended.run_id) is not None:
-            log.warning("webhook_result_discarded", run_id=ended.run_id, crew=ended.crew, state=ended.state.value)
+            log.warning("webhook_result_discarded", **ended.log_fields, state=ended.state.value)
         completion_signalled = self._crew.tracker.completion_signalled(ended.run_id)
         if self._crew.webhook_reliability.on_run_ended(completion_signalled=completion_signalled):
             self._reschedule()
         self._crew.tracker.forget(ended.run_id)
-        log.info("run_ended", run_id=ended.run_id, crew=ended.crew, state=ended.state.value, polls=ended.polls)
+        log.info("run_ended", **ended.log_fields, state=ended.state.value, polls=ended.polls)
         self._notify_kickoff()
 
     def _learn_run_times(

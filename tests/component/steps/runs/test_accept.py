@@ -26,6 +26,28 @@ async def test_an_accepted_request_is_durable_and_signals_its_crew(bench: Bench)
     assert bench.notified("kickoff-research")
 
 
+async def test_the_acceptance_of_a_run_is_logged_once_with_what_its_sender_knows(bench: Bench):
+    traced = Envelope("client/shop", traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+    with capture_logs() as logs:
+        for _ in range(2):
+            await bench.accept(a_request(idempotency_key="order-42"), traced)
+        await bench.accept(a_request(), Envelope("queue"))
+    first, second = [
+        {name: value for name, value in line.items() if name != "log_level"}
+        for line in logs
+        if line["event"] == "run_accepted"
+    ]
+    assert first == {
+        "event": "run_accepted",
+        "run_id": run_id(1),
+        "crew": "research",
+        "idempotency_key": "order-42",
+        "trace_id": "0af7651916cd43dd8448eb211c80319c",
+        "by": "client/shop",
+    }
+    assert second.keys() == {"event", "run_id", "crew", "by"}
+
+
 async def test_a_repeated_request_returns_the_first_run(bench: Bench):
     first, second = [await bench.accept(a_request(idempotency_key="k"), Envelope("queue")) for _ in range(2)]
     assert (second.run, second.replayed) == (replace(first.run, history=()), True)
