@@ -12,6 +12,8 @@ from dataclasses import fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
+from bridge.core.values import contents
+
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
@@ -22,7 +24,8 @@ _SHORT_TEXT = 1024  # characters; in longer texts, searching for each form is fa
 
 Item = TypeVar("Item", bound="DataclassInstance")
 
-_WEBHOOK_URL = re.compile(r"(/amp/)[\w-]{38,}(?=/)", re.ASCII)  # the token of a run, matched by its format
+_WEBHOOK_PATH = "/amp/"
+_WEBHOOK_URL = re.compile(rf"({_WEBHOOK_PATH})[\w-]{{38,}}(?=/)", re.ASCII)  # the token of a run, matched by its format
 _ALIGNMENTS = ((0, 0), (1, 2), (2, 3))  # bytes before a secret in base64, characters that encode them
 
 
@@ -49,9 +52,13 @@ class Redactor:
         new = {form for secret in secrets if len(secret) >= MIN_SECRET_LENGTH for form in forms(secret)}
         self._forms = tuple(sorted(new.union(self._forms), key=lambda form: (-len(form), form)))
         self._any = re.compile("|".join(map(re.escape, self._forms)) or "(?!)")
+        beginnings = sorted({form[:MIN_SECRET_LENGTH] for form in self._forms} | {_WEBHOOK_PATH})
+        self._beginning = re.compile("|".join(map(re.escape, beginnings)))
 
     def text(self, text: str, *, cut: bool = False) -> str:
         """Mask known secrets in a text; `cut`: it may end within a secret, whose first part is also masked."""
+        if len(text) <= _SHORT_TEXT and not self._beginning.search(text):
+            return text
         found = self._forms if len(text) > _SHORT_TEXT else self._any.findall(text)
         for form in found:
             text = text.replace(form, MASK)
@@ -64,6 +71,9 @@ class Redactor:
 
     def fields(self, item: Item) -> Item:
         """Mask known secrets in the fields of a dataclass: strings and bytes that may be cut, and JSON values."""
+        everything = "\0".join(_texts(item))
+        if len(everything) <= _SHORT_TEXT and not self._beginning.search(everything):
+            return item
         return replace(item, **{field.name: self._field(getattr(item, field.name)) for field in fields(item)})
 
     def _field(self, value: Any) -> Any:
@@ -93,7 +103,7 @@ class Redactor:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Yield every string in a JSON value, including keys; without recursion."""
+    """Yield every string in a JSON value, including keys, or in a dataclass with slots; without recursion."""
     left = [value]
     while left:
         item = left.pop()
@@ -102,5 +112,9 @@ def _texts(value: Any) -> Iterator[str]:
         elif isinstance(item, Mapping):
             yield from (name for name in item if isinstance(name, str))
             left.extend(item.values())
-        elif isinstance(item, list):
+        elif isinstance(item, list | tuple):
             left.extend(item)
+        elif isinstance(item, bytes):
+            yield item.decode("utf-8", "surrogateescape")
+        elif is_dataclass(item):
+            left.extend(contents(item))

@@ -7,6 +7,7 @@ know about metrics.
 import math
 import re
 from collections.abc import Callable, Mapping
+from functools import cache
 from itertools import product
 from typing import Any, get_args
 
@@ -45,7 +46,12 @@ MAX_TOKENS = 1e12  # of one run; a larger number is an error of the API, and wou
 
 def outcome_label(kind: type) -> str:
     """Return the label value of a response: its class name in snake_case."""
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
+    return _in_snake_case(kind.__name__)
+
+
+@cache
+def _in_snake_case(name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
 
 
 def _response_labels(union: Any) -> list[str]:

@@ -1,7 +1,6 @@
 """What this process keeps in memory of one crew's runs between steps."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from bridge.core.crew.responses import StatusResponse, Succeeded
 from bridge.core.crew.webhooks import TasksDone, add_task, with_task_progress, with_webhook_result
@@ -9,6 +8,7 @@ from bridge.core.polling import PollQueue
 from bridge.core.runs import timing, tracking
 from bridge.core.runs.cache import RunCache
 from bridge.core.runs.model import TRACKED_STATES, Run, TrackedRun
+from bridge.core.values import replace
 
 LATE_POLL_TICK = 0.3  # seconds between claims while executions of ended runs are polled at short intervals
 

@@ -11,7 +11,7 @@ others as well. Three of them matter most:
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -23,6 +23,7 @@ from bridge.core.crew.tasks import NO_TASKS, ReportedTasks, read_tasks
 from bridge.core.http.retry_after import parse_retry_after
 from bridge.core.numbers import read_number
 from bridge.core.redaction import MASK
+from bridge.core.values import replace
 
 KICKOFF_ID = re.compile(r"(?!\.{1,2}\Z)(?:(?![/?#%\\])[!-~]){1,128}")  # a UUID in general, but any string may come
 MAX_MESSAGE = 2048

@@ -1,11 +1,12 @@
 """Decide what to store after an attempt at a delivery: the delivery, the attempt, and the state of its receiver."""
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import assert_never
 
 from bridge.core.delivery import events, receivers, retry
 from bridge.core.delivery.model import Attempt, Delivery, DeliveryState, Receiver
+from bridge.core.values import replace
 
 MAX_EXCERPT = 1024  # bytes of a response body that are stored
 

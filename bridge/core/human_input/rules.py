@@ -8,7 +8,6 @@ A question known from the status alone has no name and no text, and may be one t
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import assert_never
 
 from bridge.core.crew import responses
@@ -21,6 +20,7 @@ from bridge.core.human_input.model import HumanInput, Question, QuestionContent,
 from bridge.core.runs import history, state_machine, timing, tracking
 from bridge.core.runs.changes import QuestionChange
 from bridge.core.runs.model import TRACKED_STATES, Decision, Run, State, TrackedRun
+from bridge.core.values import replace
 
 MOVED_ON_AFTER = 10.0  # seconds after a question arrives, until "running" means that it was answered elsewhere
 CONFIRM_WITHIN = 60.0  # seconds within which an answer must show an effect

@@ -6,7 +6,7 @@
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, assert_never
 
 from bridge.core.crew import responses, tasks
@@ -14,6 +14,7 @@ from bridge.core.crew_policy import CrewPolicy
 from bridge.core.human_input import rules
 from bridge.core.runs import changes, history, state_machine, tracking
 from bridge.core.runs.model import Decision, Outcome, Run, RunError, State, TrackedRun
+from bridge.core.values import replace
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,6 @@ Rules:
 Functions are named for what happened (`on_kickoff`, `on_cancelled` …) and return what is to be stored next.
 """
 
-from dataclasses import replace
 from typing import Any, assert_never
 
 from bridge.core.crew import responses
@@ -26,6 +25,7 @@ from bridge.core.human_input.model import QuestionStage
 from bridge.core.runs import history, timing
 from bridge.core.runs.model import Decision, Envelope, KickoffRequest, Outcome, Run, RunError, State
 from bridge.core.runs.request import fingerprint
+from bridge.core.values import replace
 
 _EVENT_SPACING = 0.002  # seconds; events are ordered by their times, which have millisecond resolution
 

@@ -1,6 +1,5 @@
 """A tracked run: the in-memory state of a run that is polled, and how each response to a poll updates it."""
 
-from dataclasses import replace
 from typing import Any
 
 from bridge.core.crew import responses
@@ -9,6 +8,7 @@ from bridge.core.crew_policy import CrewPolicy
 from bridge.core.human_input.model import QuestionStage
 from bridge.core.runs.model import Progress, Run, State, TrackedRun
 from bridge.core.runs.state_machine import is_poll_deferred
+from bridge.core.values import replace
 
 # An execution counts as lost after both:
 LOST_POLLS = 5  # consecutive polls that did not find it

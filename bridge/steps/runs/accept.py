@@ -1,7 +1,6 @@
 """Store each kickoff request once, and refused messages for the dead queue."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import replace
 
 import structlog
 
@@ -12,6 +11,7 @@ from bridge.core.errors import RequestRefused
 from bridge.core.redaction import Redactor
 from bridge.core.runs import restore, state_machine
 from bridge.core.runs.model import Envelope, KickoffRequest, Run
+from bridge.core.values import replace
 from bridge.ports.deliveries import DeliveryStore
 from bridge.ports.inbound import Accepted, RefusedMessage
 from bridge.ports.lifecycle import Clock, NewId, Notify

@@ -1,0 +1,49 @@
+"""Changed copies of frozen values."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from functools import cache
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+T = TypeVar("T")
+
+
+class _Slots(NamedTuple):
+    """How to read all fields of a class at once, and to set each one."""
+
+    read: Callable[[Any], tuple[Any, ...]]
+    setters: Mapping[str, Callable[[Any, Any], None]]
+
+
+@cache
+def _slots(kind: type) -> _Slots:
+    names = [field.name for field in fields(kind)]
+    read = attrgetter(*names) if len(names) > 1 else lambda value: tuple(getattr(value, name) for name in names)
+    return _Slots(read, {name: getattr(kind, name).__set__ for name in names})
+
+
+def contents(value: Any) -> tuple[Any, ...]:
+    """Return the fields of a dataclass with slots, in their order."""
+    return _slots(type(value)).read(value)  # type: ignore[arg-type]  # classes are hashable
+
+
+if TYPE_CHECKING:
+    from dataclasses import replace
+else:
+
+    def replace(value: T, /, **changes: Any) -> T:
+        """As `dataclasses.replace`, for dataclasses with slots and without `__post_init__`.
+
+        Copies the slots without the constructor: 2 µs instead of 8 for a run, which is copied about twenty times.
+        """
+        slots = _slots(type(value))
+        copy = object.__new__(type(value))
+        for set_field, content in zip(slots.setters.values(), slots.read(value), strict=True):
+            set_field(copy, content)
+        for name, content in changes.items():
+            slots.setters[name](copy, content)
+        return copy
+
+
+__all__ = ["contents", "replace"]
