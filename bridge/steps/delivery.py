@@ -14,7 +14,6 @@ from bridge.core.delivery.outcome import (
 )
 from bridge.core.delivery.receivers import receiver_name
 from bridge.core.runs.quarantine import Quarantined
-from bridge.core.values import replace
 from bridge.ports.deliveries import DeliveryStore, Sender
 from bridge.ports.lifecycle import Clock, Notify
 

@@ -52,8 +52,8 @@ MUTANTS = (
     Mutant(
         "`starting` written late",
         "bridge/adapters/store/queries/kickoffs.py",
-        "update_runs(connection, starting)",
-        "update_runs(connection, [replace(run, state=State.ACCEPTED) for run in starting])",
+        "begin_runs(connection, starting)",
+        "begin_runs(connection, [replace(run, state=State.ACCEPTED) for run in starting])",
         SIMULATION,
     ),
     Mutant(
@@ -112,8 +112,8 @@ MUTANTS = (
     Mutant(
         "two messages with one id in flight at once",
         "bridge/adapters/amqp/publisher.py",
-        "        async with lock:\n            yield",
-        "        yield",
+        "            await earlier.wait()",
+        "            break",
         pytest("tests/integration/amqp/test_publisher.py"),
     ),
     Mutant(

@@ -4,6 +4,7 @@ SQLAlchemy's own processing of each row costs several times as much as the datab
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Connection, Dialect, Insert, Update
@@ -45,9 +46,9 @@ class _Compiled:
         compiled = statement.compile(dialect=dialect, column_keys=columns)
         self.sql = str(compiled)
         self._constants = {name: value for name, value in compiled.params.items() if name not in row}
-        self._positions: Sequence[str] | None = compiled.positiontup if compiled.positional else None
+        self._in_order = itemgetter(*compiled.positiontup) if compiled.positional and compiled.positiontup else None
 
     def parameters(self, row: Row) -> Any:
         """Return the parameters of one row."""
         values = {**self._constants, **row} if self._constants else row
-        return values if self._positions is None else tuple(values[name] for name in self._positions)
+        return values if self._in_order is None else self._in_order(values)

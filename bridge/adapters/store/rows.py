@@ -85,7 +85,7 @@ def mutable_values(run: Run) -> Values:
         "tasks": _dump([asdict(task) for task in run.tasks]) if run.tasks else None,
         "human_input": None if run.human_input == NO_HUMAN_INPUT else _dump(asdict(run.human_input)),
         "deferral": None if run.deferral is None else _dump(asdict(run.deferral)),
-        "history": b"\n".join(run.history) or None,  # one JSON object per line, none of which is parsed here
+        "history": _history(run),
         "result": None if outcome.result is None else outcome.result.encode(),
         "result_json": _dump(outcome.result_json),
         "usage": _dump(outcome.usage),
@@ -98,6 +98,18 @@ def run_columns(*without: str) -> list[ColumnElement[Any]]:
     """Return the columns of `runs` for `run_from_row`, some of them empty: each may be large, and many are read."""
     objects = {"inputs": literal(b"{}"), "meta": literal(b"{}")}
     return [objects.get(one.name, null()).label(one.name) if one.name in without else one for one in runs.c]
+
+
+def begun_values(run: Run) -> Values:
+    """Return the columns that a claim for the kickoff changes."""
+    return {
+        "state": run.state.value,
+        "owner": run.owner,
+        "due_at": run.due_at,
+        "attempt": run.attempt,
+        "sent_at": run.sent_at,
+        "history": _history(run),
+    }
 
 
 def run_from_row(row: Row[Any]) -> Run:
@@ -283,6 +295,11 @@ def shift_question_times(stored: bytes, seconds: float) -> bytes | None:
         times = {name: human_input["question"][name] for name in ("asked_at", "answer_by", "sent_at")}
         human_input["question"] |= {name: at - seconds for name, at in times.items() if at is not None}
     return _dump(human_input)
+
+
+def _history(run: Run) -> bytes | None:
+    """Return one JSON object per line, none of which is parsed here."""
+    return b"\n".join(run.history) or None
 
 
 def _dump(value: Any) -> bytes | None:

@@ -119,7 +119,7 @@ _partial_index("runs_expiring", f"{WAITING} AND expires_at IS NOT NULL", runs.c.
 _partial_index("runs_crew_budget", "sent_at IS NOT NULL", runs.c.crew, runs.c.sent_at)
 OF_CLIENT = "source LIKE 'client/%'"  # budgets apply only to clients, so only their runs are indexed
 _partial_index("runs_client_budget", OF_CLIENT, runs.c.source, runs.c.sent_at)
-Index("runs_finished_at", runs.c.finished_at)
+_partial_index("runs_finished_at", "finished_at IS NOT NULL", runs.c.finished_at)
 # For lists, newest first: each is read from the end of a range (`queries.run_lists`).
 Index("runs_by_state", runs.c.state, runs.c.run_id)
 Index("runs_by_crew", runs.c.crew, runs.c.state, runs.c.run_id)

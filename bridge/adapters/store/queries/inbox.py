@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 import structlog
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, delete, func, or_, select, update
 
 from bridge.adapters.store import dialect
 from bridge.adapters.store.connections import Connections
@@ -26,6 +26,9 @@ MAX_FLOW_QUESTIONS = 1000  # of one crew, whose runs are not known yet
 log = structlog.get_logger()
 
 _entries = webhook_inbox.c
+_DELETE_RETAINED = delete(webhook_inbox).where(
+    _entries.run_id.in_(bindparam("run_ids", expanding=True)), _entries.owner.is_not(None)
+)
 _ORDER = (_entries.kind.in_([kind.value for kind in _PROGRESS]), _entries.received_at, _entries.entry_id)
 
 
@@ -70,7 +73,7 @@ class SqlWebhookInbox:
 def delete_retained(connection: Connection, run_ids: Sequence[str]) -> None:
     """Delete the retained entries of runs that have ended, or for which another entry is to be retained."""
     if run_ids:
-        connection.execute(delete(webhook_inbox).where(_entries.run_id.in_(run_ids), _entries.owner.is_not(None)))
+        connection.execute(_DELETE_RETAINED, {"run_ids": run_ids})
 
 
 def _add(connection: Connection, entry: InboxEntry) -> bool:

@@ -5,7 +5,7 @@ A run is claimed only to be POSTed at once, so no run is both `accepted` and own
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 from sqlalchemy import Connection, Select, bindparam, func, or_, select, text
@@ -16,13 +16,14 @@ from bridge.adapters.store.free_slots import FreeSlots
 from bridge.adapters.store.queries import budgets
 from bridge.adapters.store.queries.claims import WITH_WEBHOOKS, Claimed, is_alive, still_claimed
 from bridge.adapters.store.queries.run_lists import ids_within
-from bridge.adapters.store.queries.runs import update_runs, with_next_version
+from bridge.adapters.store.queries.runs import begin_runs, update_runs, with_next_version
 from bridge.adapters.store.rows import run_columns, run_from_row
 from bridge.adapters.store.schema import OPEN, WAITING, pending_commands, runs
 from bridge.core.runs import state_machine
 from bridge.core.runs.budget import UNLIMITED, Budget, Budgets
 from bridge.core.runs.kickoff_memory import INPUTS_FACTOR, META_FACTOR
 from bridge.core.runs.model import Run, State
+from bridge.core.values import replace
 from bridge.ports.queries import Usage
 
 _IN_PROGRESS = (State.STARTING.value, State.RUNNING.value, State.WAITING_FOR_HUMAN.value)
@@ -127,7 +128,7 @@ def _claim(connection: Connection, request: ClaimAccepted) -> Claimed[Run]:
     if undecodable:
         postpone(connection, undecodable, request.now)
     starting = [state_machine.begin(replace(run, owner=request.process), request.now) for run in found]
-    update_runs(connection, starting)
+    begin_runs(connection, starting)
     claimed = list(map(with_next_version, starting))
     return Claimed(claimed, undecodable, partial(_undo, process=request.process, claimed=claimed))
 

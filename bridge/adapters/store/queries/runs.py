@@ -1,19 +1,20 @@
 """Writes decisions: a run's next row and its new deliveries in one transaction."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from sqlalchemy import Connection, bindparam, update
+from sqlalchemy import Connection, Update, bindparam, update
 
 from bridge.adapters.store.bulk_statement import BulkStatement
 from bridge.adapters.store.group_commit import BatchConflict
 from bridge.adapters.store.queries.accept import insert_deliveries
 from bridge.adapters.store.queries.claims import is_alive, release_deliveries
 from bridge.adapters.store.queries.inbox import delete_retained
-from bridge.adapters.store.rows import Values, mutable_values
+from bridge.adapters.store.rows import Values, begun_values, mutable_values
 from bridge.adapters.store.schema import runs
 from bridge.core.delivery.model import Delivery
 from bridge.core.runs.model import Decision, Run
+from bridge.core.values import replace
 from bridge.ports.runs import Conflict
 
 
@@ -50,6 +51,12 @@ def update_runs(connection: Connection, updated: Sequence[Run]) -> int:
     return _UPDATE_RUN.execute(connection, [_run_values(run) for run in updated])
 
 
+def begin_runs(connection: Connection, starting: Sequence[Run]) -> None:
+    """Write runs that `state_machine.begin` has changed; the transaction has locked them."""
+    rows = [begun_values(run) | {"of_run": run.run_id, "at_version": run.version} for run in starting]
+    _BEGIN_RUN.execute(connection, rows)
+
+
 def is_written(decision: Decision, stored: Run) -> bool:
     """Return whether the stored run is the result of this decision.
 
@@ -58,13 +65,16 @@ def is_written(decision: Decision, stored: Run) -> bool:
     return replace(stored, request=decision.run.request) == with_next_version(decision.run)
 
 
-_UPDATE_RUN = BulkStatement(
-    lambda _: (
+def _update_run(_: Connection) -> Update:
+    """Update the columns that a row names; each index that contains one of them is written."""
+    return (
         update(runs)
         .where(runs.c.run_id == bindparam("of_run"), runs.c.version == bindparam("at_version"))
         .values(version=runs.c.version + 1)
     )
-)
+
+
+_UPDATE_RUN, _BEGIN_RUN = BulkStatement(_update_run), BulkStatement(_update_run)
 
 
 def _owners(connection: Connection, write_requests: Sequence[WriteRequest]) -> dict[str, str]:

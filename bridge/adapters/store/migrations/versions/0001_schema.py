@@ -97,7 +97,7 @@ def _create_runs() -> None:
     _create_index("runs_expiring", "runs", ["crew", "expires_at"], f"{queued} AND expires_at IS NOT NULL")
     _create_index("runs_crew_budget", "runs", ["crew", "sent_at"], sent)
     _create_index("runs_client_budget", "runs", ["source", "sent_at"], _OF_CLIENT)
-    _create_index("runs_finished_at", "runs", ["finished_at"])
+    _create_index("runs_finished_at", "runs", ["finished_at"], "finished_at IS NOT NULL")
     _create_index("runs_kickoff_id", "runs", ["kickoff_id", "crew"], "kickoff_id IS NOT NULL", unique=True)
     _create_index("runs_correlation_id", "runs", ["correlation_id", "run_id"], "correlation_id IS NOT NULL")
     _create_index("runs_error", "runs", ["error_code", "run_id"], "error_code IS NOT NULL")
