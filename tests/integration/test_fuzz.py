@@ -15,13 +15,13 @@ from typing import Any, cast
 
 import pytest
 import yaml
-from aio_pika import IncomingMessage
 from aiormq.abc import AbstractChannel, DeliveredMessage
 from pamqp import commands as spec
 from pamqp.header import ContentHeader
 from structlog.testing import capture_logs
 
 from bridge.adapters.amqp.frames import sanitized_header
+from bridge.adapters.amqp.inbound_message import InboundMessage
 from bridge.adapters.amqp.messages import MessageRules, read_refused, read_request
 from bridge.adapters.amqp.outbound import invalid_reason, to_message
 from bridge.adapters.amqp.sources import read_mapped
@@ -216,17 +216,17 @@ def test_any_message_is_accepted_or_refused(rules: MessageRules) -> None:
     print(f"\n{TRIES} messages, {dict(outcomes)}, {(memory() - before) >> 10} KiB more")
 
 
-def _message(payload: bytes, body: bytes, rng: random.Random) -> IncomingMessage:
+def _message(payload: bytes, body: bytes, rng: random.Random) -> InboundMessage:
     found = ContentHeader()
     found.unmarshal(payload)
     exchange, key = rng.choice(
         [("", "kickoff.requests"), ("kickoff.requests", "research"), ("kickoff.requests", "ü\0")]
     )
     deliver = spec.Basic.Deliver("tag", 1, bool(rng.randrange(2)), exchange, key)
-    return IncomingMessage(DeliveredMessage(deliver, found, body, cast("AbstractChannel", None)))
+    return InboundMessage.read(DeliveredMessage(deliver, found, body, cast("AbstractChannel", None)))
 
 
-def _sent_on(message: IncomingMessage, rules: MessageRules, refusal: RequestRefused) -> None:
+def _sent_on(message: InboundMessage, rules: MessageRules, refusal: RequestRefused) -> None:
     kept = read_refused(message, rules, refusal)
     headers: dict[str, Any] = {**kept.headers, "x-bridge-reason": kept.code, "x-bridge-detail": kept.detail}
     headers = json.loads(json.dumps(headers, ensure_ascii=False).encode())  # through the store

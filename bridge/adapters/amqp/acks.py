@@ -8,9 +8,10 @@ import asyncio
 from contextlib import suppress
 
 import structlog
-from aio_pika.abc import AbstractIncomingMessage
 from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
 from aiormq.abc import AbstractChannel
+
+from bridge.adapters.amqp.inbound_message import InboundMessage
 
 log = structlog.get_logger()
 
@@ -23,14 +24,14 @@ class Acks:
         self._done: list[int] = []
         self._writing: asyncio.Task[None] | None = None
 
-    def add(self, message: AbstractIncomingMessage) -> None:
+    def add(self, message: InboundMessage) -> None:
         """Register a message; no ack covers it until it is done."""
-        self._open[_tag(message)] = message.channel
+        self._open[message.delivery_tag] = message.channel
 
-    def done(self, message: AbstractIncomingMessage) -> None:
+    def done(self, message: InboundMessage) -> None:
         """Ack a stored message, together with all others stored at the same moment."""
-        del self._open[_tag(message)]
-        self._done.append(_tag(message))
+        del self._open[message.delivery_tag]
+        self._done.append(message.delivery_tag)
         if self._writing is None or self._writing.done():
             self._writing = asyncio.create_task(self._write(message.channel), name="acks")
 
@@ -48,11 +49,11 @@ class Acks:
             except (ChannelInvalidStateError, AMQPError):
                 return
 
-    async def reject(self, message: AbstractIncomingMessage) -> None:
+    async def reject(self, message: InboundMessage) -> None:
         """Have the broker dead-letter a message."""
         with suppress(ChannelInvalidStateError, AMQPError):  # then the broker delivers it again
-            await message.channel.basic_reject(_tag(message), requeue=False, wait=False)
-        self._open.pop(_tag(message), None)
+            await message.channel.basic_reject(message.delivery_tag, requeue=False, wait=False)
+        self._open.pop(message.delivery_tag, None)
 
     async def written(self) -> None:
         """Wait until every finished message is acked."""
@@ -72,8 +73,3 @@ class Acks:
                     await channel.basic_ack(tag, wait=False)
             except (ChannelInvalidStateError, AMQPError) as error:  # dead before the ack, or while it was being written
                 log.debug("acks_lost", number=len(done), reason=type(error).__name__)
-
-
-def _tag(message: AbstractIncomingMessage) -> int:
-    assert message.delivery_tag is not None, "only messages fetched with basic.get have none"
-    return message.delivery_tag

@@ -11,10 +11,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
-from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
+from aiormq.abc import AbstractChannel, DeliveredMessage
 
 from bridge.adapters.amqp.acks import Acks
 from bridge.adapters.amqp.errors import TRANSIENT_ERRORS
+from bridge.adapters.amqp.inbound_message import InboundMessage
 from bridge.adapters.amqp.memory import MessageMemory
 from bridge.core.errors import FATAL, StoreUnavailable
 
@@ -23,7 +24,7 @@ LONGEST_PAUSE = 60.0  # seconds before a store that passed its probe, and then f
 LARGEST_PROBE = 4 * 1024 * 1024  # bytes
 DRAIN_LIMIT = 10.0  # seconds for the callbacks in hand, which take milliseconds
 
-Take = Callable[[AbstractIncomingMessage], Awaitable[None]]
+Take = Callable[[InboundMessage], Awaitable[None]]
 """Stores a message; raises `StoreUnavailable`."""
 
 ProbeStore = Callable[[int], Awaitable[None]]
@@ -73,7 +74,7 @@ class ChannelConsumer:
     def __init__(
         self,
         channel: AbstractChannel,
-        queue: AbstractQueue,
+        queue: str,
         prefetch: int,
         backpressure: Backpressure,
         take: Take,
@@ -137,8 +138,10 @@ class ChannelConsumer:
             self._backpressure.suspect_store()
 
     async def _consume(self, prefetch: int) -> None:
-        await self._channel.set_qos(prefetch_count=prefetch, global_=False)
-        self._tags.append(await self._queue.consume(self._on_message))
+        await self._channel.basic_qos(prefetch_count=prefetch)
+        consuming = await self._channel.basic_consume(self._queue, self._on_message)
+        assert consuming.consumer_tag is not None
+        self._tags.append(consuming.consumer_tag)
 
     async def _widen(self) -> None:
         """Restore the usual prefetch count with a second consumer, since a consumer cannot change its own.
@@ -152,9 +155,9 @@ class ChannelConsumer:
     async def _halt(self) -> None:
         """Stop consuming and requeue all messages that are not stored by then at once."""
         while self._tags:
-            await self._queue.cancel(self._tags.pop())
+            await self._channel.basic_cancel(self._tags.pop())
         # The library starts the callbacks of what was delivered a few steps late; by the answer all have begun.
-        await self._channel.set_qos(prefetch_count=1, global_=False)
+        await self._channel.basic_qos(prefetch_count=1)
         while self._in_progress:
             await asyncio.wait(self._in_progress)
         await self._acks.written()
@@ -179,7 +182,8 @@ class ChannelConsumer:
         backpressure.store_in_doubt = False
         log.info("consuming_resumed")
 
-    async def _on_message(self, message: AbstractIncomingMessage) -> None:
+    async def _on_message(self, delivered: DeliveredMessage) -> None:
+        message = InboundMessage.read(delivered)
         task = asyncio.current_task()
         assert task is not None
         self._in_progress.add(task)
@@ -205,7 +209,7 @@ class ChannelConsumer:
         finally:
             self._memory.release(message.delivery_tag)
 
-    async def _take_unless_in_doubt(self, message: AbstractIncomingMessage) -> None:
+    async def _take_unless_in_doubt(self, message: InboundMessage) -> None:
         if self._backpressure.store_in_doubt:  # delivered before the broker processed the cancel
             raise StoreUnavailable("storage is unavailable")
         await self._take(message)

@@ -13,11 +13,11 @@ from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, suppress
 
 import structlog
-from aio_pika.abc import AbstractIncomingMessage
 
 from bridge.adapters.amqp.channel_consumer import Backpressure, ChannelConsumer, ProbeStore
 from bridge.adapters.amqp.connection import INTERNAL, AmqpLink, LinkOptions, Session
 from bridge.adapters.amqp.errors import TRANSIENT_ERRORS, ConnectionLost
+from bridge.adapters.amqp.inbound_message import InboundMessage
 from bridge.adapters.amqp.messages import MessageRules, is_command, read_command, read_refused, read_request
 from bridge.adapters.amqp.sources import read_mapped
 from bridge.adapters.amqp.topology import Topology, ensure_inbound, rebind_periodically
@@ -100,8 +100,8 @@ class AmqpConsumer:
         channel = await session.open_channel()
         queue = await ensure_inbound(channel, self._topology)
         consumer = ChannelConsumer(
-            channel,
-            queue,
+            await channel.get_underlay_channel(),
+            queue.name,
             self._prefetch,
             self._backpressure,
             self._take,
@@ -140,7 +140,7 @@ class AmqpConsumer:
         else:
             self._report(Quarantined.MESSAGE, error, task="quarantine")
 
-    async def _take(self, message: AbstractIncomingMessage) -> None:
+    async def _take(self, message: InboundMessage) -> None:
         """Store a message; one that raises an unexpected exception goes to the dead queue unchanged."""
         try:
             await self._store(message)
@@ -151,7 +151,7 @@ class AmqpConsumer:
             self._count("internal")
             await self._refuse(read_refused(message, self._rules, RequestRefused("internal", INTERNAL)))
 
-    async def _store(self, message: AbstractIncomingMessage) -> None:
+    async def _store(self, message: InboundMessage) -> None:
         """Store a message when there is memory to parse it."""
         source = self._rules.source
         await self._values.wait_for_room(source)
@@ -159,7 +159,7 @@ class AmqpConsumer:
             hold.grow(parsed_bytes(message.body))
             await self._accept_or_refuse(message)
 
-    async def _accept_or_refuse(self, message: AbstractIncomingMessage) -> None:
+    async def _accept_or_refuse(self, message: InboundMessage) -> None:
         try:
             if self._rules.mapping is not None:
                 await self._accept_mapped(message, self._rules.mapping)
@@ -178,7 +178,7 @@ class AmqpConsumer:
                 message_id=message.message_id,
             )
 
-    async def _accept_mapped(self, message: AbstractIncomingMessage, mapping: Source) -> None:
+    async def _accept_mapped(self, message: InboundMessage, mapping: Source) -> None:
         found = read_mapped(message, mapping, self._rules)
         if found is None:
             reason = "the expression `when` is false"

@@ -35,28 +35,31 @@ _OPEN, _CLOSE_OK = b"\x00\x14\x00\x0a", b"\x00\x14\x00\x29"  # class 20, methods
 _FIXED = 12  # bytes of a content header before the flags: class, weight, body size
 _NAMES = {"message_type": "type"}  # where the library has a name of its own
 _MAX_NOTE = 500  # bytes
+_READ_AT_ONCE = 65_536  # bytes, which are many small frames
 
 
 class SanitizingReader:
     """The stream reader that the library reads from: it yields sanitized frames.
 
     It waits at the content header of a message until memory for it is free. Nothing that frees memory waits for frames.
+    It reads ahead, at most `_READ_AT_ONCE` bytes.
     """
 
     def __init__(self, reader: asyncio.StreamReader, memory: MessageMemory) -> None:
         self._reader = reader
         self._memory = memory
         self._tags: dict[int, int] = {}  # by channel: the delivery tag in the method before a content header
-        self._frame = b""
+        self._frame = b""  # sanitized, or what is left of it
+        self._ahead, self._at = b"", 0  # bytes read, and how many of them were used
         self._lost: dict[int, list[str]] = {}  # by channel: what was unreadable in the method before a content header
 
     def at_eof(self) -> bool:
         """Return whether the stream has ended."""
-        return not self._frame and self._reader.at_eof()
+        return not self._frame and self._at == len(self._ahead) and self._reader.at_eof()
 
     async def read(self) -> bytes:
         """Return the rest; the library calls it only if what it read is not a frame."""
-        return self._frame + await self._reader.read()
+        return self._frame + self._ahead[self._at :] + await self._reader.read()
 
     async def readexactly(self, size: int) -> bytes:
         """Return the next bytes; raises the errors of the stream."""
@@ -66,11 +69,11 @@ class SanitizingReader:
         return taken
 
     async def _next(self) -> bytes:
-        head = await self._reader.readexactly(_FRAME.size)
+        head = await self._take(_FRAME.size)
         if head.startswith(b"AMQP"):  # the broker requires another version of the protocol
             return head
         kind, channel, size = _FRAME.unpack(head)
-        body = await self._reader.readexactly(size + 1)
+        body = await self._take(size + 1)
         if kind == _METHOD and body.startswith((_DELIVER, _GET_OK)):
             if body.startswith(_DELIVER):
                 self._tags[channel] = _long_at(body, 5 + body[4])  # after the consumer tag
@@ -80,6 +83,16 @@ class SanitizingReader:
                 await self._memory.admit(tag, _long_at(body, _FIXED - _LONG.size))
             body = sanitized_header(body[:-1], self._lost.pop(channel, [])) + body[-1:]
         return _FRAME.pack(kind, channel, len(body) - 1) + body
+
+    async def _take(self, size: int) -> bytes:
+        """Return the next bytes as they were sent."""
+        while len(self._ahead) < self._at + size:
+            more = await self._reader.read(_READ_AT_ONCE)
+            if not more:
+                raise asyncio.IncompleteReadError(self._ahead[self._at :], size)
+            self._ahead, self._at = self._ahead[self._at :] + more, 0
+        self._at += size
+        return self._ahead[self._at - size : self._at]
 
 
 class OpenChannelsWriter:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import cast
 
 import aiormq
-from aio_pika import Message
 from aio_pika.abc import AbstractChannel, AbstractConnection
 from aio_pika.exceptions import ChannelNotFoundEntity, DeliveryError
 from aiormq.exceptions import ChannelClosed, ConnectionInternalError
@@ -18,6 +17,7 @@ from pamqp import commands as spec
 
 from bridge.adapters.amqp.connection import CLOSE_TIMEOUT, being_cancelled
 from bridge.adapters.amqp.errors import TRANSIENT_ERRORS
+from bridge.adapters.amqp.outbound import OutboundMessage
 
 MAX_WAITING = 20  # callers; further ones are refused, so that they do not occupy the slots of other deliveries
 MAX_DISCONNECTED = 1000  # remembered names of direct reply-to clients
@@ -29,7 +29,7 @@ Connect = Callable[[], Awaitable[AbstractConnection]]
 class Publication:
     """A message and where it goes."""
 
-    message: Message
+    message: OutboundMessage
     exchange: str
     routing_key: str
     mandatory: bool

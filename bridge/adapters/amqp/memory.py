@@ -22,13 +22,17 @@ class MessageMemory:
 
     async def admit(self, tag: int, size: int) -> None:
         """Wait for room, at most `max_stall` seconds, then count a message; one beyond the limit is admitted alone."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._max_stall):
-                while self.held and self.held + size > self._limit:
-                    self._released.clear()
-                    await self._released.wait()
+        if self._is_full(size):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._max_stall):
+                    while self._is_full(size):
+                        self._released.clear()
+                        await self._released.wait()
         self._sizes[tag] = size
         self.held += size
+
+    def _is_full(self, size: int) -> bool:
+        return self.held > 0 and self.held + size > self._limit
 
     def release(self, tag: int | None) -> None:
         """Stop counting a message: it is stored, or returns to the queue."""

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from aio_pika.abc import AbstractIncomingMessage
-
 from bridge.adapters.amqp import values
 from bridge.adapters.amqp.frames import UNREADABLE
+from bridge.adapters.amqp.inbound_message import InboundMessage
 from bridge.adapters.cloudevents import InboundEvent, peek, read_event
 from bridge.core import json as strict_json
 from bridge.core.errors import RequestRefused
@@ -66,7 +65,7 @@ class MessageRules:
         return "consume" if self.mapping is None else self.mapping.source
 
 
-def read_request(message: AbstractIncomingMessage, rules: MessageRules) -> tuple[KickoffRequest, Envelope]:
+def read_request(message: InboundMessage, rules: MessageRules) -> tuple[KickoffRequest, Envelope]:
     """Read a kickoff request; raises `RequestRefused`."""
     check_readable(message, rules)
     event = read_event(message.content_type, message.headers, message.body)
@@ -74,18 +73,18 @@ def read_request(message: AbstractIncomingMessage, rules: MessageRules) -> tuple
     body = strict_json.parse_object(message.body) if event is None else event.body
     if body.get("priority") is None:
         body = {**body, "priority": message.priority or 0}
-    if body.get("start_by") is None and isinstance(message.expiration, int | float):  # in seconds
-        body = {**body, "start_by": f"{max(1, round(message.expiration * 1000))}ms"}
+    if body.get("start_by") is None and message.expiration_ms is not None:
+        body = {**body, "start_by": f"{max(1, round(float(message.expiration_ms)))}ms"}
     key = (message.message_id or None) if event is None else event.key  # some clients send an empty id
     return request.parse(body, routed_crew(message, rules), key), _envelope(message, rules, event)
 
 
-def is_command(message: AbstractIncomingMessage) -> bool:
+def is_command(message: InboundMessage) -> bool:
     """Return whether the message is a command for an existing run."""
     return message.type in COMMANDS
 
 
-def read_command(message: AbstractIncomingMessage, rules: MessageRules) -> tuple[str | RunKey, RunCommand]:
+def read_command(message: InboundMessage, rules: MessageRules) -> tuple[str | RunKey, RunCommand]:
     """Read a command, and which run it is for; raises `RequestRefused`."""
     check_readable(message, rules)
     event = read_event(message.content_type, message.headers, message.body)
@@ -99,7 +98,7 @@ def read_command(message: AbstractIncomingMessage, rules: MessageRules) -> tuple
     return target, read_resume(body, scoped, redelivered=bool(message.redelivered))
 
 
-def read_refused(message: AbstractIncomingMessage, rules: MessageRules, refusal: RequestRefused) -> RefusedMessage:
+def read_refused(message: InboundMessage, rules: MessageRules, refusal: RequestRefused) -> RefusedMessage:
     """Return what is kept of a refused message."""
     crew, key = _crew_and_key(message, rules)
     reply_to = printable(message.reply_to)
@@ -116,7 +115,7 @@ def read_refused(message: AbstractIncomingMessage, rules: MessageRules, refusal:
     )
 
 
-def _crew_and_key(message: AbstractIncomingMessage, rules: MessageRules) -> tuple[str | None, str | None]:
+def _crew_and_key(message: InboundMessage, rules: MessageRules) -> tuple[str | None, str | None]:
     """Return the crew and the idempotency key of a refused message, as far as they can be read."""
     if rules.mapping is not None:
         return rules.mapping.crew, None
@@ -133,12 +132,12 @@ def _valid_key(key: object) -> str | None:
     return None
 
 
-def routed_crew(message: AbstractIncomingMessage, rules: MessageRules) -> str | None:
+def routed_crew(message: InboundMessage, rules: MessageRules) -> str | None:
     """Return the crew that the routing key names; through another exchange, the routing key has another meaning."""
     return message.routing_key or None if rules.mapping is None and message.exchange == rules.requests else None
 
 
-def _take_target(body: dict[str, Any], message: AbstractIncomingMessage, rules: MessageRules) -> str | RunKey:
+def _take_target(body: dict[str, Any], message: InboundMessage, rules: MessageRules) -> str | RunKey:
     """Remove the target from the body and return it: a run id, or the crew and key of its request."""
     run_id, key, crew = (body.pop(name, None) for name in ("run_id", "idempotency_key", "crew"))
     if (run_id is None) == (key is None):
@@ -157,7 +156,7 @@ def _take_target(body: dict[str, Any], message: AbstractIncomingMessage, rules: 
     return RunKey(rules.source, crew, key)
 
 
-def check_readable(message: AbstractIncomingMessage, rules: MessageRules) -> None:
+def check_readable(message: InboundMessage, rules: MessageRules) -> None:
     """Check size, encoding, and properties; raises `RequestRefused`.
 
     A property that cannot be decoded may be the idempotency key, so it is refused.
@@ -182,7 +181,7 @@ def _check_kind(kind: str | None, event: InboundEvent | None) -> None:
         raise RequestRefused("invalid_request", f"the message's type must be absent or {KICKOFF!r}")
 
 
-def _envelope(message: AbstractIncomingMessage, rules: MessageRules, event: InboundEvent | None) -> Envelope:
+def _envelope(message: InboundMessage, rules: MessageRules, event: InboundEvent | None) -> Envelope:
     reply_to = message.reply_to or None
     if reply_to is not None and not _may_reply_to(reply_to, rules):
         raise RequestRefused("reply_to_not_allowed", "reply_to names a queue that the settings do not allow")
@@ -240,7 +239,7 @@ def is_reserved(header: str) -> bool:
     return header.lower() in RESERVED or header.lower().startswith(RESERVED_PREFIX)
 
 
-def _original_properties(message: AbstractIncomingMessage, rules: MessageRules) -> dict[str, str | int | float | bool]:
+def _original_properties(message: InboundMessage, rules: MessageRules) -> dict[str, str | int | float | bool]:
     """Return headers with the original properties and routing key, from which a replay restores them."""
     kept = {
         "message_id": message.message_id,

@@ -11,7 +11,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import cast
-from weakref import WeakValueDictionary
 
 import aiormq
 from aio_pika import Message
@@ -21,7 +20,7 @@ from aio_pika.exceptions import DeliveryError, PublishError
 from bridge.adapters.amqp.connection import CLOSE_TIMEOUT, AmqpLink, LinkOptions, Session, being_cancelled
 from bridge.adapters.amqp.errors import TRANSIENT_ERRORS, ConnectionLost, is_refusal
 from bridge.adapters.amqp.isolated_channel import IsolatedChannel, Publication
-from bridge.adapters.amqp.outbound import EventMode, invalid_reason, to_message
+from bridge.adapters.amqp.outbound import EventMode, OutboundMessage, invalid_reason, to_message
 from bridge.adapters.amqp.refusals import Refusals
 from bridge.adapters.amqp.topology import Topology, ensure_outbound
 from bridge.core.delivery.model import Channel, Delivery, Destination
@@ -41,31 +40,32 @@ BUSY = Retryable("many messages are being published one at a time, because the b
 class ConfirmChannel:
     """The channel that one session publishes on, replaced after the broker closes it over a refused message."""
 
-    def __init__(self, session: Session, channel: AbstractChannel, results: str) -> None:
+    def __init__(self, session: Session, channel: aiormq.Channel, results: str) -> None:
         self.session = session
-        self._channel: AbstractChannel | None = channel
+        self._channel: aiormq.Channel | None = channel
         self._results = results
         self._opening = asyncio.Lock()
 
     async def channel(self) -> aiormq.Channel:
         """Return the channel to publish on; raise what opening it raises."""
+        if self._channel is not None:
+            return self._channel
         async with self._opening:
             if self._channel is None:
-                self._channel = await self.session.open_channel(confirms=True, survives=is_refusal)
-            return cast("aiormq.Channel", await self._channel.get_underlay_channel())
+                self._channel = await _underlay(await self.session.open_channel(confirms=True, survives=is_refusal))
+            return self._channel
 
     async def survives_close_of(self, broken: aiormq.Channel) -> bool:
         """Return whether only this channel is closed, and the connection can open another one."""
-        async with self._opening:
-            if self._channel is not None and await self._channel.get_underlay_channel() is broken:
-                self._channel = None
+        if self._channel is broken:
+            self._channel = None
         try:
             return await self.channel() is not broken
         except FAILURES as error:
             raise_if_cancelled(error)
             return False
 
-    def publication(self, message: Message, destination: Destination) -> Publication:
+    def publication(self, message: OutboundMessage, destination: Destination) -> Publication:
         """Address the results exchange by routing key, or a queue by its name through the default exchange."""
         exchange = self._results if destination.channel is Channel.EXCHANGE else ""
         # A direct reply-to client is not a queue, so a mandatory message would always be returned.
@@ -94,10 +94,10 @@ class AmqpPublisher:
         self._suspects = IsolatedChannel(lambda: self._link.connect("suspects"))
         self._clients = IsolatedChannel(lambda: self._link.connect("clients"))
         self._refusals = Refusals()
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._publishing_ids: dict[str, asyncio.Event] = {}  # set when the message is no longer in progress
 
     def __repr__(self) -> str:
-        return f"<AmqpPublisher: {len(self._locks)} messages in progress, {self._link!r}>"
+        return f"<AmqpPublisher: {len(self._publishing_ids)} messages in progress, {self._link!r}>"
 
     @property
     def ready(self) -> bool:
@@ -127,26 +127,36 @@ class AmqpPublisher:
             return Undeliverable(problem)
         if delivery.destination.channel is Channel.EXCHANGE and not self._topology.publishes_results:
             return Undeliverable("the setting amqp.results is none")
-        async with self._exclusive(message):
-            if self._confirm_channel is None:
-                return BROKER_UNAVAILABLE
-            publication = self._confirm_channel.publication(message, delivery.destination)
-            if (known := self._refusals.recent(publication)) is not None:
-                return known
-            if self._refusals.may_refuse(publication):
-                return BUSY if self._suspects.full else await self._publish_isolated(publication)
-            if _is_direct_reply(delivery.destination) and (gone := await self._check_client(publication)):
-                return gone
-            return await self._publish_shared(self._confirm_channel, publication) or await self._publish_isolated(
-                publication
-            )
+        while (earlier := self._publishing_ids.get(delivery.event.event_id)) is not None:
+            await earlier.wait()
+        # The library matches returns only by the id. One event often goes to the exchange and to a reply queue; if both
+        # were in progress at once, a return of one could be assigned to the other (aio-pika issue 689).
+        done = self._publishing_ids[delivery.event.event_id] = asyncio.Event()
+        try:
+            return await self._publish(message, delivery.destination)
+        finally:
+            del self._publishing_ids[delivery.event.event_id]
+            done.set()
+
+    async def _publish(self, message: OutboundMessage, destination: Destination) -> SendResult:
+        if self._confirm_channel is None:
+            return BROKER_UNAVAILABLE
+        publication = self._confirm_channel.publication(message, destination)
+        if (known := self._refusals.recent(publication)) is not None:
+            return known
+        if self._refusals.may_refuse(publication):
+            return BUSY if self._suspects.full else await self._publish_isolated(publication)
+        if _is_direct_reply(destination) and (gone := await self._check_client(publication)):
+            return gone
+        shared = await self._publish_shared(self._confirm_channel, publication)
+        return shared or await self._publish_isolated(publication)
 
     @asynccontextmanager
     async def _publishing(self, session: Session) -> AsyncIterator[None]:
         channel = await session.open_channel(confirms=True, survives=is_refusal)
         await ensure_outbound(channel, self._topology)
         await self._probe(channel)
-        self._confirm_channel = ConfirmChannel(session, channel, self._topology.results)
+        self._confirm_channel = ConfirmChannel(session, await _underlay(channel), self._topology.results)
         try:
             yield
         finally:
@@ -162,18 +172,6 @@ class AmqpPublisher:
         for _ in range(2):
             with suppress(PublishError):
                 await channel.default_exchange.publish(Message(b""), NO_QUEUE, mandatory=True)
-
-    @asynccontextmanager
-    async def _exclusive(self, message: Message) -> AsyncIterator[None]:
-        """Serialize messages with the same id, because the library matches returns only by the id.
-
-        One event often goes to the exchange and to a reply queue. If both were in progress at once, a return of one
-        could be assigned to the other, whose own outcome would be lost (aio-pika issue 689).
-        """
-        assert message.message_id is not None
-        lock = self._locks.setdefault(message.message_id, asyncio.Lock())
-        async with lock:
-            yield
 
     async def _publish_shared(self, confirm_channel: ConfirmChannel, publication: Publication) -> SendResult | None:
         """Publish on the shared channel; None if the broker refused a message there, possibly this one."""
@@ -233,6 +231,11 @@ async def _close(channel: IsolatedChannel) -> None:
     with suppress(*TRANSIENT_ERRORS):
         async with asyncio.timeout(CLOSE_TIMEOUT):
             await channel.close()
+
+
+async def _underlay(channel: AbstractChannel) -> aiormq.Channel:
+    """Return the lower library's channel."""
+    return cast("aiormq.Channel", await channel.get_underlay_channel())
 
 
 def _is_direct_reply(destination: Destination) -> bool:

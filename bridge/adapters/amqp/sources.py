@@ -7,8 +7,7 @@ Expressions see only what a dead letter keeps, so that a replayed message is map
 from collections.abc import Mapping
 from typing import Any
 
-from aio_pika.abc import AbstractIncomingMessage
-
+from bridge.adapters.amqp.inbound_message import InboundMessage
 from bridge.adapters.amqp.messages import MessageRules, check_readable, is_reserved, printable
 from bridge.adapters.amqp.values import to_json
 from bridge.adapters.cloudevents import event_key
@@ -32,7 +31,7 @@ PROPERTIES = (
 
 
 def read_mapped(
-    message: AbstractIncomingMessage, mapping: Source, rules: MessageRules
+    message: InboundMessage, mapping: Source, rules: MessageRules
 ) -> tuple[KickoffRequest, Envelope] | None:
     """Map a message to a kickoff request; None if the source's `when` is false. Raise `RequestRefused`."""
     check_readable(message, rules)
@@ -53,7 +52,7 @@ def parse_message(body: bytes, headers: Mapping[str, Any], properties: Mapping[s
     )
 
 
-def _envelope(message: AbstractIncomingMessage, mapping: Source, content: SourceMessage) -> Envelope:
+def _envelope(message: InboundMessage, mapping: Source, content: SourceMessage) -> Envelope:
     """Return how the message arrived; a trace context may also be an attribute of a structured CloudEvent."""
     attribute = content.body.get("traceparent") if isinstance(content.body, dict) else None
     return Envelope(

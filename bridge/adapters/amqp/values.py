@@ -6,7 +6,7 @@ not text as bytes, which it cannot encode.
 
 import base64
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -17,22 +17,28 @@ from pamqp import common, decode, encode
 from bridge.core.delivery.events import timestamp
 
 
-class _Properties(spec.Basic.Properties):
-    """The library's properties, with headers encoded by `table`."""
+class ExactProperties(spec.Basic.Properties):
+    """The library's properties, encoded in one pass, with headers encoded by `table`."""
 
-    def encode_property(self, name: str, value: Any) -> bytes:
-        """Encode one property."""
-        return table(value) if name == "headers" else super().encode_property(name, value)
+    def marshal(self) -> bytes:
+        """Encode the flags and the properties that are set."""
+        flags, parts = 0, []
+        for name, flag, encoded in _ENCODERS:
+            value = getattr(self, name)
+            if value is not None and value != "":
+                flags |= flag
+                parts.append(encoded(value))
+        return common.Struct.ushort.pack(flags) + b"".join(parts)
 
 
 class ExactMessage(Message):
-    """The library's message, with headers encoded exactly."""
+    """The upper library's message, with headers encoded exactly."""
 
     @property
     def properties(self) -> spec.Basic.Properties:
         """The properties, ready to be encoded."""
         values: dict[str, Any] = dict(super().properties)
-        return _Properties(**values)
+        return ExactProperties(**values)
 
 
 def table(entries: Mapping[str, Any]) -> bytes:
@@ -69,6 +75,8 @@ def _text(value: Any) -> str:
 
 
 def _value(item: Any) -> bytes:
+    if isinstance(item, str):
+        return b"S" + encode.long_string(item)
     if isinstance(item, float):
         return b"d" + encode.double(item)
     if isinstance(item, bytes):
@@ -79,3 +87,14 @@ def _value(item: Any) -> bytes:
         joined = b"".join(map(_value, item))
         return b"A" + common.Struct.integer.pack(len(joined)) + joined
     return encode.encode_table_value(item)
+
+
+_BY_KIND: Mapping[str, Callable[[Any], bytes]] = {
+    "shortstr": encode.short_string,
+    "octet": encode.octet,
+    "timestamp": encode.timestamp,
+    "table": table,
+}
+_ENCODERS = [
+    (name, flag, _BY_KIND[spec.Basic.Properties.amqp_type(name)]) for name, flag in spec.Basic.Properties.flags.items()
+]

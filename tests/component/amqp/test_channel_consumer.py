@@ -1,8 +1,12 @@
 """The consumer of one channel: what happens to a message that raised an exception."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiormq.abc import DeliveredMessage
+from pamqp.commands import Basic
+from pamqp.header import ContentHeader
 
 from bridge.adapters.amqp.channel_consumer import Backpressure, ChannelConsumer
 from bridge.adapters.amqp.memory import MessageMemory
@@ -14,15 +18,14 @@ class Channel:
 
     def __init__(self) -> None:
         self.calls: list[str] = []
-        self.channel, self.delivery_tag, self.body, self.message_id = self, 1, b"{}", "order-7"
         self.deliver: Any = None
 
-    async def set_qos(self, **_: Any) -> None:
+    async def basic_qos(self, **_: Any) -> None:
         """Accept any prefetch count."""
 
-    async def consume(self, callback: Any) -> str:
+    async def basic_consume(self, _: str, callback: Any) -> Any:
         self.deliver = callback
-        return "tag"
+        return SimpleNamespace(consumer_tag="tag")
 
     def __getattr__(self, name: str) -> Any:
         async def call(*_: Any, **__: Any) -> None:
@@ -43,9 +46,10 @@ async def delivered(error: Exception) -> tuple[list[str], list[Exception]]:
         raise AssertionError
 
     memory = MessageMemory()
-    consumer = ChannelConsumer(channel, channel, 10, Backpressure(), take, probe, reported.append, memory)
+    consumer = ChannelConsumer(channel, "queue", 10, Backpressure(), take, probe, reported.append, memory)
     await consumer.start()
-    await channel.deliver(channel)
+    deliver = Basic.Deliver("tag", 1, redelivered=False, exchange="", routing_key="queue")
+    await channel.deliver(DeliveredMessage(deliver, ContentHeader(), b"{}", channel))
     return channel.calls, reported
 
 

@@ -5,7 +5,6 @@ import math
 from typing import Any, cast
 
 import pytest
-from aio_pika import IncomingMessage
 from aiormq.abc import AbstractChannel, DeliveredMessage
 from cloudevents.core.bindings import amqp, rabbitmq
 from cloudevents.core.formats.json import JSONFormat
@@ -14,6 +13,7 @@ from pamqp import commands as spec
 from pamqp.header import ContentHeader
 
 from bridge.adapters.amqp.frames import UNREADABLE
+from bridge.adapters.amqp.inbound_message import InboundMessage
 from bridge.adapters.amqp.messages import PACKED, MessageRules, is_command, read_command, read_refused, read_request
 from bridge.adapters.amqp.values import unpack
 from bridge.core.errors import RequestRefused
@@ -35,12 +35,12 @@ def message(
     routing_key: str = "kickoff.requests",
     redelivered: bool = False,
     **properties: Any,
-) -> IncomingMessage:
+) -> InboundMessage:
     """A message as the library delivers it."""
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     deliver = spec.Basic.Deliver("tag", 1, redelivered, exchange, routing_key)
     header = ContentHeader(properties=spec.Basic.Properties(**properties), body_size=len(raw))
-    return IncomingMessage(DeliveredMessage(deliver, header, raw, cast("AbstractChannel", None)))
+    return InboundMessage.read(DeliveredMessage(deliver, header, raw, cast("AbstractChannel", None)))
 
 
 def read(*args: Any, **kwargs: Any) -> tuple[KickoffRequest, Envelope]:

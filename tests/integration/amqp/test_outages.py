@@ -7,12 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from aio_pika.abc import AbstractIncomingMessage
 from structlog.testing import capture_logs
 
 from bridge.adapters.amqp import consumer, messages
 from bridge.adapters.amqp.connection import LinkOptions
 from bridge.adapters.amqp.consumer import AmqpConsumer
+from bridge.adapters.amqp.inbound_message import InboundMessage
 from bridge.adapters.amqp.messages import MessageRules
 from bridge.adapters.amqp.topology import DELIVERY_LIMIT, Topology, requests_arguments
 from tests.amqp_client import Client, FakeInbound, eventually, rules_for, running
@@ -42,7 +42,7 @@ def returns(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     counts: Counter[str] = Counter()
     read = messages.read_request
 
-    def counted(message: AbstractIncomingMessage, rules: MessageRules) -> Any:
+    def counted(message: InboundMessage, rules: MessageRules) -> Any:
         returned = message.headers.get("x-delivery-count", 0)
         assert isinstance(returned, int)
         assert message.message_id is not None

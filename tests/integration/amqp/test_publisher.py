@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from aio_pika import Message, connect
@@ -13,6 +13,7 @@ from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 
 from bridge.adapters.amqp.connection import LinkOptions
+from bridge.adapters.amqp.inbound_message import InboundMessage
 from bridge.adapters.amqp.messages import read_refused
 from bridge.adapters.amqp.publisher import AmqpPublisher
 from bridge.adapters.amqp.topology import Topology
@@ -244,7 +245,7 @@ async def test_the_largest_dead_letter_fits_a_frame(publisher: AmqpPublisher, cl
     await client.channel.declare_queue("huge", exclusive=True)
     await client.send(b"{oops", "huge", headers=huge, **properties)
     sent = (await client.receive("huge"))[0]
-    refused = read_refused(sent, rules_for(topology), RequestRefused("invalid_json", "ü" * 500))
+    refused = read_refused(cast("InboundMessage", sent), rules_for(topology), RequestRefused("invalid_json", "ü" * 500))
     headers = {**refused.headers, "x-bridge-reason": refused.code, "x-bridge-detail": refused.detail}
     event = dead_letter("event-9", refused.body, refused.content_type, headers, 1_795_000_000.0)
     with connection_kept():
