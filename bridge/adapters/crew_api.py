@@ -31,7 +31,7 @@ from bridge.adapters.http_client import (
     Transmission,
     describe_failure,
     exact_url,
-    observed,
+    observe_next,
 )
 from bridge.core.crew import responses
 from bridge.core.crew.flow_questions import read_answer_reply, same_host
@@ -238,21 +238,21 @@ class HttpCrewApi:
         """Make one call that starts no execution. `seconds`: its timeout, by default that of a poll."""
         started = time.monotonic()
         timeout = self._sessions.polls.timeout if seconds is None else aiohttp.ClientTimeout(total=seconds)
-        with observed() as transmission:
-            try:
-                request = self._sessions.polls.request(
-                    method,
-                    exact_url(self._url + path),
-                    headers=self._headers,
-                    allow_redirects=False,
-                    timeout=timeout,
-                    proxy=self._proxy.proxy_for(self._url),
-                    ssl=self._tls_for(self._url),
-                )
-                async with request as response:
-                    return await self._read(response, started)
-            except _TRANSIENT_ERRORS as error:
-                return _truncated_reply(transmission.status, started, error) or NoResponse(describe_failure(error))
+        transmission = observe_next()
+        try:
+            request = self._sessions.polls.request(
+                method,
+                exact_url(self._url + path),
+                headers=self._headers,
+                allow_redirects=False,
+                timeout=timeout,
+                proxy=self._proxy.proxy_for(self._url),
+                ssl=self._tls_for(self._url),
+            )
+            async with request as response:
+                return await self._read(response, started)
+        except _TRANSIENT_ERRORS as error:
+            return _truncated_reply(transmission.status, started, error) or NoResponse(describe_failure(error))
 
     async def _post(
         self, session: aiohttp.ClientSession, url: str, body: dict[str, Any], headers: dict[str, str]
@@ -260,26 +260,25 @@ class HttpCrewApi:
         """Make one POST: return its reply, or whether it may have reached the server."""
         while True:
             started, sent_at = time.monotonic(), self._clock()
-            with observed() as transmission:
-                transmission.on_early_close = self._on_early_close
-                try:
-                    request = session.post(
-                        exact_url(url),
-                        data=compact(body),
-                        headers=headers | {"Content-Type": "application/json"},
-                        allow_redirects=False,
-                        proxy=self._proxy.proxy_for(url),
-                        ssl=self._tls_for(url),
-                    )
-                    async with request as response:
-                        reply = await self._read(response, started)
-                except ConnectionUnusable:
-                    continue  # with the next kept connection, in the end with a new one
-                except _TRANSIENT_ERRORS as error:
-                    truncated = _truncated_reply(transmission.status, started, error)
-                    if truncated is None:
-                        return self._unanswered_post(error, transmission, sent_at)
-                    reply = truncated
+            transmission = observe_next(self._on_early_close)
+            try:
+                request = session.post(
+                    exact_url(url),
+                    data=compact(body),
+                    headers=headers | {"Content-Type": "application/json"},
+                    allow_redirects=False,
+                    proxy=self._proxy.proxy_for(url),
+                    ssl=self._tls_for(url),
+                )
+                async with request as response:
+                    reply = await self._read(response, started)
+            except ConnectionUnusable:
+                continue  # with the next kept connection, in the end with a new one
+            except _TRANSIENT_ERRORS as error:
+                truncated = _truncated_reply(transmission.status, started, error)
+                if truncated is None:
+                    return self._unanswered_post(error, transmission, sent_at)
+                reply = truncated
             self._update_rate_limiter(reply, sent_at, posted=True)
             return reply
 

@@ -9,8 +9,7 @@ and the body separately, so that an error in the body does not lose the head.
 import asyncio
 import ipaddress
 import select
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
@@ -43,15 +42,11 @@ class Transmission:
 _current = ContextVar[Transmission | None]("transmission", default=None)
 
 
-@contextmanager
-def observed() -> Iterator[Transmission]:
-    """Observe the request made inside, even if it ends with an exception."""
-    transmission = Transmission()
-    token = _current.set(transmission)
-    try:
-        yield transmission
-    finally:
-        _current.reset(token)
+def observe_next(on_early_close: Callable[[], None] = lambda: None) -> Transmission:
+    """Observe the next request of this task, even if it ends with an exception."""
+    transmission = Transmission(on_early_close=on_early_close)
+    _current.set(transmission)
+    return transmission
 
 
 class ConnectionUnusable(aiohttp.ClientConnectionError):

@@ -18,7 +18,7 @@ from bridge.adapters.http_client import (
     ProxyRule,
     describe_failure,
     exact_url,
-    observed,
+    observe_next,
 )
 from bridge.core.callback_url import is_plain_host
 from bridge.core.delivery.model import Delivery
@@ -94,8 +94,8 @@ class CallbackSender:
 
         A truncated or malformed response counts by its status, if the status line arrived.
         """
-        with observed() as transmission:
-            result = await self._attempt(delivery)
+        transmission = observe_next()
+        result = await self._attempt(delivery)
         if isinstance(result, Retryable) and result.reply is None and transmission.status is not None:
             return _outcome(CallbackReply(transmission.status))
         return result

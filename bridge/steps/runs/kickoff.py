@@ -50,13 +50,14 @@ class Kickoff(RunStep[Run]):
         self._notify_inbox = notify_inbox
         self._journal = journal
         self._max_bytes = max_bytes
-        self._bytes_in_progress = 0
+        self._sizes: dict[str, int] = {}
+        """The memory of each run in progress."""
         self._not_sent: set[str] = set()
         """Claimed runs of whose POST no byte has been sent."""
 
     async def claim(self, limit: int) -> Sequence[Run]:
         """Claim accepted runs within the rate, the crew's free slots, the budgets, and memory."""
-        crew, now, left = self._crew, self._clock(), self._max_bytes - self._bytes_in_progress
+        crew, now, left = self._crew, self._clock(), self._max_bytes - sum(self._sizes.values())
         wanted = crew.breaker.capacity(limit) if left > 0 else 0
         permits = crew.rate_limiter.acquire_for_kickoffs(now, wanted)
         if not permits:
@@ -69,17 +70,15 @@ class Kickoff(RunStep[Run]):
                 self._notify_poll()
         crew.breaker.begin_trial(len(claimed))
         self._not_sent.update(run.run_id for run in claimed)
-        self._bytes_in_progress += sum(map(kickoff_memory.estimate_bytes, claimed))
+        self._sizes |= {run.run_id: kickoff_memory.estimate_bytes(run) for run in claimed}
         return claimed
 
     async def handle(self, run: Run) -> None:
         """Start the run, then release its memory."""
-        size = kickoff_memory.estimate_bytes(run)
         try:
             await self._start(run)
         finally:
-            self._bytes_in_progress -= size
-            if size >= kickoff_memory.LARGE:
+            if self._sizes.pop(run.run_id, 0) >= kickoff_memory.LARGE:
                 self._notify()
 
     async def _start(self, run: Run) -> None:
@@ -141,13 +140,27 @@ class Kickoff(RunStep[Run]):
         """Write the decision. A kickoff id is paid for, so if the store is slow, the journal keeps it as well."""
         if decision.run.kickoff_id is None:
             return await self._store.apply(decision)
-        write = asyncio.ensure_future(self._store.apply(decision))
-        done, _ = await asyncio.wait({write}, timeout=JOURNAL_AFTER)
-        if not done or isinstance(write.exception(), StoreBroken | StoreDamaged):
+        appending: asyncio.Task[None] | None = None
+
+        async def append() -> None:
             await self._journal.append(decision.run)
-            await write
+
+        def append_now() -> None:
+            nonlocal appending
+            appending = asyncio.create_task(append())
+
+        slow = asyncio.get_running_loop().call_later(JOURNAL_AFTER, append_now)
+        try:
+            written = await self._store.apply(decision)
+        except (StoreBroken, StoreDamaged):
+            await (appending or append())
+            raise
+        finally:
+            slow.cancel()
+        if appending is not None:
+            await appending
             await self._journal.drop(decision.run)
-        return await write
+        return written
 
     async def _apply_late_response(self, starting: Run, response: KickoffResponse) -> None:
         """Apply a response whose run another process has taken over during the POST: it may still resolve the doubt."""
