@@ -88,10 +88,11 @@ fuzz: $(VENV)/dev ## 20,000 bodies and header sets for each entry point (minutes
 schemathesis: $(VENV)/dev ## 200 generated calls of each operation of openapi.json, and sequences of them (minutes)
 	BRIDGE_SCHEMATHESIS=200 $(BIN)/pytest -q tests/integration/test_published_openapi.py
 
-bench: $(VENV)/dev ## requests per second, lag and polls per run; then the bridge compared with other approaches (ten minutes)
+bench: $(VENV)/dev ## requests per second, lag and polls per run; the bridge compared with others; CPU of each step (20 minutes)
 	sh tests/need-servers.sh
 	$(BIN)/python -m bench.end_to_end
-	$(BIN)/python -m bench.throughput --picture docs/throughput.svg
+	$(BIN)/python -m bench.throughput --tls --picture docs/throughput.svg
+	$(BIN)/python -m bench.steps
 
 scale: $(VENV)/dev ## 100,000 runs in one process, few runs next to many, a crew that refuses for a minute (six minutes)
 	$(BIN)/python -m bench.outstanding

@@ -9,9 +9,11 @@ import argparse
 import asyncio
 import json
 import math
+import ssl
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import cast
 
 import uvloop
@@ -101,9 +103,14 @@ def _length(head: bytes) -> int:
     return int(rest.split(b"\r\n", 1)[0]) if found else 0
 
 
-async def serve(port: int, run_time: float, others: float) -> None:
-    crew = Crew(run_time, others)
-    server = await asyncio.get_running_loop().create_server(lambda: Conversation(crew), "127.0.0.1", port, backlog=4096)
+async def serve(port: int, run_time: float, others: float, certificates: Path | None) -> None:
+    crew, tls = Crew(run_time, others), None
+    if certificates is not None:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(certificates / "localhost.pem", certificates / "localhost.key")
+    server = await asyncio.get_running_loop().create_server(
+        lambda: Conversation(crew), "127.0.0.1", port, backlog=4096, ssl=tls
+    )
     await server.serve_forever()
 
 
@@ -112,8 +119,10 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--run-time", type=float, default=0.3)
     parser.add_argument("--takes-any", action="store_true")
+    parser.add_argument("--tls", type=Path, help="the folder of localhost.pem and localhost.key")
     options = parser.parse_args()
-    uvloop.run(serve(options.port, options.run_time, time.time() if options.takes_any else math.inf))
+    others = time.time() if options.takes_any else math.inf
+    uvloop.run(serve(options.port, options.run_time, others, options.tls))
 
 
 if __name__ == "__main__":

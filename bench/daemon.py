@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,27 @@ TICKS = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
+def separate_cores() -> int | None:
+    """Keep this process, and those that it starts, off one core; return that core, None if there is only one."""
+    if not hasattr(os, "sched_setaffinity") or len(cores := os.sched_getaffinity(0)) < 2:
+        return None
+    core = min(cores)
+    os.sched_setaffinity(0, cores - {core})
+    return core
+
+
 @asynccontextmanager
-async def process(*command: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A Python process for the duration of the block; its output is discarded, its log is shown."""
-    started = await asyncio.create_subprocess_exec(sys.executable, *command, stdout=asyncio.subprocess.DEVNULL)
+async def process(
+    *command: str, core: int | None = None, **environment: str
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A Python process for the duration of the block, perhaps on one core; its output is discarded, its log shown."""
+    started = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *command,
+        stdout=asyncio.subprocess.DEVNULL,
+        env=os.environ | environment,
+        preexec_fn=None if core is None else partial(os.sched_setaffinity, 0, {core}),
+    )
     try:
         yield started
     finally:

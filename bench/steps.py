@@ -141,7 +141,7 @@ async def _consume(consumer: AmqpConsumer, runtime: Runtime, runs: int) -> None:
     async def accept_all() -> None:
         accepted = {"via": "amqp", "outcome": "accepted"}
         while runtime.counters.registry.get_sample_value("kickoff_bridge_requests_total", accepted) != runs:  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.1)
         consumer.stop()
 
     await asyncio.gather(_run(consumer), accept_all())

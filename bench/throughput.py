@@ -1,9 +1,10 @@
 """Thousands of concurrent requests over RabbitMQ, with the bridge and with alternatives, in one run.
 
-`python -m bench.throughput --requests 5000 --rounds 3`. Broker, crew, contender, and load share the machine; compare
-ratios within one run. Printed per contender: runs per second from the first publish to the last result, CPU per run of
-the contender's process (without that of a database), and its memory per outstanding run. The Celery worker takes part
-where Celery is installed.
+`python -m bench.throughput --requests 5000 --rounds 3 --tls`. The contender has one core for itself, where there are
+several; broker, crew, and load share the others. Compare ratios within one run. Printed per contender: runs per second
+from the first publish to the last result, CPU per run of the contender's process (without that of a database), and its
+memory per outstanding run. Celery and FastStream take part where they are installed. `--tls` repeats all of it with a
+crew behind TLS.
 """
 
 import argparse
@@ -22,15 +23,19 @@ import aiohttp
 import orjson
 
 from bench.bars import draw_bars
-from bench.daemon import cpu, memory, peak, process, write_settings
+from bench.daemon import cpu, memory, peak, process, separate_cores, write_settings
 from bridge.adapters.amqp.topology import Topology, ensure_inbound, ensure_outbound
 from tests.broker import Broker, free_ports, running_broker
+from tests.certificates import Files
 from tests.postgres import running_postgres
 
 RUN_TIME = 0.3
 POLL_INTERVAL = "1s"
 CELERY = "kickoff.celery"
-CONTENDERS = ["bridge", "script", "bare", "trigger_loop", *(["celery_worker"] if find_spec("celery") else [])]
+OPTIONAL = {"faststream_app": "faststream", "celery_worker": "celery"}
+CONTENDERS = [
+    "bridge", "script", "floor", "bare", "trigger_loop", *(name for name, of in OPTIONAL.items() if find_spec(of)),
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,13 @@ class Setup:
     crew: str
     bridge_port: int
     database: str | None = None
+    certificates: Files | None = None
+
+    @property
+    def trusting(self) -> dict[str, str]:
+        """The environment of a process that trusts the crew's certificate."""
+        names = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
+        return {} if self.certificates is None else dict.fromkeys(names, self.certificates.ca)
 
     def command(self, contender: str) -> Sequence[str]:
         """The arguments of Python."""
@@ -73,27 +85,40 @@ class Setup:
 
 async def main() -> None:
     options = _options()
+    core = separate_cores()
+    for tls in (False, True) if options.tls else (False,):
+        medians = await _compare(options, core, tls=tls)
+        if options.picture is not None and not tls:
+            options.picture.write_text(draw_bars("runs per second, and CPU per run", _bars(medians)))
+
+
+async def _compare(options: argparse.Namespace, core: int | None, *, tls: bool) -> dict[str, Figures]:
+    """Print the rounds of every contender, then the medians, and return these."""
     rounds: dict[str, list[Figures]] = {contender: [] for contender in options.contenders}
+    named = "TLS  " if tls else "plain"
     for number in range(1, options.rounds + 1):
         for contender, figures in rounds.items():
-            figures.append(await _round(contender, options.requests))
-            print(f"round {number}  {contender:13} {figures[-1]}", flush=True)
+            figures.append(await measure(contender, options.requests, core, tls=tls))
+            print(f"{named}  round {number}  {contender:14} {figures[-1]}", flush=True)
     medians = {contender: _median(figures) for contender, figures in rounds.items()}
     for contender, median in medians.items():
         ratio = medians["bridge"].runs_per_second / median.runs_per_second if "bridge" in medians else float("nan")
-        print(f"median   {contender:13} {median}   bridge is {ratio:4.2f} times as fast")
-    if options.picture is not None:
-        options.picture.write_text(draw_bars("runs per second, and CPU per run", _bars(medians)))
+        print(f"{named}  median   {contender:14} {median}   bridge is {ratio:4.2f} times as fast", flush=True)
+    return medians
 
 
-async def _round(contender: str, requests: int) -> Figures:
-    with tempfile.TemporaryDirectory() as folder, running_broker() as broker, _database(contender) as database:
-        crew_port, bridge_port = free_ports(2)
-        setup = Setup(Path(folder), broker, f"http://127.0.0.1:{crew_port}", bridge_port, database)
+async def measure(contender: str, requests: int, core: int | None, *, tls: bool = False) -> Figures:
+    """One round with a new broker and a new store; `core`: where the contender runs."""
+    with tempfile.TemporaryDirectory() as name, running_broker() as broker, _database(contender) as database:
+        folder, (crew_port, bridge_port) = Path(name), free_ports(2)
+        certificates = Files(folder, "localhost") if tls else None
+        crew = f"https://localhost:{crew_port}" if tls else f"http://127.0.0.1:{crew_port}"
+        setup = Setup(folder, broker, crew, bridge_port, database, certificates)
         await declare(broker.url)
+        encrypted = ("--tls", name) if tls else ()
         async with (
-            process("-m", "bench.crew", "--port", str(crew_port), "--run-time", str(RUN_TIME)),
-            process(*setup.command(contender)) as started,
+            process("-m", "bench.crew", "--port", str(crew_port), "--run-time", str(RUN_TIME), *encrypted),
+            process(*setup.command(contender), core=core, **setup.trusting) as started,
         ):
             return await _measure(contender, setup, started.pid, requests)
 
@@ -123,7 +148,7 @@ async def _measure(contender: str, setup: Setup, pid: int, requests: int) -> Fig
         await arrivals
         took, spent = time.perf_counter() - began, cpu(pid) - before
         grown = peak(pid) - idle
-        async with aiohttp.ClientSession() as http, http.get(f"{setup.crew}/_figures") as response:
+        async with aiohttp.ClientSession() as http, http.get(f"{setup.crew}/_figures", ssl=False) as response:
             seen = await response.json()
     assert len(seen["started"]) == requests, "each request is POSTed once"
     return Figures(requests / took, spent * 1000 / requests, grown / 1024 / requests, seen["polls"] / requests)
@@ -202,6 +227,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--requests", type=int, default=5000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--contenders", nargs="+", default=CONTENDERS)
+    parser.add_argument("--tls", action="store_true", help="also with a crew behind TLS")
     parser.add_argument("--picture", type=Path, help="draw the medians into this file (SVG)")
     return parser.parse_args()
 
