@@ -23,8 +23,7 @@ from bench.daemon import process, responses, write_settings
 from bench.throughput import declare, request
 from bridge.adapters.amqp.consumer import AmqpConsumer
 from bridge.composition.amqp import Broker as BrokerParts
-from bridge.composition.amqp import build_broker
-from bridge.composition.crews import add_crews
+from bridge.composition.crews import build_crews
 from bridge.composition.runtime import Runtime, open_runtime
 from bridge.config import load
 from bridge.observability import logging as logs
@@ -81,9 +80,9 @@ async def main() -> None:
         ):
             await responses(http, f"{crew}/inputs")
             runtime = await open_runtime(settings, stack, migrate=True)
-            await add_crews(runtime, stack)
+            await build_crews(runtime, stack)
             assert settings.amqp is not None
-            parts = build_broker(runtime, settings.amqp, CrewInputs(runtime.crews, runtime.clock))
+            parts = BrokerParts(runtime, settings.amqp, CrewInputs(runtime.crews, runtime.clock))
             await _publish(broker.url, options.runs)
             meter = Meter()
             await _measure(meter, runtime, parts, http, crew, options.runs, options.at_once)

@@ -38,7 +38,7 @@ async def run(
 ) -> None:
     """Run the daemon until a signal stops it or a part ends; a second signal skips waiting for work in progress.
 
-    SIGHUP is handled, because its default action would end the process in the middle of a POST.
+    SIGHUP makes it read its settings again.
     """
     gc.freeze()  # imported code is never garbage
     stop, hurry = asyncio.Event(), asyncio.Event()
@@ -49,9 +49,11 @@ async def run(
     loop = asyncio.get_running_loop()
     loop.set_default_executor(start_threads(DEFAULT_THREADS, "default"))
     await loop.getaddrinfo(None, 80)  # makes libuv start its threads now; it aborts if it cannot
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
+    loop.add_signal_handler(signal.SIGHUP, lambda: None)  # its default action would end the process
     async with open_bridge(settings, renewable, migrate=migrate, hold=hold) as bridge:
+        loop.add_signal_handler(signal.SIGHUP, bridge.reload)
         supervisor = await bridge.start()
         _tune_garbage_collection()
         log.info("started", version=__version__, crews=sorted(settings.crews), **_locations(settings), pid=os.getpid())

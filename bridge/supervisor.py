@@ -4,7 +4,7 @@ A service that ends by itself, because of a bug, stops all of them.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import structlog
 
@@ -18,15 +18,46 @@ log = structlog.get_logger()
 class Supervisor:
     """Keeps the tasks of the services; `phases` is the order in which they stop."""
 
-    def __init__(self, phases: Sequence[Sequence[Service]]) -> None:
+    def __init__(self, phases: Sequence[list[Service]]) -> None:
         self._phases = phases
         self._tasks: dict[asyncio.Task[None], Service] = {}
+        self._being_removed: set[asyncio.Task[None]] = set()
+        self._one_ended = asyncio.Event()
         self._stop_requested = False
 
     def start(self) -> None:
         """Run each service in its own task."""
         for service in (service for phase in self._phases for service in phase):
-            self._tasks[asyncio.create_task(service.run(), name=service.name)] = service
+            self._start(service)
+
+    def add(self, service: Service, phase: list[Service]) -> None:
+        """Run another service, and stop it in this phase."""
+        phase.append(service)
+        self._start(service)
+
+    async def remove(self, services: Collection[Service]) -> None:
+        """Stop some services and wait for their work in progress. One that fails ends the process, as always."""
+        tasks = [task for task, service in self._tasks.items() if service in services]
+        self._being_removed.update(tasks)
+        for service in services:
+            service.stop()
+        if tasks:
+            await asyncio.wait(tasks)
+        for services_of_phase in self._phases:
+            services_of_phase[:] = [service for service in services_of_phase if service not in services]
+        for task in tasks:
+            if not task.cancelled() and task.exception() is None:
+                del self._tasks[task]
+
+    def _start(self, service: Service) -> None:
+        task = asyncio.create_task(service.run(), name=service.name)
+        self._tasks[task] = service
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if task not in self._being_removed or (not task.cancelled() and task.exception() is not None):
+            self._one_ended.set()
+        self._being_removed.discard(task)
 
     @property
     def ended(self) -> list[str]:
@@ -35,9 +66,10 @@ class Supervisor:
 
     async def wait(self, stop: asyncio.Event) -> None:
         """Return when `stop` is set or a service has ended by itself."""
-        stopped = asyncio.create_task(stop.wait())
-        await asyncio.wait([stopped, *self._tasks], return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
+        waiting = [asyncio.create_task(event.wait()) for event in (stop, self._one_ended)]
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for task in waiting:
+            task.cancel()
         self._stop_requested = stop.is_set()
 
     async def stop(self, hurry: asyncio.Event, grace: float = GRACE) -> None:

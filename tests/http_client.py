@@ -338,7 +338,7 @@ async def serving(
         api = RunsApi(accept, explain, store, clients, patience, base_path, count)  # type: ignore[arg-type]  # a fake of what is used
         registry = CollectorRegistry()
         budgets = {"research": Budget(10, 60.0), "triage": None}
-        gauges = StoreGauges(store, registry, budgets, lambda: 1_700_000_000.0, check_seconds, counts_kept)  # type: ignore[arg-type]
+        gauges = StoreGauges(store, registry, lambda: budgets, lambda: 1_700_000_000.0, check_seconds, counts_kept)  # type: ignore[arg-type]
         ops = OpsApi(
             checks,
             lambda: bridge.draining,

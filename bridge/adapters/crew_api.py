@@ -121,20 +121,17 @@ class HttpCrewApi:
     ) -> None:
         self._count = count
         self._observe = observe
-        self._url = url.rstrip("/")
-        self._proxy = proxy
-        self._tls = tls
         self._redactor = redactor or Redactor()
-        self.use_token(token)
+        self.use(url, token, limits, proxy, tls)
         self._rate_limiter = rate_limiter
         self._clock = clock
         self._queue = asyncio.Lock()
         self._sessions = sessions
-        self._limits = limits
         self._closed_early_at = -math.inf
 
-    def use_token(self, token: str) -> None:
-        """Replace the token of all further calls."""
+    def use(self, url: str, token: str, limits: Limits, proxy: ProxyRule, tls: ssl.SSLContext | None) -> None:
+        """Make all further calls with these settings."""
+        self._url, self._limits, self._proxy, self._tls = url.rstrip("/"), limits, proxy, tls
         self._headers = {"Authorization": f"Bearer {token}"}
 
     async def acquire(self) -> None:

@@ -37,7 +37,10 @@ Connect = Annotated[bool, typer.Option("--connect", help="Also connect to the br
 
 @app.command(epilog="Example: kickoff-bridge run --config bridge.yaml")
 def run(config: Config = None, no_migrate: NoMigrate = False, hold: Hold = False) -> None:
-    """Run the bridge until SIGTERM, SIGINT, or SIGHUP; a second signal skips waiting for work in progress."""
+    """Run the bridge until SIGTERM or SIGINT; a second one skips waiting for work in progress.
+
+    SIGHUP makes it read its settings again.
+    """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would contain every token and secret
     _raise_file_limit()
     settings, renewable = load_renewable_settings(config)

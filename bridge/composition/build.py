@@ -1,20 +1,23 @@
 """Build a bridge from its settings: open what must be closed again, build every part, order the phases of the stop."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 
 import structlog
 
 from bridge.adapters.http.server import HttpServer
 from bridge.adapters.store.files import StoreGuard
-from bridge.composition.amqp import Broker, build_broker
-from bridge.composition.crews import add_crews, crews_check
+from bridge.composition.amqp import Broker
+from bridge.composition.crews import CrewBuilder, build_crews, crews_check
 from bridge.composition.http import build_callback_sender, build_http_servers
+from bridge.composition.reload import Reload
 from bridge.composition.runtime import Runtime, open_runtime
-from bridge.composition.steps import build_deliverers, build_workers
+from bridge.composition.steps import build_common_workers, build_crew_workers, build_deliverers
 from bridge.config import Renewable, Settings, secret_values
-from bridge.config.secret_watch import SecretWatch
+from bridge.config.settings_watch import SettingsWatch
 from bridge.observability import logging as logs
 from bridge.observability.watchdog import Watchdog
 from bridge.ports.deliveries import Sender
@@ -31,8 +34,11 @@ class Bridge:
     """Holds the parts of a bridge; `draining` is set when it begins to stop."""
 
     phases: list[list[Service]]
+    supervisor: Supervisor
     servers: Sequence[HttpServer]
     own_ports: set[int]
+    reload: Callable[[], None] = lambda: None
+    """Reads the settings again."""
     draining: bool = False
 
     async def start(self) -> Supervisor:
@@ -40,48 +46,60 @@ class Bridge:
         for server in self.servers:
             await server.start()
             self.own_ports.add(server.port)
-        supervisor = Supervisor(self.phases)
-        supervisor.start()
-        return supervisor
+        self.supervisor.start()
+        return self.supervisor
 
 
 @asynccontextmanager
 async def open_bridge(
     settings: Settings, renewable: Renewable | None = None, *, migrate: bool, hold: bool = False
 ) -> AsyncIterator[Bridge]:
-    """Build a bridge, and close what it opened on exit; `renewable`: secrets that may change while it runs.
+    """Build a bridge, and close what it opened on exit; `renewable`: reads changed settings while it runs.
 
     `hold`: the runs that are accepted now are not started until an operator releases them.
     """
     async with AsyncExitStack() as stack:
         runtime = await open_runtime(settings, stack, migrate=migrate)
-        runtime.redactor.learn(secret_values(settings))
-        runtime.renewals.append(lambda renewed: logs.learn(secret_values(renewed)))
-        runtime.renewals.append(lambda renewed: runtime.redactor.learn(secret_values(renewed)))
-        await add_crews(runtime, stack)
+        for learn in (logs.learn, runtime.redactor.learn):
+            learn(secret_values(settings))
+            runtime.renewals.append(partial(_learn, learn))
+        runtime.renewals.append(lambda renewed: logs.use_level(renewed.log.level))
+        crews = await build_crews(runtime, stack)
         await replay_journal(runtime.journal, runtime.crews, runtime.store, runtime.clock, runtime.counters.report)
         if hold:
             log.info("runs_held", runs=await runtime.store.queries.hold_accepted(runtime.clock()))
-        bridge = _build(runtime, await build_callback_sender(runtime, stack))
-        if renewable is not None:
-            bridge.phases[-1].append(SecretWatch(renewable, runtime.renewals, runtime.counters.report))
-        yield bridge
+        yield _build(runtime, crews, await build_callback_sender(runtime, stack), renewable)
 
 
-def _build(runtime: Runtime, callbacks: Sender) -> Bridge:
+def _learn(learn: Callable[[frozenset[str]], None], settings: Settings) -> None:
+    learn(secret_values(settings))
+
+
+def _build(runtime: Runtime, crews: CrewBuilder, callbacks: Sender, renewable: Renewable | None) -> Bridge:
     settings, report = runtime.settings, runtime.counters.report
     inputs = CrewInputs(runtime.crews, runtime.clock)
-    broker = None if settings.amqp is None else build_broker(runtime, settings.amqp, inputs)
+    broker = None if settings.amqp is None else Broker(runtime, settings.amqp, inputs)
     watchdog, guard = Watchdog(), StoreGuard([runtime.store.verify, runtime.journal.verify], report)
-    bridge = Bridge(phases=[], servers=[], own_ports=runtime.own_ports)
+    phases: list[list[Service]] = []
+    bridge = Bridge(phases, Supervisor(phases), servers=[], own_ports=runtime.own_ports)
+    checks = _checks(runtime, broker)
     public, *private = bridge.servers = build_http_servers(
-        runtime, _checks(runtime, broker), lambda: bridge.draining, lambda: watchdog.stalled, inputs
+        runtime, checks, lambda: bridge.draining, lambda: watchdog.stalled, inputs
     )
-    listeners: list[Service] = [public, *(broker.consumers.values() if broker else [])]
-    steps = build_workers(runtime.steps, report)
-    deliverers = build_deliverers(runtime.steps, callbacks, broker.sender if broker else None, report)
-    links: list[Service] = [broker.publisher] if broker else []
-    bridge.phases = [listeners, steps, deliverers, links, [*private, watchdog, guard]]
+    workers = {name: build_crew_workers(runtime.steps, crew, report) for name, crew in runtime.crews.items()}
+    phases += [
+        [],
+        [public, *(broker.consumers.values() if broker else [])],
+        [*build_common_workers(runtime.steps, report), *chain.from_iterable(workers.values())],
+        build_deliverers(runtime.steps, callbacks, broker.sender if broker else None, report),
+        [broker.publisher] if broker else [],
+        [*private, watchdog, guard],
+    ]
+    if renewable is not None:
+        reload = Reload(runtime, crews, broker, bridge.supervisor, phases[1], phases[2], checks, workers)
+        watch = SettingsWatch(renewable, reload, report, watch_file=settings.reload == "watch")
+        bridge.reload = watch.request
+        phases[0].append(watch)  # stops first: it adds nothing to phases that have stopped
     return bridge
 
 

@@ -1,12 +1,14 @@
 """Build the crews: their API clients, limits, and planners."""
 
+import ssl
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
-from bridge.adapters.crew_api import LIMITS, HttpCrewApi, crew_sessions
+from bridge.adapters.crew_api import LIMITS, CrewSessions, HttpCrewApi, Limits, crew_sessions
+from bridge.adapters.http_client import ProxyRule
 from bridge.composition.policies import build_budgets, crew_policy, proxy_rule
 from bridge.composition.runtime import Runtime
 from bridge.config import Settings
@@ -29,45 +31,85 @@ SHOWN_SETTINGS: Mapping[str, Any] = dict.fromkeys(
 """The settings of a crew that the HTTP API shows: none that contains, or may contain, a secret."""
 
 
-async def add_crews(runtime: Runtime, stack: AsyncExitStack) -> None:
-    """Build every configured crew into `runtime.crews`; `stack` closes their sessions."""
-    settings = runtime.settings
-    webhooks = None if settings.public_url is None else Webhooks(settings.public_url, runtime.store.key)
-    sessions = await stack.enter_async_context(crew_sessions())
-    for name, crew in settings.crews.items():
-        share = FairShare()
-        rate_limiter = RateLimiter(crew.requests_per_second, share)
-        api = HttpCrewApi(
-            crew.url,
-            crew.token.get_secret_value(),
+class CrewBuilder:
+    """Builds the crews of a process into `runtime.crews`, and updates them; their calls share the `sessions`."""
+
+    def __init__(self, runtime: Runtime, sessions: CrewSessions) -> None:
+        self._runtime = runtime
+        self._sessions = sessions
+        self._apis: dict[str, HttpCrewApi] = {}
+        public_url = runtime.settings.public_url
+        self._webhooks = None if public_url is None else Webhooks(public_url, runtime.store.key)
+
+    def add(self, name: str, settings: Settings) -> Crew:
+        """Build a crew."""
+        runtime, share = self._runtime, FairShare()
+        rate_limiter = RateLimiter(settings.crews[name].requests_per_second, share)
+        connection = _connection(settings, name)
+        api = self._apis[name] = HttpCrewApi(
+            connection.url,
+            connection.token,
             rate_limiter,
-            sessions,
+            self._sessions,
             runtime.clock,
-            replace(LIMITS, response=crew.max_response),
+            connection.limits,
             runtime.redactor,
             partial(runtime.counters.count_response, name),
-            proxy_rule(settings.proxy),
-            None if crew.tls is None else crew.tls.context(),
+            connection.proxy,
+            connection.tls,
             partial(runtime.counters.observe_crew_request, name),
         )
-        runtime.renewals.append(partial(_renew_token, api, name))
         policy = crew_policy(settings, name)
-        runtime.crews[name] = Crew(
+        crew = runtime.crews[name] = Crew(
             name,
             api,
             policy,
-            crew.max_running,
+            settings.crews[name].max_running,
             PollPlanner(policy),
             rate_limiter=rate_limiter,
             share=share,
             budgets=build_budgets(settings, name),
-            webhooks=webhooks,
+            webhooks=self._webhooks,
         )
-        runtime.counters.show_crew(name, partial(runtime.crews[name].figures, runtime.clock))
+        runtime.counters.show_crew(name, partial(crew.figures, runtime.clock))
+        return crew
+
+    def update(self, name: str, settings: Settings) -> None:
+        """Apply changed settings to a crew."""
+        crew = settings.crews[name]
+        self._apis[name].use(*_connection(settings, name))
+        self._runtime.crews[name].use(
+            crew_policy(settings, name), crew.max_running, crew.requests_per_second, build_budgets(settings, name)
+        )
 
 
-def _renew_token(api: HttpCrewApi, name: str, renewed: Settings) -> None:
-    api.use_token(renewed.crews[name].token.get_secret_value())
+class _Connection(NamedTuple):
+    """How a crew is called."""
+
+    url: str
+    token: str
+    limits: Limits
+    proxy: ProxyRule
+    tls: ssl.SSLContext | None
+
+
+def _connection(settings: Settings, name: str) -> _Connection:
+    crew = settings.crews[name]
+    return _Connection(
+        crew.url,
+        crew.token.get_secret_value(),
+        replace(LIMITS, response=crew.max_response),
+        proxy_rule(settings.proxy),
+        None if crew.tls is None else crew.tls.context(),
+    )
+
+
+async def build_crews(runtime: Runtime, stack: AsyncExitStack) -> CrewBuilder:
+    """Build every configured crew; `stack` closes their sessions."""
+    builder = CrewBuilder(runtime, await stack.enter_async_context(crew_sessions()))
+    for name in runtime.settings.crews:
+        builder.add(name, runtime.settings)
+    return builder
 
 
 def crews_check(crews: Mapping[str, Crew], store: Cluster) -> HealthCheck:

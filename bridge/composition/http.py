@@ -53,9 +53,10 @@ async def build_callback_sender(runtime: Runtime, stack: AsyncExitStack) -> Send
     sessions = await stack.enter_async_context(
         callback_sessions(allow_private=settings.callbacks.allow_private, own_ports=runtime.own_ports)
     )
-    proxy = proxy_rule(settings.callbacks.proxy)
-    sender = CallbackSender(sessions, signing_secrets(settings), __version__, wall_clock, proxy)
-    runtime.renewals.append(lambda renewed: sender.use_secrets(signing_secrets(renewed)))
+    sender = CallbackSender(
+        sessions, signing_secrets(settings), __version__, wall_clock, proxy_rule(settings.callbacks.proxy)
+    )
+    runtime.renewals.append(lambda renewed: sender.use(signing_secrets(renewed), proxy_rule(renewed.callbacks.proxy)))
     return CountedSender(sender, runtime.counters, runtime.redactor, runtime.clock)
 
 
@@ -69,8 +70,12 @@ def build_http_servers(
     """Build the servers: the public one first, then, with `ops_port`, the one for operators."""
     settings, counters = runtime.settings, runtime.counters
     published = {"openapi": documents.openapi(settings.public_url), "asyncapi": documents.asyncapi()}
-    budgets = {name: crew.budgets.crew for name, crew in runtime.crews.items()}
-    gauges = StoreGauges(runtime.store.queries, counters.registry, budgets, runtime.clock)
+    gauges = StoreGauges(
+        runtime.store.queries,
+        counters.registry,
+        lambda: {name: crew.budgets.crew for name, crew in runtime.crews.items()},
+        runtime.clock,
+    )
     ops = OpsApi(checks, draining, gauges, counters.registry, stalled, published)
     listen = listen_on(settings, _max_open_files())
     clients = Clients(build_clients(settings), client_rate(settings), listen.max_connections)

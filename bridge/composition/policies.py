@@ -70,7 +70,7 @@ def _bindings(bind: Sequence[Bind]) -> tuple[Binding, ...]:
     return tuple(Binding(one.exchange, one.key) for one in bind)
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class StepRules:
     """What the settings define for the steps of all crews.
 
@@ -83,6 +83,10 @@ class StepRules:
     retention: float
     kickoffs: Mapping[str, int]
     delivery: DeliveryRules = DEFAULT_RULES
+
+    def use(self, rules: "StepRules") -> None:
+        """Apply the rules of changed settings from now on."""
+        self.callbacks, self.orphaned, self.kickoffs = rules.callbacks, rules.orphaned, rules.kickoffs
 
 
 def step_rules(settings: Settings) -> StepRules:

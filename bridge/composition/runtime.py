@@ -1,6 +1,7 @@
 """What every part is built on: the settings, the store, the clock, the counters, and the signals."""
 
 import os
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,16 +16,21 @@ from bridge.adapters.store import SqlStore, database, open_store
 from bridge.composition.policies import step_rules
 from bridge.composition.steps import Steps
 from bridge.config import Settings
-from bridge.config.secret_watch import Renewal
 from bridge.core.redaction import Redactor
 from bridge.observability.metrics import Counters
 from bridge.signals import Signals
-from bridge.steps._crew import Crew
+from bridge.steps._crew import Crews
+
+Renewal = Callable[[Settings], None]
+"""Makes a part use these settings from now on."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Runtime:
-    """Holds what the parts of one process share; `crews`, `own_ports`, and `renewals` are filled while it is built."""
+    """Holds what the parts of one process share; `crews`, `own_ports`, and `renewals` are filled while it is built.
+
+    A reload replaces `settings`.
+    """
 
     settings: Settings
     process: str
@@ -33,17 +39,18 @@ class Runtime:
     store: SqlStore
     journal: KickoffJournal | NullJournal
     signals: Signals = field(default_factory=Signals)
-    crews: dict[str, Crew] = field(default_factory=dict)
+    crews: Crews = field(default_factory=Crews)
     own_ports: set[int] = field(default_factory=set)
     redactor: Redactor = field(default_factory=Redactor)
     values: ByteBudget = field(default_factory=values_budget)
     renewals: list[Renewal] = field(default_factory=list)
-    """Called with the new settings when a secret file has changed."""
+    """Called with the new settings when they have changed."""
 
     @cached_property
     def steps(self) -> Steps:
         """The builder of this process's steps."""
         rules = step_rules(self.settings)
+        self.renewals.append(lambda renewed: rules.use(step_rules(renewed)))
         return Steps(self.store, self.crews, self.clock, new_id, self.journal, rules, self.signals, self.redactor)
 
 

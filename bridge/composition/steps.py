@@ -65,8 +65,8 @@ class Steps:
 
     def accept(self, check_inputs: CheckInputs) -> AcceptRequest:
         return AcceptRequest(
-            self.store, self.store.queries, self.crews, self.rules.callbacks, self.clock, self.new_id, check_inputs,
-            self.signals.kickoff, self.redactor,
+            self.store, self.store.queries, self.crews, lambda: self.rules.callbacks, self.clock, self.new_id,
+            check_inputs, self.signals.kickoff, self.redactor,
         )  # fmt: skip
 
     def refuse(self, dead_queue: str) -> RefuseMessage:
@@ -75,7 +75,7 @@ class Steps:
     @property
     def apply_command(self) -> ApplyCommand:
         notify = (self.signals.kickoff, self.signals.deliver, self.signals.recover)
-        return ApplyCommand(self.crews, self.store, self.clock, *notify, self.rules.orphaned, self.redactor)
+        return ApplyCommand(self.crews, self.store, self.clock, *notify, lambda: self.rules.orphaned, self.redactor)
 
     @property
     def accept_command(self) -> AcceptCommand:
@@ -173,7 +173,13 @@ class Steps:
 
 
 def build_workers(steps: Steps, report: ReportFault) -> list[Service]:
-    """Build one worker per crew and step, so that a slow crew delays no other, and one per common step."""
+    """Build the common workers, and those of every crew."""
+    of_crews = [worker for crew in steps.crews.values() for worker in build_crew_workers(steps, crew, report)]
+    return [*build_common_workers(steps, report), *of_crews]
+
+
+def build_common_workers(steps: Steps, report: ReportFault) -> list[Service]:
+    """Build one worker per step that works for all crews."""
     common: list[tuple[Step[Any], int]] = [
         (steps.housekeeping, 1),
         (steps.recover, RECOVER_BATCH),
@@ -185,15 +191,19 @@ def build_workers(steps: Steps, report: ReportFault) -> list[Service]:
     ]
     if steps.store.shared:
         common.append((steps.rebalance, 1))
-    for crew in steps.crews.values():
-        common += [
-            (steps.kickoff(crew), steps.rules.kickoffs[crew.name]),
-            (steps.poll(crew), MAX_CONCURRENT_POLLS),
-            (steps.probe(crew), 1),
-            (steps.late_results(crew), MAX_CONCURRENT_LATE_POLLS),
-            (steps.human_input(crew), MAX_CONCURRENT_HUMAN_INPUTS),
-        ]
     return [_worker(steps, step, capacity, report) for step, capacity in common]
+
+
+def build_crew_workers(steps: Steps, crew: Crew, report: ReportFault) -> list[Service]:
+    """Build one worker per step of a crew, so that a slow crew delays no other."""
+    own: list[tuple[Step[Any], int]] = [
+        (steps.kickoff(crew), steps.rules.kickoffs[crew.name]),
+        (steps.poll(crew), MAX_CONCURRENT_POLLS),
+        (steps.probe(crew), 1),
+        (steps.late_results(crew), MAX_CONCURRENT_LATE_POLLS),
+        (steps.human_input(crew), MAX_CONCURRENT_HUMAN_INPUTS),
+    ]
+    return [_worker(steps, step, capacity, report) for step, capacity in own]
 
 
 def build_deliverers(steps: Steps, callbacks: Sender, broker: Sender | None, report: ReportFault) -> list[Service]:

@@ -1,7 +1,7 @@
 """Load `Settings` from a file and the environment, or report every problem. The only reader of the environment."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,25 +29,38 @@ def load(path: Path, environ: Mapping[str, str] | None = None) -> Settings:
 
 
 def load_renewable(path: Path, environ: Mapping[str, str] | None = None) -> tuple[Settings, "Renewable"]:
-    """As `load`, with the object that reloads the secrets that came from files."""
-    environ = _environment(environ)
-    merged, origins = overlay(read_yaml(path), environ)
-    tree, problems = expand(merged, environ)
-    files, unreadable = read_secret_files(tree)
-    problems += unreadable
-    settings, found = _validated(tree)
-    problems += found
-    if settings is None or problems:
-        raise SettingsError(dict.fromkeys(problem.line(_origin(problem, origins)) for problem in problems))
-    return settings, Renewable(tree, files)
+    """As `load`, with the object that reads them again."""
+    renewable = Renewable(path, _environment(environ))
+    return renewable.reload(), renewable
 
 
 class Renewable:
-    """Keeps the loaded settings, and updates them when a secret's file changes."""
+    """Keeps the loaded settings, and updates them when a secret's file changes, or on request."""
 
-    def __init__(self, tree: dict[str, Any], files: Sequence[SecretFile]) -> None:
-        self._tree = tree
-        self.files = tuple(file for file in files if file.setting not in _FIXED)
+    def __init__(self, path: Path, environ: Mapping[str, str]) -> None:
+        self._path = path
+        self._environ = environ
+        self._stamp: Hashable = None
+        self._tree = dict[str, Any]()
+        self.files: tuple[SecretFile, ...] = ()
+
+    def file_changed(self) -> bool:
+        """Return whether the settings file has changed since it was last read."""
+        return file_stamp(str(self._path)) != self._stamp
+
+    def reload(self) -> Settings:
+        """Read everything again; raise `SettingsError`, and then keep the former settings."""
+        self._stamp = file_stamp(str(self._path))
+        merged, origins = overlay(read_yaml(self._path), self._environ)
+        tree, problems = expand(merged, self._environ)
+        files, unreadable = read_secret_files(tree)
+        problems += unreadable
+        settings, found = _validated(tree)
+        problems += found
+        if settings is None or problems:
+            raise SettingsError(dict.fromkeys(problem.line(_origin(problem, origins)) for problem in problems))
+        self._tree, self.files = tree, tuple(file for file in files if file.setting not in _FIXED)
+        return settings
 
     def renewed(self) -> tuple[Settings | None, list[str]]:
         """Return the settings with the files' current secrets, None if unchanged; and the problems found.

@@ -271,6 +271,8 @@ class Settings(Root):
     destinations: Mapping[DestinationName, Destination] = {}
     callbacks: Annotated[Callbacks, Field(validate_default=True)] = Callbacks()
     log: Log = Log()
+    reload: Literal["signal", "watch"] = "signal"
+    """When the settings are read again: on SIGHUP; `watch`: also when the file changes."""
 
     @rule("public_url")
     @classmethod

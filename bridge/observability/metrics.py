@@ -238,6 +238,11 @@ class Counters:
         for kind in TOKEN_KINDS:
             self._tokens_used.labels(crew, kind)
 
+    def hide_crew(self, crew: str) -> None:
+        """Remove the gauges of a crew; its counters stay."""
+        for gauge in (self.paused, self.request_rate, self.tracked_runs, self.overdue):
+            gauge.remove(crew)
+
     def _safely(self, read: Callable[[], float]) -> Callable[[], float]:
         """Return a reader that reports an exception and yields NaN, so that the other metrics stay readable."""
 
@@ -253,6 +258,10 @@ class Counters:
     def show_link(self, link: str, usable: Callable[[], bool]) -> None:
         """Register the gauge of a broker connection."""
         self.connected.labels(link).set_function(self._safely(lambda: float(usable())))
+
+    def hide_link(self, link: str) -> None:
+        """Remove the gauge of a broker connection."""
+        self.connected.remove(link)
 
     def _observe_wait(self, run: Run) -> None:
         """Observe how long a claimed run has waited; later attempts of the same run are not counted."""

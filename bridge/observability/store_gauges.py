@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import structlog
 from prometheus_client import CollectorRegistry, Gauge
@@ -25,14 +25,14 @@ log = structlog.get_logger()
 class StoreGauges:
     """Gauges over the store, computed at most once per `ttl` seconds; absent while the store is unavailable.
 
-    `crews`: those configured, with their budgets; other crews appear while the store contains runs of them.
+    `crews` returns those configured, with their budgets; other crews appear while the store contains runs of them.
     """
 
     def __init__(
         self,
         store: Queries,
         registry: CollectorRegistry,
-        crews: Mapping[str, Budget | None],
+        crews: Callable[[], Mapping[str, Budget | None]],
         clock: Clock,
         timeout: float = TIMEOUT,
         ttl: float = TTL,
@@ -44,8 +44,7 @@ class StoreGauges:
         self._latest: StoreFigures | None = None
         self._computed_at = -math.inf
         self._computing = asyncio.Lock()
-        self._budgets = {crew: budget for crew, budget in crews.items() if budget is not None}
-        self._no_runs = {(crew, state): Backlog(0, math.inf) for crew in crews for state in _RUN_STATES}
+        self._crews = crews
         self._no_deliveries = {
             (channel.value, state): Backlog(0, math.inf) for channel in Channel for state in _DELIVERY_STATES
         }
@@ -88,9 +87,10 @@ class StoreGauges:
             return self._latest
 
     async def _figures(self) -> StoreFigures | None:
+        budgets = {crew: budget for crew, budget in self._crews().items() if budget is not None}
         try:
             async with asyncio.timeout(self._timeout):
-                return await self._store.figures(self._budgets, self._clock())
+                return await self._store.figures(budgets, self._clock())
         except Exception as error:  # noqa: BLE001  # a broken store must not hide the other metrics
             log.debug("counts_unavailable", error=type(error).__name__)
             return None
@@ -101,8 +101,9 @@ class StoreGauges:
         if figures is None:
             return
         now = self._clock()
+        no_runs = {(crew, state): Backlog(0, math.inf) for crew in self._crews() for state in _RUN_STATES}
         for gauge, oldest, backlogs in (
-            (self._runs, self._oldest_run, {**self._no_runs, **figures.runs}),
+            (self._runs, self._oldest_run, {**no_runs, **figures.runs}),
             (self._deliveries, self._oldest_delivery, {**self._no_deliveries, **figures.deliveries}),
         ):
             for labels, backlog in backlogs.items():

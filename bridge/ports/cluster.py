@@ -21,6 +21,12 @@ class Cluster(Protocol):
     async def membership(self) -> dict[str, Membership]:
         """Return, per crew served here, how many processes serve it and how many of its runs are tracked."""
 
+    async def serve(self, crews: Collection[str]) -> None:
+        """Serve these crews from now on instead of the former ones."""
+
+    async def release_unserved(self) -> None:
+        """Release the runs of crews that this process no longer serves."""
+
     async def unserved(self) -> dict[str, int]:
         """Return the number of unfinished runs of each crew that no process serves."""
 

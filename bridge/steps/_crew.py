@@ -32,7 +32,7 @@ from bridge.steps._tracker import RunTracker
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, slots=True)
 class Crew:
     """A crew's API and policy, with the long-lived objects that keep its limits, run times, inputs, and runs."""
 
@@ -49,6 +49,13 @@ class Crew:
     webhook_reliability: WebhookReliability = field(default_factory=WebhookReliability)
     tracker: RunTracker = field(default_factory=RunTracker)
     inputs: InputCache = field(default_factory=InputCache)
+
+    def use(self, policy: CrewPolicy, max_running: int, per_second: float, budgets: Budgets) -> None:
+        """Apply changed settings from now on."""
+        self.policy, self.max_running, self.budgets = policy, max_running, budgets
+        self.planner.use(policy)
+        self.rate_limiter.use(per_second)
+        self.inputs = InputCache()
 
     def pause_if_unavailable(self, response: KickoffResponse | ResumeResponse | StatusResponse, now: float) -> bool:
         """Pause the crew until a probe succeeds if a response says that it cannot be used; return whether it does."""
@@ -107,3 +114,19 @@ class Crew:
     def paused(self) -> str | None:
         """Why the crew cannot be used now (`HTTP 401`); None if it can."""
         return self.breaker.reason if self.breaker.is_open else None
+
+
+class Crews(dict[str, Crew]):
+    """The configured crews. Steps that hold a run of a removed crew can still look it up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._removed: dict[str, Crew] = {}
+
+    def remove(self, name: str) -> Crew:
+        """Remove a crew from those that are configured."""
+        crew = self._removed[name] = self.pop(name)
+        return crew
+
+    def __missing__(self, name: str) -> Crew:
+        return self._removed[name]

@@ -45,7 +45,7 @@ from bridge.adapters.store.queries.inbox import SqlWebhookInbox
 from bridge.adapters.store.queries.run_times import SqlRunTimes
 from bridge.composition import http as http_composition
 from bridge.composition.build import open_bridge
-from bridge.config import load_renewable, secret_watch
+from bridge.config import load_renewable, settings_watch
 from bridge.config.loading import Renewable
 from bridge.core.crew import webhook_tokens
 from bridge.observability import metrics, store_gauges
@@ -121,7 +121,7 @@ def adapter_modules() -> list[ModuleType]:
         for one in pkgutil.walk_packages(adapters.__path__, "bridge.adapters.")
         if not one.name.startswith("bridge.adapters.store")
     ]
-    return [*found, metrics, store_gauges, secret_watch]
+    return [*found, metrics, store_gauges, settings_watch]
 
 
 def targets() -> Iterator[tuple[str, Any, str]]:
@@ -367,7 +367,7 @@ async def open_environment(
         return build(listen, kept(public), kept(ops), *more)
 
     monkeypatch.setattr(http_composition, "build_servers", poisoned_servers)
-    monkeypatch.setattr(secret_watch, "CHECK_INTERVAL", 0.05)
+    monkeypatch.setattr(settings_watch, "CHECK_INTERVAL", 0.05)
     monkeypatch.setattr(run_time_stats, "INTERVAL", 0.5)
     monkeypatch.setattr("bridge.worker.delay_after", lambda _: 0.1)
     received: dict[str, set[int]] = {"exchange": set(), "reply": set(), "callback": set()}
@@ -485,8 +485,8 @@ NOT_REACHED: dict[str, Sequence[str]] = {
         "http.connection.Connection.drop",
         "amqp.messages.MessageRules.link",
         "amqp.consumer.AmqpConsumer.run", "amqp.consumer.AmqpConsumer.stop", "amqp.publisher.AmqpPublisher.run",
-        "amqp.publisher.AmqpPublisher.stop", "config.secret_watch.SecretWatch.run",
-        "config.secret_watch.SecretWatch.stop",
+        "amqp.publisher.AmqpPublisher.stop", "config.settings_watch.SettingsWatch.run",
+        "config.settings_watch.SettingsWatch.stop",
         "callbacks.address_guard.guarded_sockets",
         "callbacks.sender.callback_sessions", "callbacks.signing.build_checker", "clock.steady_clock",
         "crew_api.crew_sessions", "kickoff_journal.open_journal", "kickoff_journal.KickoffJournal.entries",

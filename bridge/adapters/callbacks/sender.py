@@ -77,14 +77,13 @@ class CallbackSender:
         proxy: ProxyRule = DIRECT,
     ) -> None:
         self._sessions = sessions
-        self._proxy = proxy
-        self.use_secrets(secrets)
+        self.use(secrets, proxy)
         self._user_agent = f"kickoff-bridge/{version}"
         self._clock = clock
 
-    def use_secrets(self, secrets: SigningSecrets) -> None:
-        """Replace the signing secrets, and the URLs that the settings name."""
-        self._named = secrets.named
+    def use(self, secrets: SigningSecrets, proxy: ProxyRule) -> None:
+        """Make all further attempts with these secrets, to the URLs that the settings name, through this proxy."""
+        self._named, self._proxy = secrets.named, proxy
         self._signers = _signers(secrets.common)
         self._crew_signers = {crew: _signers(own) for crew, own in secrets.crews.items()}
         self._url_signers = {url: _signers(own) for url, own in secrets.urls.items()}

@@ -64,7 +64,7 @@ class SqlStore:
         report: ReportFault = log_fault,
         metrics: StoreMetrics = UNCOUNTED,
     ) -> None:
-        self.key, self.shared = key, shared
+        self.key, self.shared, served = key, shared, set(crews)
         self._report_undecodable = undecodable = UndecodableReports(report)
         self.verify = verify  # raises `StoreReplaced`
         self._metrics = metrics
@@ -73,12 +73,12 @@ class SqlStore:
         self._batches = Batches(transaction, metrics.committed)
         self._claimer = Claimer(self._batches, undecodable)
         self._handoff = LocalHandoff()
-        self.cluster = SqlCluster(self._batches, reader, self._claimer, self._handoff, process, crews)
+        self.cluster = SqlCluster(self._batches, reader, self._claimer, self._handoff, process, served)
         self.deliveries = SqlDeliveries(self._batches, self._claimer, self._handoff, lambda: self.cluster.process)
         self.queries = SqlQueries(self._batches, api_reader or reader, undecodable)
         self.run_times = SqlRunTimes(self._batches, reader, undecodable)
         self.commands = SqlCommands(self._batches, reader)
-        self.inbox = SqlWebhookInbox(self._batches, reader, lambda: self.cluster.process, crews)
+        self.inbox = SqlWebhookInbox(self._batches, reader, lambda: self.cluster.process, served)
         self._free_slots = None if shared else FreeSlots()
 
     async def accept(self, run: Run) -> Accepted:

@@ -59,6 +59,10 @@ class RateLimiter:
         self._backoffs = 0
         self._probe_sent_at: float | None = None
 
+    def use(self, per_second: float) -> None:
+        """Permit another rate from now on."""
+        self._full_rate = per_second
+
     @property
     def per_second(self) -> float:
         """The calls per second that this process may make now."""

@@ -70,6 +70,12 @@ class PollPlanner:
         self.changed_at = -math.inf
         self._drift = Drift()
 
+    def use(self, policy: CrewPolicy) -> None:
+        """Plan by another policy from now on, from the same run times."""
+        self._policy = policy
+        self._interval = self._within_limits(self._interval)
+        self._new_run_times, self._planned_at = len(self._sample), -math.inf
+
     def next_poll_at(
         self, tracked: TrackedRun, now: float, after: float | None = None, *, at_fallback_interval: bool = False
     ) -> float:

@@ -33,7 +33,7 @@ class AcceptRequest:
         store: RunStore,
         queries: Queries,
         crews: Mapping[str, Crew],
-        callbacks: callback_url.CallbackRules,
+        callbacks: Callable[[], callback_url.CallbackRules],
         clock: Clock,
         new_id: NewId,
         check_inputs: CheckInputs,
@@ -80,7 +80,7 @@ class AcceptRequest:
     async def _checked(self, request: KickoffRequest, envelope: Envelope) -> KickoffRequest:
         """Return the request with the id of the state to restore, if any; raise `RequestRefused`."""
         if request.callback_url is not None:
-            callback_url.check(request.callback_url, self._callbacks)
+            callback_url.check(request.callback_url, self._callbacks())
         if (crew := self._crews.get(request.crew)) is not None:
             if crew.policy.is_flow:
                 restore.check_flow_inputs(request.inputs)

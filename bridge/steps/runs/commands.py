@@ -35,7 +35,7 @@ class ApplyCommand:
         notify_crew: Callable[[str], None],
         notify_deliveries: Notify,
         notify_recover: Notify,
-        orphaned: CrewPolicy,
+        orphaned: Callable[[], CrewPolicy],
         redactor: Redactor,
     ) -> None:
         self._crews = crews
@@ -55,7 +55,7 @@ class ApplyCommand:
         """
         run = await self._load(wanted)
         crew = self._crews.get(run.crew)
-        policy = self._orphaned if crew is None else crew.policy
+        policy = self._orphaned() if crew is None else crew.policy
         if crew is None:
             run = await self._without_crew(run, command)
         elif isinstance(command, Adopt):
@@ -96,7 +96,7 @@ class ApplyCommand:
             detail = f"the crew {run.crew} is not configured; its runs can only be cancelled or abandoned"
             raise RequestRefused("unknown_crew", detail)
         if run.state is State.STARTING and run.owner is None:
-            doubted = state_machine.on_interrupted_kickoff(run, self._orphaned, self._clock())
+            doubted = state_machine.on_interrupted_kickoff(run, self._orphaned(), self._clock())
             written = await self._store.apply(doubted, retry=False)
             run = await self._load(run.run_id) if isinstance(written, Conflict) else written
         if run.kickoff_id is not None and not run.final:

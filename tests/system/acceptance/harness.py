@@ -83,6 +83,23 @@ class Daemon:
         """Use other settings from the next start on."""
         self._document |= settings
 
+    async def reload(self, **settings: Any) -> dict[str, Any]:
+        """Write other settings, and make the daemon read them; return the log event that reports the result."""
+        self.change(**settings)
+        seen = len(self._reloads())
+        self._file.write_text(yaml.safe_dump(self._document))
+        self.send(signal.SIGHUP)
+
+        async def reported() -> bool:
+            return len(self._reloads()) > seen
+
+        await eventually(reported, "the settings have been read")
+        return self._reloads()[-1]
+
+    def _reloads(self) -> list[dict[str, Any]]:
+        entries = [json.loads(line) for line in self.log().splitlines() if line.startswith("{")]
+        return [entry for entry in entries if entry["event"] in {"settings_reloaded", "settings_rejected"}]
+
     def command(self) -> list[str]:
         return [sys.executable, "-m", "bridge", "run", *self.options, "--config", str(self._file)]
 

@@ -137,8 +137,20 @@ def release_deliveries(connection: Connection, owned: Sequence[Delivery], proces
 def join(connection: Connection, process: str, crews: Collection[str], now: float) -> None:
     """Register a process that may own rows, and the crews that it serves."""
     connection.execute(processes.insert().values(name=process, heartbeat_at=dialect.clock(connection, now)))
+    serve(connection, process, crews)
+
+
+def serve(connection: Connection, process: str, crews: Collection[str]) -> None:
+    """Replace the crews that a process serves."""
+    connection.execute(delete(served_crews).where(served_crews.c.process == process))
     if crews:
         connection.execute(served_crews.insert(), [{"crew": crew, "process": process} for crew in sorted(crews)])
+
+
+def release_unserved(connection: Connection, process: str) -> None:
+    """Release the runs that a process owns of crews that it does not serve."""
+    served = select(served_crews.c.crew).where(served_crews.c.process == process)
+    _release_runs(connection, (runs.c.owner == process) & runs.c.crew.not_in(served))
 
 
 def heartbeat(connection: Connection, process: str, now: float) -> bool:
@@ -158,11 +170,14 @@ def expire_processes(connection: Connection, now: float, silent_for: float) -> i
 
 def release(connection: Connection, names: Sequence[str]) -> None:
     """Release every row of these processes and remove them."""
-    # With the states, which the index of owners begins with; otherwise all runs would be read.
-    own_rows = runs.c.state.in_(list(State)) & runs.c.owner.in_(names)
-    connection.execute(update(runs).where(own_rows).values(owner=None, version=runs.c.version + 1))
+    _release_runs(connection, runs.c.owner.in_(names))
     connection.execute(update(deliveries).where(deliveries.c.owner.in_(names)).values(owner=None))
     connection.execute(delete(processes).where(processes.c.name.in_(names)))
+
+
+def _release_runs(connection: Connection, owned: ColumnElement[bool]) -> None:
+    own_rows = runs.c.state.in_(list(State)) & owned  # the index of owners begins with the state
+    connection.execute(update(runs).where(own_rows).values(owner=None, version=runs.c.version + 1))
 
 
 def is_alive(connection: Connection, process: str) -> bool:

@@ -23,7 +23,7 @@ _TRACKED = runs.c.state.in_([State.RUNNING.value, State.WAITING_FOR_HUMAN.value]
 
 
 class SqlCluster:
-    """`ports.Cluster` of one process, which serves `crews`."""
+    """`ports.Cluster` of one process. `crews`: those that it serves; shared with other parts of the store."""
 
     def __init__(
         self,
@@ -32,20 +32,28 @@ class SqlCluster:
         claimer: Claimer,
         handoff: LocalHandoff,
         process: str,
-        crews: Collection[str],
+        crews: set[str],
     ) -> None:
         self._batches = batches
         self._reader = reader
         self._claimer = claimer
         self._handoff = handoff
-        self._crews = frozenset(crews)
+        self._crews = crews
         self._name, self._incarnation = process, 1
         self.process = process
         """The name under which this process owns rows."""
 
     async def join(self, now: float) -> None:
         """Register this process as one that may own rows."""
-        await self._batches.write_one(partial(claims.join, process=self.process, crews=self._crews, now=now))
+        await self._batches.write_one(partial(claims.join, process=self.process, crews=frozenset(self._crews), now=now))
+
+    async def serve(self, crews: Collection[str]) -> None:
+        await self._batches.write_one(partial(claims.serve, process=self.process, crews=crews))
+        self._crews.clear()
+        self._crews.update(crews)
+
+    async def release_unserved(self) -> None:
+        await self._batches.write_one(partial(claims.release_unserved, process=self.process))
 
     async def heartbeat(self, now: float) -> None:
         """First terminate sessions of stopped processes, over a reader, because the writer may wait for their locks."""
@@ -71,7 +79,7 @@ class SqlCluster:
         await self._batches.write_one(partial(claims.release, names=[self.process]))
 
     async def membership(self) -> dict[str, Membership]:
-        return await self._reader.read(partial(_count_membership, process=self.process, crews=self._crews))
+        return await self._reader.read(partial(_count_membership, process=self.process, crews=frozenset(self._crews)))
 
     async def unserved(self) -> dict[str, int]:
         return await self._reader.read(_count_unserved)

@@ -41,14 +41,16 @@ class SqlWebhookInbox:
         self._batches = batches
         self._reader = reader
         self._process = process
-        self._crews = sorted(crews)
+        self._crews = crews
 
     async def add(self, entry: InboxEntry) -> bool:
         return await self._batches.write_one(partial(_add, entry=entry))
 
     async def due(self, limit: int, now: float, handling: Collection[str]) -> Sequence[InboxEntry]:
         """Return the oldest due entries that this process can handle; delete those that cannot be decoded."""
-        find = partial(_due, process=self._process(), crews=self._crews, limit=limit, now=now, handling=handling)
+        find = partial(
+            _due, process=self._process(), crews=sorted(self._crews), limit=limit, now=now, handling=handling
+        )
         entries, unreadable = [], []
         for row in await self._reader.read(find):
             try:

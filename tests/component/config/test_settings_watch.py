@@ -1,4 +1,4 @@
-"""Renewal of secrets from files: a valid secret replaces the former one, an invalid one does not."""
+"""Settings that change while the bridge runs: valid ones replace the former ones, invalid ones do not."""
 
 import asyncio
 import os
@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 import yaml
+from structlog.testing import capture_logs
 
-from bridge.config import Renewable, Settings, load_renewable, secret_watch
-from bridge.config.secret_watch import SecretWatch
+from bridge.config import Renewable, Settings, load_renewable, settings_watch
+from bridge.config.changes import SettingsChange
+from bridge.config.settings_watch import SettingsWatch
 from bridge.core.runs.quarantine import Quarantined
 from tests.component.config.settings_files import WEBHOOK_SECRET, SettingsFiles, with_crew, with_settings
 from tests.fakes import Faults
@@ -155,29 +157,85 @@ class FakeRenewable:
         return "new settings", []
 
 
-async def test_one_failing_listener_does_not_keep_the_others_from_new_secrets() -> None:
-    renewed: list[Any] = []
-    faults = Faults()
-
-    def fails(_: Any) -> None:
-        raise ZeroDivisionError
-
-    renewable: Any = FakeRenewable()
-    tracked = SecretWatch(renewable, [fails, renewed.append], faults)
-    await tracked.check()
-    assert renewed == ["new settings"]
-    assert faults.kinds == [Quarantined.TASK]
-
-
 async def test_files_are_read_again_after_an_unexpected_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(secret_watch, "CHECK_INTERVAL", 0.0)
+    monkeypatch.setattr(settings_watch, "CHECK_INTERVAL", 0.0)
     renewed, faults = asyncio.Event(), Faults()
     renewable: Any = FakeRenewable()
     renewable.bugs = [ZeroDivisionError(), ZeroDivisionError()]
-    tracked = SecretWatch(renewable, [lambda _: renewed.set()], faults)
-    running = asyncio.create_task(tracked.run())
+
+    async def apply(settings: Settings) -> SettingsChange:
+        renewed.set()
+        return SettingsChange(settings)
+
+    watch = SettingsWatch(renewable, apply, faults)
+    running = asyncio.create_task(watch.run())
     async with asyncio.timeout(PATIENCE):
         await renewed.wait()
-    tracked.stop()
+    watch.stop()
     await running
     assert faults.kinds == [Quarantined.TASK] * 2
+
+
+class Applied:
+    """Records the settings that the watch applies."""
+
+    def __init__(self) -> None:
+        self.tokens: list[str | None] = []
+
+    async def __call__(self, settings: Settings) -> SettingsChange:
+        self.tokens.append(token(settings))
+        return SettingsChange(settings, ("crews.research",), ("http.port",))
+
+
+async def test_a_request_applies_the_file_as_it_is_now(files: SettingsFiles) -> None:
+    _, renewable = loaded(files, with_crew(token="first"))
+    watch = SettingsWatch(renewable, applied := Applied(), Faults())
+    loaded(files, with_crew(token="second"))
+    await watch.check()
+    assert applied.tokens == []
+    watch.request()
+    with capture_logs() as logs:
+        await watch.check()
+        await watch.check()
+    assert applied.tokens == ["second"]
+    assert [(entry["event"], entry["changed"], entry["needs_restart"]) for entry in logs] == [
+        ("settings_reloaded", ("crews.research",), ("http.port",))
+    ]
+
+
+async def test_invalid_settings_are_reported_in_full_and_once(files: SettingsFiles) -> None:
+    _, renewable = loaded(files, with_crew(token="first"))
+    watch = SettingsWatch(renewable, applied := Applied(), Faults(), watch_file=True)
+    loaded_tree = with_crew(token=f"two lines\n{CANARY}", max_running=0)
+    files.file("bridge.yaml", yaml.safe_dump(loaded_tree))
+    with capture_logs() as logs:
+        await watch.check()
+        await watch.check()
+    assert applied.tokens == []
+    (rejected,) = logs
+    assert (rejected["event"], rejected["log_level"]) == ("settings_rejected", "error")
+    assert [line.partition(":")[0] for line in rejected["problems"]] == [
+        "crews.research.token", "crews.research.max_running",
+    ]  # fmt: skip
+    assert CANARY not in f"{logs}"
+
+
+async def test_a_watched_file_is_applied_when_it_changes(files: SettingsFiles) -> None:
+    _, renewable = loaded(files, with_crew(token="first"))
+    watch = SettingsWatch(renewable, applied := Applied(), Faults(), watch_file=True)
+    await watch.check()
+    loaded(files, with_crew(token="second"))
+    await watch.check()
+    await watch.check()
+    assert applied.tokens == ["second"]
+
+
+async def test_secrets_from_files_are_renewed_after_a_reload(files: SettingsFiles) -> None:
+    _, renewable = loaded(files, with_crew(token="first"))
+    watch = SettingsWatch(renewable, applied := Applied(), Faults())
+    loaded(files, with_crew(token=None, token_file=files.file("token", "second")))
+    watch.request()
+    await watch.check()
+    files.file("token", "third-one")
+    await watch.check()
+    assert applied.tokens == ["second", "third-one"]
