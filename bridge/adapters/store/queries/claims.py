@@ -150,7 +150,7 @@ def serve(connection: Connection, process: str, crews: Collection[str]) -> None:
 def release_unserved(connection: Connection, process: str) -> None:
     """Release the runs that a process owns of crews that it does not serve."""
     served = select(served_crews.c.crew).where(served_crews.c.process == process)
-    _release_runs(connection, (runs.c.owner == process) & runs.c.crew.not_in(served))
+    _release_owned(connection, (runs.c.owner == process) & runs.c.crew.not_in(served))
 
 
 def heartbeat(connection: Connection, process: str, now: float) -> bool:
@@ -170,12 +170,12 @@ def expire_processes(connection: Connection, now: float, silent_for: float) -> i
 
 def release(connection: Connection, names: Sequence[str]) -> None:
     """Release every row of these processes and remove them."""
-    _release_runs(connection, runs.c.owner.in_(names))
+    _release_owned(connection, runs.c.owner.in_(names))
     connection.execute(update(deliveries).where(deliveries.c.owner.in_(names)).values(owner=None))
     connection.execute(delete(processes).where(processes.c.name.in_(names)))
 
 
-def _release_runs(connection: Connection, owned: ColumnElement[bool]) -> None:
+def _release_owned(connection: Connection, owned: ColumnElement[bool]) -> None:
     own_rows = runs.c.state.in_(list(State)) & owned  # the index of owners begins with the state
     connection.execute(update(runs).where(own_rows).values(owner=None, version=runs.c.version + 1))
 
