@@ -13,6 +13,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from structlog.testing import capture_logs
 
 from bridge.adapters.http.api.event_feed import PAGE
 from bridge.adapters.http.api.events import EventsApi, StreamOptions
@@ -244,6 +245,30 @@ async def test_a_client_that_does_not_read_is_disconnected(tmp_path: Path) -> No
             run = await applied(streams.store, replace(decision, run=run))
         await opened_when_free(streams)  # its slot is free after the disconnect
         writer.close()
+
+
+async def test_a_client_that_disconnects_before_the_response_is_no_fault(
+    streams: Streams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a page does that is closed while it opens its stream."""
+    opening, gone, stored_at = asyncio.Event(), asyncio.Event(), streams.store.queries.stored_at
+
+    async def slow(event_id: str | None = None) -> float | None:
+        opening.set()
+        await gone.wait()
+        return await stored_at(event_id)
+
+    monkeypatch.setattr(streams.store.queries, "stored_at", slow)
+    with capture_logs() as logged:
+        _, writer = await asyncio.open_connection("127.0.0.1", streams.server.port)
+        lines = ["GET /v1/events HTTP/1.1", "Host: x", f"Authorization: {bearer('reader')['Authorization']}", "", ""]
+        writer.write("\r\n".join(lines).encode())
+        await opening.wait()
+        writer.transport.abort()
+        await streams.open(query="?unknown")  # after which the server has noticed
+        gone.set()
+        await opened_when_free(streams)
+    assert [line["event"] for line in logged if line["log_level"] == "error"] == []
 
 
 async def test_the_number_of_streams_is_limited(tmp_path: Path) -> None:

@@ -77,8 +77,8 @@ class EventsApi:
         readable = last if last and _EVENT_ID.fullmatch(last) else None
         known = await cursor.seek(readable) and readable == (last or None)
         response = web.StreamResponse(headers=_HEADERS)
-        await response.prepare(request)
         try:
+            await response.prepare(request)
             await self._send(response, b"retry: 2000\n\n" + (b"" if known else _GAP))
             await self._send_events(request, response, cursor)
         except Exception as error:  # noqa: BLE001 - an error response would appear inside the stream
