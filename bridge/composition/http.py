@@ -9,12 +9,14 @@ from functools import partial
 from aiohttp import web
 
 from bridge import __version__, documents
+from bridge.adapters.amqp.dead_letters import DeadLetterQueue
 from bridge.adapters.callbacks.sender import CallbackSender, callback_sessions
 from bridge.adapters.clock import wall_clock
 from bridge.adapters.http.api.bulk_commands import BulkCommandsApi
 from bridge.adapters.http.api.client import ClientApi
 from bridge.adapters.http.api.commands import CommandsApi
 from bridge.adapters.http.api.crews import CrewsApi
+from bridge.adapters.http.api.dead_letters import DeadLettersApi
 from bridge.adapters.http.api.deliveries import DeliveriesApi
 from bridge.adapters.http.api.events import EventsApi
 from bridge.adapters.http.api.receivers import ReceiversApi
@@ -31,8 +33,10 @@ from bridge.adapters.http.webhooks.hooks import HooksApi
 from bridge.composition.crews import crew_infos
 from bridge.composition.policies import (
     base_path,
+    broker_urls,
     build_clients,
     build_hooks,
+    build_topology,
     client_rate,
     flow_sources,
     listen_on,
@@ -40,6 +44,7 @@ from bridge.composition.policies import (
     signing_secrets,
 )
 from bridge.composition.runtime import Runtime
+from bridge.config import Settings
 from bridge.observability.metrics import CountedSender
 from bridge.observability.store_gauges import StoreGauges
 from bridge.ports.deliveries import Sender
@@ -112,10 +117,17 @@ def _api_routes(runtime: Runtime, clients: Clients, inputs: CrewInputs, gauges: 
         ReceiversApi(store.queries, clients, runtime.signals.deliver),
         CrewsApi(partial(crew_infos, runtime), inputs, gauges.refresh, store.queries, clients),
         StatsApi(store.queries, runtime.clock, clients),
+        DeadLettersApi(_dead_letters(settings), clients),
         EventsApi(store.queries, clients),
         ClientApi(clients),
     )
     return [route for api in apis for route in api.routes()]
+
+
+def _dead_letters(settings: Settings) -> DeadLetterQueue | None:
+    if settings.amqp is None:
+        return None
+    return DeadLetterQueue(broker_urls(settings.amqp), build_topology(settings.amqp, settings.sources))
 
 
 def _webhook_routes(runtime: Runtime, inputs: CrewInputs) -> list[web.RouteDef]:

@@ -5,6 +5,7 @@ BridgeError
 ├── NotVerified         authenticate the sender; the reason is for the operator only
 ├── PostInProgress      retry in a moment; the run cannot be changed while its POST is in progress
 ├── CrewUnreachable     retry later; the crew API did not respond to a query that the decision depends on
+├── BrokerUnavailable   retry later; the broker did not do what was asked
 ├── StoreUnavailable    retry later; nothing was stored, or the write is unconfirmed
 │   └── StoreMisconfigured  change the settings of the database; it cannot be used as it is
 ├── StoreBroken         end this process at once; a new one rereads the store
@@ -33,6 +34,8 @@ RefusalCode = Literal[
     "ambiguous_run_id",
     "unknown_delivery",
     "not_discarded",
+    "unknown_dead_letter",
+    "not_replayed",
     "not_waiting",
     "not_in_doubt",
     "unknown_execution",
@@ -72,6 +75,10 @@ class PostInProgress(BridgeError):
 
 class CrewUnreachable(BridgeError):
     """The crew API did not respond to a query that the decision depends on; nothing was changed."""
+
+
+class BrokerUnavailable(BridgeError):
+    """The broker cannot be reached, or refused what was asked; the message says why, without a secret."""
 
 
 class StoreUnavailable(BridgeError):

@@ -5,6 +5,7 @@ end up behind messages that were not listed. Frames that the library cannot deco
 message in the queue can be listed.
 """
 
+import asyncio
 import hashlib
 import struct
 from collections.abc import AsyncIterator, Collection, Sequence
@@ -18,12 +19,15 @@ from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
 from aio_pika.exceptions import DeliveryError, PublishError
 
 from bridge.adapters.amqp.connection import HEARTBEAT, connect_in_turn
+from bridge.adapters.amqp.errors import TRANSIENT_ERRORS, explain
 from bridge.adapters.amqp.frames import UNREADABLE, sanitizing_connection
 from bridge.adapters.amqp.memory import MessageMemory
 from bridge.adapters.amqp.messages import ORIGINAL, is_reserved
 from bridge.adapters.amqp.topology import Topology
 from bridge.adapters.amqp.values import ExactMessage, to_json
 from bridge.core.delivery.events import timestamp
+from bridge.core.errors import BrokerUnavailable, RequestRefused
+from bridge.ports.dead_letters import DeadLetterPage
 
 TIMEOUT = 30.0  # seconds for one response of the broker
 MAX_SHOWN = 1024  # bytes of a body
@@ -79,10 +83,11 @@ class DeadQueue:
         self._queue = queue
         self._topology = topology
         self._last: AbstractIncomingMessage | None = None
+        self.total = queue.declaration_result.message_count or 0
 
     async def messages(self) -> AsyncIterator[DeadMessage]:
         """Yield everything that was in the queue when it was opened, oldest first."""
-        for _ in range(self._queue.declaration_result.message_count or 0):
+        for _ in range(self.total):
             message = await self._queue.get(fail=False, timeout=TIMEOUT)
             if message is None:  # another consumer took it
                 return
@@ -149,6 +154,46 @@ class DeadQueue:
         await to.publish(_original_message(dead), routing_key, mandatory=True, timeout=TIMEOUT)
 
 
+class DeadLetterQueue:
+    """`ports.DeadLetters`: the queue for the HTTP API. One use at a time, each over a connection of its own."""
+
+    def __init__(self, urls: Sequence[str], topology: Topology) -> None:
+        self._urls = urls
+        self._topology = topology
+        self._using = asyncio.Lock()
+
+    async def oldest(self, limit: int) -> DeadLetterPage:
+        """Return the oldest messages, which are requeued."""
+        found: list[dict[str, Any]] = []
+        async with self._open() as queue:
+            messages = queue.messages()
+            while len(found) < limit and (dead := await anext(messages, None)) is not None:
+                found.append(dead.describe())
+            return DeadLetterPage(found, queue.total)
+
+    async def replay(self, message_id: str) -> None:
+        """Send a message back; raises `RequestRefused` if it is unknown or cannot be sent back."""
+        async with self._open() as queue:
+            replayed = await queue.replay({message_id})
+        if replayed.failed:
+            raise RequestRefused("not_replayed", replayed.failed[message_id])
+        _check_found(replayed.sent)
+
+    async def drop(self, message_id: str) -> None:
+        """Remove a message for good; raises `RequestRefused` if it is unknown."""
+        async with self._open() as queue:
+            dropped = await queue.drop({message_id})
+        _check_found(dropped)
+
+    @asynccontextmanager
+    async def _open(self) -> AsyncIterator[DeadQueue]:
+        try:
+            async with self._using, open_dead_queue(self._urls, self._topology) as queue:
+                yield queue
+        except TRANSIENT_ERRORS as error:
+            raise BrokerUnavailable(explain(error).summary) from error
+
+
 @asynccontextmanager
 async def open_dead_queue(urls: Sequence[str], topology: Topology) -> AsyncIterator[DeadQueue]:
     """Connect to one of the brokers and open the queue; raises the library's errors."""
@@ -160,6 +205,11 @@ async def open_dead_queue(urls: Sequence[str], topology: Topology) -> AsyncItera
         dead = DeadQueue(channel, queue, topology)
         yield dead
         await dead.requeue()
+
+
+def _check_found(ids: Sequence[str]) -> None:
+    if not ids:
+        raise RequestRefused("unknown_dead_letter", "no dead letter with this id")
 
 
 def _original_message(dead: DeadMessage) -> Message:

@@ -10,6 +10,7 @@ import orjson
 from aiohttp import hdrs, web
 
 from bridge.core.errors import (
+    BrokerUnavailable,
     CrewUnreachable,
     PostInProgress,
     RequestRefused,
@@ -45,6 +46,8 @@ _REFUSALS = {
     "ambiguous_run_id": (409, "Several runs have ids that begin so"),
     "unknown_delivery": (404, "Unknown delivery"),
     "not_discarded": (409, "The delivery cannot be discarded"),
+    "unknown_dead_letter": (404, "Unknown dead letter"),
+    "not_replayed": (409, "The dead letter cannot be sent back"),
     "not_waiting": (409, "The run is not waiting for human input"),
     "not_in_doubt": (409, "The run is not in doubt"),
     "unknown_execution": (409, "The crew API does not know the execution"),
@@ -118,7 +121,7 @@ def from_exception(error: Exception) -> Problem | None:
             return Problem(
                 409, "post_in_progress", "A POST to the crew API is in progress", str(error), headers=_RETRY_AFTER
             )
-        case CrewUnreachable():
+        case CrewUnreachable() | BrokerUnavailable():
             return from_status(503, str(error), _RETRY_AFTER)
         case StoreUnavailable() | StoreBroken() | StoreDamaged():
             return from_status(503, "storage is unavailable; retry with the same idempotency key", _RETRY_AFTER)
