@@ -2,12 +2,14 @@
 
 import asyncio
 import base64
+import itertools
 import secrets
+import socket
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import orjson
 import typer
@@ -30,43 +32,77 @@ from bridge.sandbox import SandboxSettings, parse_run_time, running
 app = typer.Typer()
 
 TOPICS = ("tidal power", "the history of tea", "quiet trains", "urban bees", "a run that fails")
-TIMEOUT = 60.0  # seconds, for the whole demo
+TIMEOUT = 60.0  # seconds, until the last of these has ended
 POLL_INTERVAL = 0.1
+SUBMIT_INTERVAL = 3.0  # seconds between two runs, with `--stay`
+
+_RUN_TIME = parse_run_time("uniform:1:4")
+CREWS = {
+    "research": SandboxSettings(run_time=_RUN_TIME),
+    "reviewed": SandboxSettings(run_time=_RUN_TIME, human_questions=1, human_status="paused"),
+    "doubtful": SandboxSettings(run_time=_RUN_TIME, faults=({"on": "kickoff", "do": "hang_up_before", "times": None},)),
+}
+"""With `--stay`: a crew that asks a human, and one that confirms no kickoff."""
 
 
-@app.command(epilog="Example: kickoff-bridge demo")
-def demo() -> None:
+@app.command(epilog="Example: kickoff-bridge demo --stay")
+def demo(
+    stay: Annotated[bool, typer.Option("--stay", help="Keep running, with the console, until interrupted.")] = False,
+) -> None:
     """Start a sandbox crew and a bridge, send a few kickoffs, show them live, and print each completion event."""
     logs.configure("error", "auto")
     try:
-        uvloop.run(asyncio.wait_for(_demo(), TIMEOUT))
+        uvloop.run(_demo(stay=stay))
     except TimeoutError:
         raise CommandFailed(Exit.BUG, f"the demo did not finish within {TIMEOUT:g} s") from None
+    except KeyboardInterrupt:
+        if not stay:
+            raise
 
 
-async def _demo() -> None:
+async def _demo(*, stay: bool) -> None:
     console = Console(highlight=False)
     secret = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
     with tempfile.TemporaryDirectory(prefix="kickoff-bridge-") as folder:
         async with AsyncExitStack() as stack:
-            crew = SandboxSettings(run_time=parse_run_time("uniform:1:4"))
-            crew_url = await stack.enter_async_context(running(crew))
+            crews = {
+                name: await stack.enter_async_context(running(crew))
+                for name, crew in CREWS.items()
+                if stay or name == "research"
+            }
             events, callback_url = await stack.enter_async_context(_receiver(secret))
-            settings = _settings(crew_url, crew.token, secret, Path(folder) / "demo.db")
+            settings = _settings(crews, secret, Path(folder) / "demo.db")
             bridge_url = await stack.enter_async_context(daemon.serving(settings))
-            console.print(f"crew API (sandbox) at {crew_url}, bridge at {bridge_url}, events to {callback_url}\n")
+            console.print(
+                f"crew API (sandbox) at {crews['research']}, bridge at {bridge_url}, events to {callback_url}\n"
+            )
             bridge = BridgeClient(bridge_url, None)
-            await _show_runs(bridge, [await _submit(bridge, topic, callback_url) for topic in TOPICS], console)
-            console.print("\nCompletion events, signed and delivered to the callback URL:")
-            for _ in TOPICS:
-                console.print(orjson.dumps(await events.get()).decode(), soft_wrap=True, markup=False)
-    console.print('\nNext: "Try it" in README.md starts a sandbox and a bridge of your own.', style="bold")
+            async with asyncio.timeout(TIMEOUT):
+                await _show_runs(bridge, [await _submit(bridge, topic, callback_url) for topic in TOPICS], console)
+                console.print("\nCompletion events, signed and delivered to the callback URL:")
+                for _ in TOPICS:
+                    console.print(orjson.dumps(await events.get()).decode(), soft_wrap=True, markup=False)
+            if stay:
+                console.print(f"\nConsole: {bridge_url}/ (stop with Ctrl+C)", style="bold")
+                await _keep_busy(bridge, callback_url)
+    console.print('\nNext: `demo --stay` shows the console; "Try it" in README.md starts a bridge.', style="bold")
 
 
-async def _submit(bridge: BridgeClient, topic: str, callback_url: str) -> Json:
+async def _keep_busy(bridge: BridgeClient, callback_url: str) -> None:
+    """Leave a question and a run in doubt to play with, and submit runs forever."""
+    for crew in ("reviewed", "doubtful"):
+        await _submit(bridge, "a draft", callback_url, crew)
+    for number in itertools.count():
+        await _submit(bridge, TOPICS[number % len(TOPICS)], callback_url, key=f"demo-{number}")
+        await asyncio.sleep(SUBMIT_INTERVAL)
+
+
+async def _submit(
+    bridge: BridgeClient, topic: str, callback_url: str, crew: str = "research", key: str | None = None
+) -> Json:
     inputs = {"topic": topic} | ({"sandbox_outcome": "failure"} if "fails" in topic else {})
-    request = {"crew": "research", "inputs": inputs, "callback_url": callback_url}
-    return await asyncio.to_thread(bridge.submit, {**request, "idempotency_key": f"demo-{topic}"})
+    request = {"crew": crew, "inputs": inputs, "callback_url": callback_url}
+    return await asyncio.to_thread(bridge.submit, {**request, "idempotency_key": key or f"demo-{topic}"})
 
 
 async def _show_runs(bridge: BridgeClient, runs: list[Json], console: Console) -> None:
@@ -86,21 +122,32 @@ def _table(runs: list[Json]) -> Table:
     return table
 
 
-def _settings(crew_url: str, crew_token: str, secret: str, store: Path) -> Settings:
+def _settings(crews: Mapping[str, str], secret: str, store: Path) -> Settings:
+    port = _free_port()
     return Settings.model_validate(
         {
-            "http": {"port": 0},
+            "public_url": f"http://127.0.0.1:{port}",  # so that the crew reports the id of its question
+            "http": {"port": port},
             "store": {"url": f"sqlite:///{store}"},
             "crews": {
-                "research": {
-                    "url": crew_url,
-                    "token": crew_token,
+                name: {
+                    "url": url,
+                    "token": CREWS[name].token,
+                    "human_input": name == "reviewed",
                     "poll": {"min_interval": "200ms", "max_interval": "500ms"},
                 }
+                for name, url in crews.items()
             },
             "callbacks": {"secret": secret, "allow_private": True},
         }
     )
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
 
 
 @asynccontextmanager
