@@ -30,19 +30,19 @@ CLIENTS = [
     {"name": "owner", "token": OWNER, "roles": ["submit", "read"]},
     {"name": "other", "token": OTHER_TOKEN, "roles": ["submit"]},
 ]
-NUMBERS = f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {RUNS}) "
 
 Load = Callable[[aiohttp.ClientSession, str, Counter[int]], Coroutine[None, None, None]]
 
 
-def fill(store: Path) -> None:
+def fill(store: Path, count: int = RUNS) -> None:
     """Ended runs of one client, with an event for each."""
+    numbers = f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count}) "
     first = time.time() - 86_400
     runs = (
         "INSERT INTO runs (run_id, crew, state, version, source, fingerprint, priority, inputs, meta, accepted_at, "
-        "finished_at, attempt, polls, result) SELECT printf('01920000-0000-7000-8000-%012d', i), 'research', "
-        f"'succeeded', 1, 'client/owner', 'f', 0, CAST('{{}}' AS BLOB), CAST('{{}}' AS BLOB), {first}, {first}, 1, 1, "
-        "CAST('a result' AS BLOB) FROM n"
+        "finished_at, attempt, polls, auto_retries, in_doubt_emitted, unverified, result) SELECT "
+        "printf('01920000-0000-7000-8000-%012d', i), 'research', 'succeeded', 1, 'client/owner', 'f', 0, "
+        f"CAST('{{}}' AS BLOB), CAST('{{}}' AS BLOB), {first}, {first}, 1, 1, 0, 0, 0, CAST('a result' AS BLOB) FROM n"
     )
     events = (
         "INSERT INTO events (event_id, type, run_id, crew, headers, content_type, created_at, stored_at, body) "
@@ -51,7 +51,7 @@ def fill(store: Path) -> None:
     )
     with closing(sqlite3.connect(store)) as connection, connection:
         for statement in (runs, events):
-            connection.execute(NUMBERS + statement)
+            connection.execute(numbers + statement)
 
 
 async def nothing(_http: aiohttp.ClientSession, _url: str, _seen: Counter[int]) -> None:
