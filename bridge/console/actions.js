@@ -1,4 +1,4 @@
-// Commands on runs and deliveries: what each does and costs, a reason, and a confirmation.
+// Commands on runs, deliveries, receivers, and dead letters: what each does and costs, a reason, and a confirmation.
 
 import { post } from "./api.js";
 import { element, labelled } from "./dom.js";
@@ -26,16 +26,38 @@ export function runActions(run, context) {
     add("resolve_retry", { kind: "final", send: resolve("retry") });
     add("abandon", { kind: "final", send: resolve("abandon") });
   }
+  if (FINAL.includes(run.state) && may("submit")) {
+    const key = crypto.randomUUID?.() ?? `${run.run_id}-${Date.now()}`;  // of this page: a second click starts nothing more
+    const open = ({ run_id: id }) => { location.hash = `#/${runPath(id)}`; };
+    add("retry", { kind: "final", send: (values) => post(`${path}/retry`, values, { headers: { "Idempotency-Key": key } }), done: open });
+  }
   if (!FINAL.includes(run.state) && may("submit")) {
     add("cancel", { kind: "final", send: (values) => post(`${path}/cancel`, values) });
   }
   return actions.length ? element("div", { class: "actions" }, actions) : null;
 }
 
+// Return the buttons for all runs that match a filter.
+export function bulkActions(filter, { may, reload }) {
+  if (!may("submit")) return null;
+  const bulk = (name, path, body = {}) => button(name, {
+    kind: "final", done: reload,
+    count: async () => (await post(`v1/runs/${path}`, { ...body, filter, dry_run: true })).matched,
+    send: (values) => post(`v1/runs/${path}`, { ...body, filter, ...values }),
+  });
+  const state = filter.state ?? "";
+  const doubtful = state === "in_doubt" && may("operate");
+  return element("div", { class: "actions" },
+    doubtful && [bulk("resolve_retry_all", "resolve", { action: "retry" }), bulk("abandon_all", "resolve", { action: "abandon" })],
+    !FINAL.includes(state) && bulk("cancel_all", "cancel"),
+    (state === "" || FINAL.includes(state)) && bulk("retry_all", "retry"));
+}
+
 export function deliveryActions(delivery, { may, reload }) {
-  if (!may("operate") || delivery.state === "pending") return null;
-  const send = (values) => post(`v1/deliveries/${encodeURIComponent(delivery.id)}/redeliver`, values);
-  return button("redeliver", { send, done: reload });
+  if (!may("operate")) return null;
+  const send = (name) => (values) => post(`v1/deliveries/${encodeURIComponent(delivery.id)}/${name}`, values);
+  if (delivery.state === "pending") return button("discard", { kind: "final", send: send("discard"), done: reload });
+  return button("redeliver", { send: send("redeliver"), done: reload });
 }
 
 // Return a button that opens a dialog. `fields`: texts, required unless `optional`; `checked`: a box. `kind`: `main`,
@@ -50,7 +72,7 @@ function confirm(name, text, { fields = [], kind, count, send, done, reasonless 
   const inputs = fields.map(input);
   const reason = element("input", { name: "reason", maxlength: 500, autocomplete: "off" });
   const failure = element("div", { role: "alert" });
-  const counted = element("p", { role: "status" }, count ? t("action.counting") : null);
+  const counted = count && element("p", { role: "status" }, t("action.counting"));
   const title = text.replace(/ ?…$/, "");  // which announces the dialog
   const confirmButton = element("button", { class: kind || "main", disabled: Boolean(count) }, title);
   const submit = async (event) => {

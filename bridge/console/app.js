@@ -7,6 +7,7 @@ import { language, named, t } from "./i18n.js";
 import { follow } from "./stream.js";
 import * as crew from "./crew.js";
 import * as crews from "./crews.js";
+import * as deadLetters from "./dead_letters.js";
 import * as deliveries from "./deliveries.js";
 import * as delivery from "./delivery.js";
 import * as inDoubt from "./in_doubt.js";
@@ -15,9 +16,9 @@ import * as questions from "./questions.js";
 import * as run from "./run.js";
 import * as runs from "./runs.js";
 
-const LISTS = new Map(Object.entries({ overview, runs, questions, "in-doubt": inDoubt, deliveries, crews }));
+const LISTS = new Map(Object.entries({ overview, runs, questions, "in-doubt": inDoubt, deliveries, "dead-letters": deadLetters, crews }));
 const ITEMS = new Map(Object.entries({ runs: run, deliveries: delivery, crews: crew }));
-const OPERATORS_ONLY = ["deliveries"];
+const OPERATORS_ONLY = ["deliveries", "dead-letters"];
 const MIN_PAUSE = 1000, REFRESH = 5000;  // milliseconds: between two updates; without events
 
 const main = document.getElementById("main");

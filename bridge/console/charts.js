@@ -4,8 +4,6 @@ import { drawn, element } from "./dom.js";
 import { FINAL, between, duration, number } from "./format.js";
 import { language, named, t } from "./i18n.js";
 
-const WIDTH = 720, HEIGHT = 132, LEFT = 34, BOTTOM = 18;
-
 // Return how much of a limit is used, as a bar.
 export function bar(used, limit) {
   const part = limit > 0 ? Math.min(used / limit, 1) : 0;
@@ -19,27 +17,23 @@ export function bar(used, limit) {
 export function ends(minutes, counts) {
   const totals = minutes.map((minute) => FINAL.reduce((sum, state) => sum + counts(minute, state), 0));
   const top = niceTop(Math.max(...totals));
-  const [width, height] = [(WIDTH - LEFT) / minutes.length, HEIGHT - BOTTOM - 8];
-  const y = (value) => 8 + height * (1 - value / top);
   const columns = minutes.map((minute, index) => {
     let below = 0;
     const boxes = FINAL.map((state) => {
       const count = counts(minute, state);
       below += count;
-      return count > 0 && drawn("rect", { class: state, x: LEFT + index * width + 1, width: width - 2, y: y(below), height: (height * count) / top });
+      return count > 0 && drawn("rect", { class: state, x: index * 10 + 1, width: 8, y: 100 * (1 - below / top), height: (100 * count) / top });
     });
     return drawn("g", {}, drawn("title", {}, `${clock(minute)}: ${number(totals[index])}`), boxes);
   });
-  const lines = [0, top / 2, top].map((value) => [
-    drawn("line", { class: "axis", x1: LEFT, x2: WIDTH, y1: y(value), y2: y(value) }),
-    drawn("text", { x: LEFT - 6, y: y(value) + 4, "text-anchor": "end" }, number(value)),
-  ]);
-  const hours = minutes.map((minute, index) => new Date(minute).getMinutes() % 15 === 0
-    && drawn("text", { x: LEFT + (index + 0.5) * width, y: HEIGHT - 4, "text-anchor": "middle" }, clock(minute)));
   const sums = FINAL.map((state) => [state, minutes.reduce((sum, minute) => sum + counts(minute, state), 0)]);
   const label = sums.map(([state, sum]) => `${named("state", state)} ${number(sum)}`).join(", ");
+  const marks = [0, 15, 30, 45, 59].map((index) => element("span", {}, clock(minutes[index])));
   return [
-    drawn("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `${t("overview.ends")}: ${label}` }, lines, columns, hours),
+    element("div", { class: "plot" },
+      element("div", { class: "scale", "aria-hidden": "true" }, element("span", {}, number(top)), element("span", {}, "0")),
+      drawn("svg", { viewBox: `0 0 ${minutes.length * 10} 100`, preserveAspectRatio: "none", role: "img", "aria-label": `${t("overview.ends")}: ${label}` }, columns),
+      element("div", { class: "marks", "aria-hidden": "true" }, marks)),
     legend(sums.map(([state, sum]) => [state, `${named("state", state)} ${number(sum)}`])),
   ];
 }
@@ -63,11 +57,11 @@ export function density(quantiles, median) {
   const most = Math.max(...points.map(([, value]) => value));
   const path = points.map(([x, value]) => `${x.toFixed(1)} ${(42 - (38 * value) / most).toFixed(1)}`).join("L");
   const middle = (median / to) * 300;
-  return drawn("svg", { viewBox: "0 0 300 58", "aria-hidden": "true" },
-    drawn("path", { class: "curve", d: `M0 42L${path}L300 42Z` }),
-    drawn("line", { class: "mark", x1: middle, x2: middle, y1: 2, y2: 42 }),
-    drawn("text", { x: 0, y: 55 }, "0"),
-    drawn("text", { x: 300, y: 55, "text-anchor": "end" }, duration(to)));
+  return element("div", { class: "density", "aria-hidden": "true" },
+    drawn("svg", { viewBox: "0 0 300 42", preserveAspectRatio: "none" },
+      drawn("path", { class: "curve", d: `M0 42L${path}L300 42Z` }),
+      drawn("line", { class: "mark", x1: middle, x2: middle, y1: 2, y2: 42 })),
+    element("div", { class: "marks" }, element("span", {}, "0"), element("span", {}, duration(to))));
 }
 
 // Return how long a run waited, ran, and was delivered, in proportion; a part that has not ended lasts until now.

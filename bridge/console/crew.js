@@ -4,7 +4,7 @@ import { button } from "./actions.js";
 import { get, post } from "./api.js";
 import { availability, crewPath, figures, runTimes } from "./crews.js";
 import { element, empty, heading, link, pairs } from "./dom.js";
-import { explain, runPath } from "./format.js";
+import { bytes, duration, explain, runPath } from "./format.js";
 import { t } from "./i18n.js";
 import { runTable } from "./runs.js";
 
@@ -27,13 +27,21 @@ export function render({ crew, inputs, required, problem }, context) {
         element("section", { class: "panel" }, element("h2", {}, t("crews.inputs")),
           problem ? explain(problem) : inputList(inputs, required), testKickoff(crew, inputs ?? [], required ?? [], context))),
       element("section", { class: "panel" }, element("h2", {}, t("crews.settings")),
-        pairs(Object.entries(crew.settings).map(([name, value]) => [name, shown(value)])))),
+        pairs(Object.entries(crew.settings).flatMap(setting)))),
     element("h2", {}, t("crews.failures")),
     crew.recent_failures.length ? runTable(t("crews.failures"), crew.recent_failures) : empty(t("crews.no_failures")),
   ];
 }
 
-const shown = (value) => (value === null ? null : element("code", {}, typeof value === "string" ? value : JSON.stringify(value)));
+const SECONDS = /(^|\.)(deadline|start_by|in_doubt_after|per|min_interval|max_interval)$/;
+
+// Return the names and values of a setting, or of the settings in it.
+function setting([name, value]) {
+  if (value === null) return [];
+  if (typeof value === "object" && !Array.isArray(value)) return Object.entries(value).flatMap(([part, each]) => setting([`${name}.${part}`, each]));
+  if (SECONDS.test(name)) return [[name, duration(value)]];
+  return [[name, name === "max_response" ? bytes(value) : String(value)]];
+}
 
 function inputList(inputs, required) {
   if (!inputs.length) return element("p", { class: "muted" }, t("crews.no_inputs"));

@@ -1,4 +1,4 @@
-// Deliveries: what is pending or dead, why, and sending it again.
+// Deliveries: what is pending or dead, why, and sending it again; the receivers that fail or are paused.
 
 import { button, deliveryActions } from "./actions.js";
 import { get, post } from "./api.js";
@@ -10,12 +10,16 @@ const STATES = ["dead", "pending", "delivered"];
 
 const shown = (query) => ({ state: "dead", ...query });
 
-export const load = ({ query, signal }) => get("v1/deliveries", { signal, query: shown(query) });
+export async function load({ query, signal }) {
+  const [page, { receivers }] = await Promise.all([get("v1/deliveries", { signal, query: shown(query) }), get("v1/receivers", { signal })]);
+  return { ...page, receivers };
+}
 
-export function render({ deliveries, next_cursor: next }, context) {
+export function render({ deliveries, next_cursor: next, receivers }, context) {
   const query = shown(context.query);
   return [
     heading(element("h1", {}, t("nav.deliveries")), redeliverAll(query, context)),
+    receivers.length ? [element("h2", {}, t("receivers.title")), receiverTable(receivers, context), element("h2", {}, t("nav.deliveries"))] : null,
     element("div", { class: "actions" },
       choices(t("delivery.state"), query.state, STATES.map((each) => [each, named("delivery", each)]), (each) => address("deliveries", { ...context.query, cursor: "", state: each }))),
     deliveries.length ? deliveryTable(deliveries, context) : empty(t(`deliveries.no_${query.state}`)),
@@ -32,6 +36,14 @@ export function deliveryTable(deliveries, context, { ofOneRun = false } = {}) {
     each.destination, state(each.state, "delivery"), String(each.attempts),
     time(each.next_attempt_at ?? each.delivered_at), each.last_error?.slice(0, 300), deliveryActions(each, context),
   ].filter((cell) => cell !== false)]));
+}
+
+function receiverTable(receivers, { may, reload }) {
+  const names = ["receiver", "state", "since", "action"].map((name) => t(`receivers.${name}`));
+  return table(t("receivers.title"), names, receivers.map(({ receiver, failing_since: since, paused_at: paused }) => [receiver, [
+    receiver, state(paused ? "paused" : "failing", "receivers"), time(paused ?? since),
+    paused && may("operate") ? button("resume_receiver", { done: reload, send: (values) => post("v1/receivers/resume", { receiver, ...values }) }) : null,
+  ]]));
 }
 
 // The API redelivers dead deliveries, unless a state is given.

@@ -1,6 +1,6 @@
 // Runs in doubt: what is known of each, and the three ways to resolve it.
 
-import { runActions } from "./actions.js";
+import { bulkActions, runActions } from "./actions.js";
 import { get } from "./api.js";
 import { crewPath } from "./crews.js";
 import { element, empty, heading, link, pairs } from "./dom.js";
@@ -13,7 +13,7 @@ export const load = ({ signal }) => get("v1/runs", { signal, query: { ...FILTER,
 
 export function render({ runs }, context) {
   return [
-    heading(element("h1", {}, t("nav.in-doubt"))),
+    heading(element("h1", {}, t("nav.in-doubt")), runs.length > 1 ? bulkActions(FILTER, context) : null),
     element("p", { class: "muted" }, t("in_doubt.text")),
     runs.length ? null : empty(t("in_doubt.empty")),
     element("div", { "data-list": true }, runs.map((run) => element("article", { class: "card attention", "data-key": run.run_id },

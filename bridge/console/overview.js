@@ -9,6 +9,8 @@ import { t } from "./i18n.js";
 
 const MOST = 100;  // counted; beyond it the number is shown as 100+
 const MINUTE = 60000, SHOWN = 60;  // milliseconds; minutes
+const LETTERS_KEPT = 30000;  // milliseconds
+let letters = { at: 0, total: 0 };
 
 export async function load({ may, signal }) {
   const since = new Date(Math.floor(Date.now() / MINUTE - SHOWN + 1) * MINUTE);
@@ -18,14 +20,27 @@ export async function load({ may, signal }) {
     may("read") ? get("v1/stats", { signal, query: { since: since.toISOString() } }) : null,
     may("operate") ? undelivered(signal) : [],
   ]);
+  if (may("operate") && "broker_out" in ready.parts) deliveries.push(await deadLetters(signal));
   return { ready, crews, since, stats, deliveries };
+}
+
+// Return the number of dead letters, for which the bridge opens a connection to the broker, at most every half minute.
+async function deadLetters(signal) {
+  if (Date.now() - letters.at > LETTERS_KEPT) {
+    const found = await get("v1/dead-letters", { signal, query: { limit: "0" } }).catch(() => ({ total: 0 }));
+    letters = { at: Date.now(), total: found.total };
+  }
+  return { name: "dead_letters", number: letters.total, attention: true, path: "dead-letters" };
 }
 
 // Return what an operator sees of deliveries.
 async function undelivered(signal) {
-  const [dead, pending] = await Promise.all([count("dead", signal), count("pending", signal)]);
+  const [dead, pending, { receivers }] = await Promise.all([
+    count("dead", signal), count("pending", signal), get("v1/receivers", { signal }),
+  ]);
   return [
     { name: "dead", ...dead, attention: true, path: "deliveries", query: { state: "dead" } },
+    { name: "paused", number: receivers.filter((each) => each.paused_at).length, attention: true, path: "deliveries" },
     { name: "pending", ...pending, path: "deliveries", query: { state: "pending" } },
   ];
 }

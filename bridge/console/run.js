@@ -84,7 +84,7 @@ function described({ by, state: ended, error, reason, ...rest }) {
 
 function content(run) {
   const parts = [
-    folded(t("run.result"), run.result, { open: true }), folded(t("run.result_json"), run.result_json),
+    folded(t("run.result"), run.result, { open: true }), folded(t("run.result_json"), run.result_json, { open: run.result === null }),
     ["meta", "progress", "tasks", "usage"].map((name) => folded(t(`run.${name}`), run[name])),
   ].flat().filter(Boolean);
   return parts.length ? element("section", { class: "panel" }, element("h2", {}, t("run.content")), parts) : null;

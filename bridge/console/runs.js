@@ -1,5 +1,6 @@
 // Runs: the newest first, with the API's filters in the address, so that a search can be shared as a link.
 
+import { bulkActions } from "./actions.js";
 import { get } from "./api.js";
 import { address, element, empty, heading, labelled, link, table } from "./dom.js";
 import { STATES, between, runLink, state, time, waiting } from "./format.js";
@@ -17,7 +18,7 @@ export function render({ runs, next_cursor: next, crews }, context) {
   const { cursor, ...filter } = context.query;
   const isFiltered = Object.keys(filter).some((name) => name !== "limit");
   return [
-    heading(element("h1", {}, t("nav.runs"))),
+    heading(element("h1", {}, t("nav.runs")), isFiltered && runs.length > 0 ? bulkActions(filter, context) : null),
     search(filter, crews),
     runs.length ? runTable(t("runs.caption"), runs) : empty(t(isFiltered ? "runs.none_match" : "runs.empty")),
     element("p", { class: "pages" },

@@ -14,7 +14,7 @@ import pytest_asyncio
 import yaml
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from playwright.async_api import Browser, Page, Response, async_playwright
+from playwright.async_api import Browser, Page, Response, async_playwright, expect
 
 from bridge.composition.build import open_bridge
 from bridge.config import load
@@ -44,8 +44,8 @@ class Console:
     refusals: set[int] = field(default_factory=lambda: {401})
     """The statuses of expected refusals, which the browser logs; by one, the page learns that it needs a token."""
 
-    async def submit(self, crew: str, meta: Any = None, **inputs: Any) -> str:
-        body = {"crew": crew, "inputs": {"topic": "peat", **inputs}, "meta": meta}
+    async def submit(self, crew: str, meta: Any = None, callback_url: str | None = None, **inputs: Any) -> str:
+        body = {"crew": crew, "inputs": {"topic": "peat", **inputs}, "meta": meta, "callback_url": callback_url}
         async with self.http.post("/v1/runs", json=body) as response:
             assert response.status == 202, await response.text()
             run_id: str = (await response.json())["run_id"]
@@ -65,18 +65,18 @@ class Console:
         await eventually(is_reached)
         return await self.run(run_id)
 
-    async def open(self, path: str = "", role: str = "operate", **options: Any) -> Page:
-        """A new page, signed in with the token of this role."""
+    async def open(self, path: str = "", role: str | None = "operate", **options: Any) -> Page:
+        """A new page, signed in with the token of this role; None: not signed in."""
         context = await self.browser.new_context(**{"locale": "en-US", **options})
         context.set_default_timeout(PATIENCE * 1000)
+        if role is not None:
+            await context.add_init_script(f"sessionStorage.setItem('kickoff-bridge-token', '{TOKENS[role]}')")
         page = await context.new_page()
         page.on("console", lambda message: self._complain(message.type, message.text))
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("response", self._check_origin)
         await page.goto(f"{self.url}/#/{path}")
-        await page.get_by_label("Token").fill(TOKENS[role])
-        await page.get_by_role("button", name="Sign in").click()
-        await page.get_by_role("link", name="Overview").wait_for()
+        await page.locator("nav a" if role is not None else "form.login").first.wait_for()
         return page
 
     def _complain(self, kind: str, text: str) -> None:
@@ -89,15 +89,27 @@ class Console:
             self.complaints.append(f"another origin: {response.url}")
 
 
+async def confirm(page: Page, action: str, **fields: str) -> None:
+    """Use the button of an action, fill in its dialog, and confirm."""
+    await page.get_by_role("button", name=action).first.click()
+    dialog = page.get_by_role("dialog")
+    for label, text in fields.items():
+        await dialog.get_by_label(label).fill(text)
+    await dialog.get_by_role("button", name=action).click()
+    await expect(dialog).to_have_count(0)
+
+
 @asynccontextmanager
-async def serving(folder: Path, receiver: str | None = None, **http: Any) -> AsyncIterator[str]:
+async def serving(
+    folder: Path, receiver: str | None = None, amqp: dict[str, str] | None = None, **http: Any
+) -> AsyncIterator[str]:
     """A bridge with the crews `research`, `reviewed` (asks a human), and `doubtful` (never confirms a kickoff).
 
-    `receiver`: the URL to which all events are sent.
+    `receiver`: the URL to which the events of successful runs are sent. `amqp`: its settings, if any.
     """
     quick = Fixed(0.1)
     async with (
-        running(SandboxSettings(run_time=quick)) as research,
+        running(SandboxSettings(run_time=quick, inputs=("topic",))) as research,
         running(SandboxSettings(run_time=quick, human_questions=1, human_status="paused")) as reviewed,
         running(SandboxSettings(run_time=quick, faults=(HANG_UP,))) as doubtful,
     ):
@@ -113,6 +125,7 @@ async def serving(folder: Path, receiver: str | None = None, **http: Any) -> Asy
             "public_url": f"http://127.0.0.1:{port}",  # so that crews report the ids of their questions
             "http": {"port": port, "clients": clients, **http},
             "store": {"url": f"sqlite:///{folder}/bridge.db"},
+            "amqp": amqp,
             "crews": crews,
             "callbacks": {"secret": SECRET, "allow_private": True},
             "destinations": {} if receiver is None else {"crm": {"url": receiver, "events": ["succeeded"]}},

@@ -1,8 +1,11 @@
 """The files of the console over HTTP: headers, revalidation, ports, and the setting that disables them."""
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
+import pytest
+import pytest_asyncio
 
 from tests.integration.console.conftest import TOKENS, serving
 
@@ -13,42 +16,49 @@ POLICY = {
 OPERATOR = {"Authorization": f"Bearer {TOKENS['operate']}"}
 
 
-async def test_strict_headers_and_no_cookie(tmp_path: Path):
-    async with serving(tmp_path) as url, aiohttp.ClientSession(url) as http:
-        for path, kind in (
-            ("/", "text/html"),
-            ("/console/app.js", "text/javascript"),
-            ("/console/style.css", "text/css"),
-        ):
-            async with http.get(path) as response:
-                assert (response.status, response.content_type) == (200, kind)
-                assert set(response.headers["Content-Security-Policy"].split("; ")) == POLICY
-                assert response.headers["X-Content-Type-Options"] == "nosniff"
-                assert "Set-Cookie" not in response.headers
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def http(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[aiohttp.ClientSession]:
+    """One bridge for the tests that change nothing."""
+    async with serving(tmp_path_factory.mktemp("bridge")) as url, aiohttp.ClientSession(url) as http:
+        yield http
 
 
-async def test_an_unchanged_file_is_not_sent_again(tmp_path: Path):
-    async with serving(tmp_path) as url, aiohttp.ClientSession(url) as http:
-        async with http.get("/") as response:
-            tag = response.headers["ETag"]
-        async with http.get("/", headers={"If-None-Match": tag}) as response:
-            assert (response.status, await response.read()) == (304, b"")
-            assert response.headers["ETag"] == tag
+@pytest.mark.asyncio(loop_scope="module")
+async def test_strict_headers_and_no_cookie(http: aiohttp.ClientSession):
+    for path, kind in (
+        ("/", "text/html"),
+        ("/console/app.js", "text/javascript"),
+        ("/console/style.css", "text/css"),
+    ):
+        async with http.get(path) as response:
+            assert (response.status, response.content_type) == (200, kind)
+            assert set(response.headers["Content-Security-Policy"].split("; ")) == POLICY
+            assert response.headers["X-Content-Type-Options"] == "nosniff"
+            assert "Set-Cookie" not in response.headers
 
 
-async def test_only_the_files_of_the_console_are_served(tmp_path: Path):
-    async with serving(tmp_path) as url, aiohttp.ClientSession(url) as http:
-        for name in ("none.js", "..%2Fdaemon.py", "%2e%2e%2fdaemon.py"):
-            async with http.get(f"/console/{name}") as response:
-                assert response.status == 404
+@pytest.mark.asyncio(loop_scope="module")
+async def test_an_unchanged_file_is_not_sent_again(http: aiohttp.ClientSession):
+    async with http.get("/") as response:
+        tag = response.headers["ETag"]
+    async with http.get("/", headers={"If-None-Match": tag}) as response:
+        assert (response.status, await response.read()) == (304, b"")
+        assert response.headers["ETag"] == tag
 
 
-async def test_the_client_learns_its_roles(tmp_path: Path):
-    async with serving(tmp_path) as url, aiohttp.ClientSession(url) as http:
-        async with http.get("/v1/client", headers={"Authorization": f"Bearer {TOKENS['read']}"}) as response:
-            assert await response.json() == {"name": "read", "roles": ["read"], "crews": None}
-        async with http.get("/v1/client", headers=OPERATOR) as response:
-            assert (await response.json())["roles"] == ["submit", "read", "operate"]
+@pytest.mark.asyncio(loop_scope="module")
+async def test_only_the_files_of_the_console_are_served(http: aiohttp.ClientSession):
+    for name in ("none.js", "..%2Fdaemon.py", "%2e%2e%2fdaemon.py"):
+        async with http.get(f"/console/{name}") as response:
+            assert response.status == 404
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_client_learns_its_roles(http: aiohttp.ClientSession):
+    async with http.get("/v1/client", headers={"Authorization": f"Bearer {TOKENS['read']}"}) as response:
+        assert await response.json() == {"name": "read", "roles": ["read"], "crews": None}
+    async with http.get("/v1/client", headers=OPERATOR) as response:
+        assert (await response.json())["roles"] == ["submit", "read", "operate"]
 
 
 async def test_the_ops_port_serves_the_page_with_its_api_but_no_webhooks(tmp_path: Path):

@@ -1,0 +1,40 @@
+// Dead letters: messages that could not be accepted, why, and sending them back. Not updated by itself: to list them,
+// the bridge takes them from the queue and puts them back.
+
+import { button } from "./actions.js";
+import { get, post } from "./api.js";
+import { element, empty, heading, pairs } from "./dom.js";
+import { bytes, folded, number, time } from "./format.js";
+import { named, t } from "./i18n.js";
+
+export const load = ({ signal }) => get("v1/dead-letters", { signal });
+
+export const concerns = () => false;
+
+export const isSettled = () => true;
+
+export function render({ messages, total }, context) {
+  return [
+    heading(element("h1", {}, t("nav.dead-letters")),
+      element("div", { class: "actions" }, element("button", { click: context.reload }, t("dead_letters.reload")))),
+    element("p", { class: "muted" }, t("dead_letters.text"), " ", total > messages.length ? t("dead_letters.first", { shown: number(messages.length), all: number(total) }) : null),
+    messages.length ? null : empty(t("dead_letters.empty")),
+    element("div", { "data-list": true }, messages.map((each, index) => message(each, `${index}-${each.id}`, context))),
+  ];
+}
+
+function message(one, key, { may, reload }) {
+  const send = (name) => (values) => post(`v1/dead-letters/${encodeURIComponent(one.id)}/${name}`, values);
+  return element("article", { class: "card", "data-key": key },
+    element("p", { class: "title" }, element("strong", {}, named("reason", one.reason ?? "unknown")), time(one.time)),
+    one.detail ? element("p", { class: "text" }, one.detail) : null,
+    pairs([
+      [t("dead_letters.id"), element("code", {}, one.id)],
+      [t("dead_letters.routing_key"), one.routing_key],
+      [t("dead_letters.type"), one.content_type],
+      [t("dead_letters.size"), bytes(one.size)],
+    ]),
+    folded(t("dead_letters.body"), one.body), folded("x-death", one.x_death),
+    may("operate") ? element("div", { class: "actions" },
+      button("replay", { done: reload, send: send("replay") }), button("drop", { kind: "final", done: reload, send: send("drop") })) : null);
+}
