@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
-from bridge.adapters.http import problems, query
+from bridge.adapters.http import query
 from bridge.adapters.http.auth import Client, Clients, Role
 from bridge.adapters.http.body import respond
 from bridge.core.delivery.events import timestamp
@@ -35,9 +35,7 @@ class StatsApi:
     async def _show(self, request: web.Request, client: Client) -> web.Response:
         given = query.timestamp("since", query.read_parameters(request, {"since"}).get("since"))
         last = self._clock() // MINUTE
-        first = last - DEFAULT_MINUTES + 1 if given is None else given // MINUTE
-        if last - first >= MAX_MINUTES:
-            raise problems.invalid_parameter("since", "must be within the last 24 hours")
+        first = last - DEFAULT_MINUTES + 1 if given is None else max(given // MINUTE, last - MAX_MINUTES + 1)
         minutes = [MINUTE * minute for minute in range(int(first), int(last) + 1)]
         async with self._counting:
             ends = await self._count(minutes)
