@@ -295,7 +295,21 @@ async def test_without_clients_all_local_callers_share_the_streams(tmp_path: Pat
 
 
 async def test_an_unknown_parameter_is_refused(streams: Streams) -> None:
-    await problem(await streams.open(query="?crew=research"), 422, "invalid_request")
+    for wrong in ("?kind=failed", "?run_id=01920000", "?crew=a%20b"):
+        await problem(await streams.open(query=wrong), 422, "invalid_request")
+
+
+async def test_a_stream_is_limited_to_a_crew_or_a_run(streams: Streams) -> None:
+    of_crew, other = [await streams.open(query=f"?crew={crew}") for crew in ("research", "triage")]
+    run = a_run(next(_numbers), envelope=Envelope("client/submitter"))
+    await streams.store.accept(run)
+    of_run = await streams.open(query=f"?run_id={run.run_id}")
+    first = await streams.add_event()
+    wanted = await streams.publish(run)
+    triage = await streams.add_event(crew="triage")
+    assert [(await next_event(of_crew)).event_id for _ in range(2)] == [first, wanted]
+    assert (await next_event(of_run)).event_id == wanted
+    assert (await next_event(other)).event_id == triage
 
 
 async def test_a_stopping_server_ends_its_streams(tmp_path: Path) -> None:

@@ -71,12 +71,19 @@ class EventFeed:
 
 
 class StreamCursor:
-    """The position of one stream in the store's events, and the events it has sent within the lookback."""
+    """The position of one stream in the store's events, and the events it has sent within the lookback.
 
-    def __init__(self, store: Queries, feed: EventFeed, client: Client) -> None:
+    It is limited to what the client may see, to the crew, and to runs whose ids begin with `run_id`.
+    """
+
+    def __init__(
+        self, store: Queries, feed: EventFeed, client: Client, crew: str | None = None, run_id: str = ""
+    ) -> None:
         self._store = store
         self._feed = feed
         self._client = client
+        self._crew = crew
+        self._run_id = run_id
         self._cursor = 0.0
         self._seen: dict[str, float] = {}
         self._waiting = deque[StoredEvent]()
@@ -132,6 +139,8 @@ class StreamCursor:
 
     def _may_show(self, event: StoredEvent) -> bool:
         client = self._client
+        if not event.event_id.startswith(self._run_id) or self._crew not in (None, event.crew):
+            return False
         return client.may_use(event.crew or "") and (client.sees_all or event.source == client.source)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from aiohttp import hdrs, web
 
-from bridge.adapters.http import problems, query
+from bridge.adapters.http import problems, query, views
 from bridge.adapters.http.api.event_feed import EventFeed, StreamCursor
 from bridge.adapters.http.auth import Client, Clients, Role
 from bridge.adapters.http.connection import SERVER
@@ -63,16 +63,19 @@ class EventsApi:
         return [web.get("/v1/events", handler, allow_head=False)]
 
     async def _stream(self, request: web.Request, client: Client) -> web.StreamResponse:
-        query.read_parameters(request, ())
+        asked = query.read_parameters(request, {"crew", "run_id"})
+        crew, run_id = query.crew(asked.get("crew")), asked.get("run_id")
+        if run_id is not None and not views.RUN_ID.fullmatch(run_id):
+            raise problems.invalid_parameter("run_id", "must be the id of a run")
+        cursor = StreamCursor(self._store, self._feed, client, crew, run_id or "")
         if not self._open.take(client.name, fairly=not self._clients.anonymous):
             raise problems.too_many_requests("too many streams are open", self._options.keepalive)
         try:
-            return await self._open_stream(request, client)
+            return await self._open_stream(request, cursor)
         finally:
             self._open.release(client.name)
 
-    async def _open_stream(self, request: web.Request, client: Client) -> web.StreamResponse:
-        cursor = StreamCursor(self._store, self._feed, client)
+    async def _open_stream(self, request: web.Request, cursor: StreamCursor) -> web.StreamResponse:
         last = request.headers.get(LAST_EVENT_ID)
         readable = last if last and _EVENT_ID.fullmatch(last) else None
         known = await cursor.seek(readable) and readable == (last or None)
