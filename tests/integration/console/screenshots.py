@@ -6,6 +6,9 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from bridge.adapters.amqp.topology import Topology
+from tests.amqp_client import client_of
+from tests.broker import running_broker
 from tests.integration.console.conftest import Console, browsing, launched, receiving, serving
 
 FOLDER = Path(__file__).parents[3] / "docs" / "console"
@@ -20,7 +23,7 @@ SPREAD = """
     WHERE old = run_id AND finished_at IS NOT NULL
 """
 WIDE, PHONE = {"width": 1280, "height": 800}, {"width": 360, "height": 740}
-OPEN = "() => document.querySelectorAll('main details').forEach((each) => { each.open = true; })"
+UNFOLD = "() => document.querySelectorAll('main details').forEach((each) => { each.open = true; })"
 
 
 async def fill(console: Console, database: Path) -> dict[str, str]:
@@ -42,6 +45,14 @@ async def fill(console: Console, database: Path) -> dict[str, str]:
     return {"report": report, "failing": failing, "doubtful": doubtful[0], "asked": asked}
 
 
+async def refuse(url: str) -> None:
+    """Publish messages that cannot be accepted."""
+    async with client_of(url, Topology()) as client:
+        await client.send({"crew": "reserch", "inputs": {"topic": "peat"}}, message_id="order-4391")
+        await client.send(b"<order id='4392'/>", message_id="order-4392")
+        await client.until_count(Topology().dead, 2)
+
+
 async def draw(console: Console, ids: dict[str, str]) -> None:
     for name, view, size, scheme in (
         ("overview", "overview", WIDE, "light"),
@@ -55,12 +66,14 @@ async def draw(console: Console, ids: dict[str, str]) -> None:
         ("in-doubt", "in-doubt", WIDE, "light"),
         ("in-doubt-phone", "in-doubt", PHONE, "dark"),
         ("deliveries", "deliveries?state=pending", WIDE, "light"),
+        ("dead-letters", "dead-letters", WIDE, "light"),
+        ("dead-letters-phone", "dead-letters", PHONE, "dark"),
         ("crew", "crews/research", WIDE, "light"),
         ("crew-dark", "crews/research", WIDE, "dark"),
     ):
         page = await console.open(view, viewport=size, color_scheme=scheme)
         await page.wait_for_timeout(1500)  # for the second update, after which nothing moves
-        await page.evaluate("document.activeElement.blur()")
+        await page.evaluate(UNFOLD if "dead" in view else "document.activeElement.blur()")
         await save(await page.screenshot(full_page=size is WIDE and view != "runs"), name)
         await page.context.close()
     page = await console.open(f"runs/{ids['doubtful']}", viewport=WIDE)
@@ -76,13 +89,14 @@ async def save(picture: bytes, name: str) -> None:
 
 
 async def main() -> None:
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, running_broker() as broker:
         async with (
             receiving() as (receiver, ids),
-            serving(Path(folder), receiver) as url,
+            serving(Path(folder), receiver, {"url": broker.url, "results": "none"}) as url,
             launched() as browser,
             browsing(browser, url, ids) as console,
         ):
+            await refuse(broker.url)
             await draw(console, await fill(console, Path(folder) / "bridge.db"))
             print(console.complaints or "no complaints")
 
