@@ -1,5 +1,6 @@
 """Parsing of kickoff requests: every field, every refusal, and the fingerprint."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.core.errors import RequestRefused
-from bridge.core.runs.model import KickoffRequest
-from bridge.core.runs.request import MAX_KEY, check_key, fingerprint, format_duration, parse, parse_duration
-from tests.fakes import a_request
+from bridge.core.runs.model import Envelope, KickoffRequest, State
+from bridge.core.runs.request import MAX_KEY, check_key, fingerprint, format_duration, parse, parse_duration, retry
+from tests.fakes import NOW, a_request, a_run, run_id
 from tests.unit.test_json import JSON, TEXT
 
 
@@ -171,3 +172,25 @@ def test_any_object_gives_a_request_or_a_refusal_that_names_a_field_of_it(body: 
 @pytest.mark.parametrize("text", ["500ms", "1ms", "30s", "90s", "5m", "25h", "14d"])
 def test_a_duration_is_written_as_it_is_read(text: str) -> None:
     assert format_duration(parse_duration(text)) == text
+
+
+def test_an_ended_run_is_retried_for_the_same_destinations():
+    envelope = Envelope("queue", reply_to="replies")
+    run = replace(a_run(envelope=envelope, idempotency_key="k-1"), state=State.FAILED, finished_at=NOW)
+    request, sender = retry(run, "k-2", Envelope("client/operator"))
+    assert request == replace(run.request, idempotency_key="k-2", retry_of=run.run_id)
+    assert sender == Envelope("client/operator", reply_to="replies", correlation_id="k-1")
+
+
+def test_a_run_that_has_not_ended_is_not_retried():
+    with pytest.raises(RequestRefused) as caught:
+        retry(a_run(), None, Envelope("client/operator"))
+    assert caught.value.code == "run_not_ended"
+
+
+def test_log_lines_name_the_key_and_the_trace_of_a_run_where_its_sender_gave_them():
+    traced = Envelope("queue", traceparent=f"00-{'a' * 32}-{'b' * 16}-01")
+    assert a_run().log_fields == {"run_id": run_id(1), "crew": "research"}
+    assert a_run(envelope=traced, idempotency_key="k-1").log_fields == {
+        "run_id": run_id(1), "crew": "research", "idempotency_key": "k-1", "trace_id": "a" * 32,
+    }  # fmt: skip
