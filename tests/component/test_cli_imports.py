@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -34,10 +35,25 @@ URL = "--url http://127.0.0.1:1"  # nothing listens there
     ],
 )
 def test_a_command_imports_only_what_it_uses(command: str, unused: set[str]) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *command.split()], check=False, capture_output=True, text=True
-    )
+    imported = imported_by(*command.split())
 
-    imported = done.stdout.rpartition("imported: ")[2].split()
     assert "bridge.cli" in imported
     assert unused.intersection(imported) == set()
+
+
+def test_a_sqlite_store_that_is_up_to_date_imports_neither_alembic_nor_psycopg(tmp_path: Path) -> None:
+    settings = tmp_path / "bridge.yaml"
+    crew = "crews: {research: {url: 'http://127.0.0.1:1', token: a-long-token-for-tests}}"
+    settings.write_text(f"store: {{url: 'sqlite:///{tmp_path}/bridge.db'}}\n{crew}\n")
+
+    empty, migrated = (imported_by("migrate", "--config", str(settings)) for _ in range(2))
+
+    assert {"alembic", "psycopg"}.intersection(empty) == {"alembic"}
+    assert {"alembic", "psycopg"}.intersection(migrated) == set()
+
+
+def imported_by(*command: str) -> set[str]:
+    """Run a command in its own process; return the modules that it has imported."""
+    program = [sys.executable, "-c", PROGRAM, *command]
+    done = subprocess.run(program, check=False, capture_output=True, text=True)
+    return set(done.stdout.rpartition("imported: ")[2].split())

@@ -5,7 +5,8 @@ from typing import Any
 from sqlalchemy import Connection, inspect
 
 from bridge.adapters.store.database import database, open_connections
-from bridge.adapters.store.schema import metadata
+from bridge.adapters.store.migration import revisions
+from bridge.adapters.store.schema import REVISION, metadata
 from tests.contract.conftest import Adapter
 
 
@@ -20,6 +21,10 @@ async def test_migrations_create_what_the_metadata_defines(adapter: Adapter):
     async with open_connections(database(adapter.url).writer()) as writer:
         migrated = await writer.run(_definitions)
         assert migrated == await writer.run(created_from_metadata)
+
+
+def test_the_schema_names_its_newest_migration():
+    assert revisions()[0] == REVISION
 
 
 def _definitions(connection: Connection) -> dict[str, Any]:

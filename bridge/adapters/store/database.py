@@ -4,23 +4,17 @@ import math
 import secrets
 from collections.abc import AsyncIterator, Collection
 from contextlib import AbstractContextManager, asynccontextmanager
-from functools import cache, partial
-from pathlib import Path
+from functools import partial
 from typing import Protocol
 
 import structlog
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, String, column, inspect, select, table
 from sqlalchemy.exc import DatabaseError
 
 from bridge.adapters.store import dialect
 from bridge.adapters.store.clock_correction import follow_clock
 from bridge.adapters.store.connections import Connections
-from bridge.adapters.store.postgresql import Postgresql
-from bridge.adapters.store.schema import store_metadata
+from bridge.adapters.store.schema import REVISION, store_metadata
 from bridge.adapters.store.sqlite import Sqlite
 from bridge.adapters.store.store import UNCOUNTED, SqlStore
 from bridge.core.errors import BridgeError, StoreDamaged, StoreInUse, StoreUnavailable
@@ -32,7 +26,7 @@ log = structlog.get_logger()
 
 COPYING = "copying"
 """The row of `store_metadata` that exists until a copy into this store is complete."""
-_MIGRATIONS = Path(__file__).parent / "migrations"
+_VERSION = table("alembic_version", column("version_num", String))
 
 
 class Database(Protocol):
@@ -77,7 +71,11 @@ class Database(Protocol):
 
 def database(url: str, *, pooler: bool = False) -> Database:
     """Return the database that a URL names."""
-    return Sqlite(url) if url.startswith("sqlite:") else Postgresql(url, pooler=pooler)
+    if url.startswith("sqlite:"):
+        return Sqlite(url)
+    from bridge.adapters.store.postgresql import Postgresql  # noqa: PLC0415 - psycopg takes long to import
+
+    return Postgresql(url, pooler=pooler)
 
 
 @asynccontextmanager
@@ -132,7 +130,7 @@ async def open_store(
 async def migrate_store(url: str, *, pooler: bool = False) -> str:
     """Migrate the schema to the newest revision, and return it; raises as `open_store` does."""
     async with open_database(database(url, pooler=pooler), migrate=True):
-        return _newest_revision()
+        return REVISION
 
 
 async def probe_store(url: str, *, pooler: bool = False) -> Health:
@@ -176,11 +174,19 @@ async def _prepare(base: Database, writer: Connections, *, migrate: bool, any_re
 
     def prepare(connection: Connection) -> None:
         base.check(connection)
-        _refuse_newer(connection)
+        if (found := _revision(connection)) == REVISION:
+            return
+        from bridge.adapters.store import migration  # noqa: PLC0415 - Alembic takes long to import, and is rarely needed
+
+        if found is not None and found not in migration.revisions():
+            raise StoreUnavailable(
+                f"the store was made by a newer version of the bridge (its schema is {found}, the newest known here is "
+                f"{REVISION}): run that version, or restore a backup from before the upgrade"
+            )
         if migrate:
-            upgrade(connection)
+            migration.upgrade(connection)
         elif not any_revision:
-            _check_revision(connection)
+            raise StoreUnavailable(_outdated(found))
 
     try:
         await writer.run(prepare)
@@ -189,7 +195,7 @@ async def _prepare(base: Database, writer: Connections, *, migrate: bool, any_re
 
 
 def _health(base: Database, connection: Connection) -> Health:
-    found, needed = _revision(connection), _newest_revision()
+    found, needed = _revision(connection), REVISION
     if found == needed:
         state = "sound and up to date"
     elif not base.may_create_tables(connection):
@@ -199,51 +205,14 @@ def _health(base: Database, connection: Connection) -> Health:
     return Health(ok=True, detail="; ".join(filter(None, [state, base.durability_problem(connection)])))
 
 
-def _refuse_newer(connection: Connection) -> None:
-    """Raise `StoreUnavailable` for a schema of an unknown revision."""
-    found = _revision(connection)
-    if found is not None and found not in _revisions():
-        raise StoreUnavailable(
-            f"the store was made by a newer version of the bridge (its schema is {found}, the newest known here is "
-            f"{_newest_revision()}): run that version, or restore a backup from before the upgrade"
-        )
-
-
-def upgrade(connection: Connection, revision: str = "head") -> None:
-    """Run the migrations up to `revision`."""
-    config = _alembic()
-    config.attributes["connection"] = connection
-    command.upgrade(config, revision)
-
-
-def _check_revision(connection: Connection) -> None:
-    found = _revision(connection)
-    if found != _newest_revision():
-        raise StoreUnavailable(_outdated(found))
-
-
 def _outdated(found: str | None) -> str:
-    return f"the store's schema is {found or 'empty'}, {_newest_revision()} is needed: run `migrate`"
+    return f"the store's schema is {found or 'empty'}, {REVISION} is needed: run `migrate`"
 
 
 def _revision(connection: Connection) -> str | None:
-    return MigrationContext.configure(connection).get_current_revision()
-
-
-def _newest_revision() -> str:
-    return _revisions()[0]
-
-
-@cache
-def _revisions() -> list[str]:
-    """Return all known revisions, the newest first."""
-    return [script.revision for script in ScriptDirectory.from_config(_alembic()).walk_revisions()]
-
-
-def _alembic() -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS))
-    return config
+    if not inspect(connection).has_table(_VERSION.name):
+        return None
+    return connection.execute(select(_VERSION.c.version_num)).scalar()
 
 
 def _refuse_unfinished_copy(connection: Connection) -> None:

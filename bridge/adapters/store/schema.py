@@ -25,6 +25,9 @@ from sqlalchemy import (
 from bridge.core.delivery.model import DeliveryState
 from bridge.core.runs.model import FINAL_STATES, State
 
+REVISION = "0001"
+"""The newest migration, which results in these tables."""
+
 metadata = MetaData()
 
 
