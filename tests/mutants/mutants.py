@@ -258,6 +258,13 @@ MUTANTS = (
         pytest("tests/unit/crew/test_webhooks.py"),
     ),
     Mutant(
+        "a poll of another execution puts its run back",
+        "bridge/steps/_tracker.py",
+        "return self._being_polled.get(tracked.run_id) == tracked.kickoff_id",
+        "return tracked.run_id in self._being_polled",
+        pytest("tests/component/steps/test_crew_webhooks.py"),
+    ),
+    Mutant(
         "an uncertain id is trusted",
         "bridge/core/runs/webhooks.py",
         "replace(found.run, unverified=True)",

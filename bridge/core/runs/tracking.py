@@ -82,8 +82,9 @@ def record_response(
             alive = _with_tasks(_alive(tracked, polled_at), tracked.seen_at, progress_key(progress), polled_at)
             return _with_progress(alive, progress_key(progress), polled_at)
         case responses.Unknown() | responses.TooLarge(succeeded=False):
-            errors = tracked.errors + 1 if isinstance(response, responses.TooLarge) else 0  # which makes polls rarer
-            return replace(_alive(tracked, polled_at), errors=errors, unverified=tracked.unverified)
+            exists = isinstance(response, responses.TooLarge)
+            errors = tracked.errors + 1 if exists else 0  # which makes polls rarer
+            return replace(_alive(tracked, polled_at), errors=errors, unverified=tracked.unverified and not exists)
         case _:
             return _alive(tracked, polled_at)
 

@@ -785,8 +785,9 @@ def test_a_run_whose_adopted_execution_was_never_found_does_not_time_out():
 
 @pytest.mark.parametrize(
     ("response", "unverified"),
-    [(Pending(), False), (Running(), False), (Unknown("?"), True), (NotFound(), True), (NoResponse("x"), True)],
-)
+    [(Pending(), False), (Running(), False), (TooLarge(succeeded=False), False), (Unknown("?"), True),
+     (NotFound(), True), (NoResponse("x"), True)],
+)  # fmt: skip
 def test_any_status_other_than_not_found_verifies_an_adopted_execution(response: StatusResponse, unverified: bool):
     run = replace(adopted(), started_at=NOW)
     observation = observe(tracking.tracked_from_run(run, POLICY, NOW), response, POLICY, NOW + 5)
