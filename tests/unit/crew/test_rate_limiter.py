@@ -61,6 +61,13 @@ def test_the_rate_is_divided_among_processes():
     assert RateLimiter(20.0, share).per_second == 5.0
 
 
+def test_another_rate_applies_at_once():
+    rate_limiter = RateLimiter(20.0)
+    assert rate_limiter.acquire(START) == 0.0
+    rate_limiter.use(10.0)
+    assert (rate_limiter.per_second, rate_limiter.acquire(START)) == (10.0, 0.1)
+
+
 def test_polls_yield_to_waiting_calls_but_keep_a_fraction_of_the_rate():
     rate_limiter, now, calls, polls = RateLimiter(20.0), START, 0, 0
     rate_limiter.waiting = 1  # at least one

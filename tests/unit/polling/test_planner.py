@@ -52,6 +52,19 @@ def test_polls_are_planned_around_the_ends_of_runs():
     assert planner.pause(tracked(age=58.0), NOW) < 10.0
 
 
+def test_another_policy_applies_at_once_to_what_has_been_learned():
+    planner = taught(SIXTY)
+    before = planner.pause(tracked(age=58.0), NOW)
+    planner.use(replace(CREW, poll_min_interval=20.0))
+    assert before < 10.0 < planner.pause(tracked(age=58.0), NOW) == 20.0
+
+
+def test_another_policy_limits_the_interval_of_an_unknown_crew():
+    planner = PollPlanner(CREW)
+    planner.use(replace(CREW, poll_max_interval=2.0))
+    assert planner.pause(tracked(), NOW) == 2.0
+
+
 def test_the_likelihood_of_an_end_grows_fastest_where_runs_end():
     run_time_stats = taught([60.0, 61.0, 59.0, 60.5, 59.5, 60.0, 62.0, 58.0])
     run_time_stats.pause(tracked(), NOW)
