@@ -29,6 +29,14 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.markexpr = "not nightly"
 
 
+@pytest.fixture(autouse=True)
+def _log_configuration() -> Iterator[None]:
+    """Undo what a test, or a command that it runs in this process, has configured."""
+    configured = structlog.get_config()
+    yield
+    structlog.configure(**configured)
+
+
 @pytest.fixture(scope="session")
 def shared_broker() -> Iterator[Broker]:
     """The one RabbitMQ of this process; tests use names or virtual hosts of their own."""

@@ -7,7 +7,7 @@ An event has a snake_case name and the ids that identify its subject. It is JSON
 import json
 import logging
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Literal, TextIO
 
 import structlog
@@ -19,7 +19,6 @@ from bridge.observability.redaction import Redaction, _escaped, _exception_text
 Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["auto", "json", "console"]
 
-_LEVELS: Sequence[Level] = ("debug", "info", "warning", "error")
 LIBRARY_EVENT = "library_message"
 
 log = structlog.get_logger()
@@ -48,35 +47,16 @@ def configure(
     as_json = format == "json" or (format == "auto" and not stream.isatty())
     last = _last_processors(Redaction(secrets), as_json=as_json, colors=stream.isatty())
     structlog.configure(
-        processors=[LevelFilter(level), structlog.contextvars.merge_contextvars, *_first_processors(), *last],
+        processors=[structlog.contextvars.merge_contextvars, *_first_processors(), *last],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.WriteLoggerFactory(file=stream),
-        cache_logger_on_first_use=True,
     )
     _route_libraries(stream, last)
 
 
-class LevelFilter:
-    """Drops events below a level, which may change: loggers that are in use keep their processors."""
-
-    def __init__(self, level: Level) -> None:
-        self.use(level)
-
-    def use(self, level: Level) -> None:
-        """Drop events below another level from now on."""
-        self._dropped = frozenset(_LEVELS[: _LEVELS.index(level)])
-
-    def __call__(self, _logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-        """Return the event, or raise `structlog.DropEvent`."""
-        if method in self._dropped:
-            raise structlog.DropEvent
-        return event
-
-
 def use_level(level: Level) -> None:
     """Log the bridge's events from this level on."""
-    for processor in structlog.get_config()["processors"]:
-        if isinstance(processor, LevelFilter):
-            processor.use(level)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(level))
 
 
 def learn(secrets: Iterable[str]) -> None:

@@ -14,14 +14,14 @@ CALLBACK = "/human_feedback_requests/q-1/respond?token=secret-of-the-callback"
 ELSEWHERE = "https://crew.example.com"
 
 
-async def test_an_answer_is_sent_to_the_crew_with_its_token_on_a_fresh_connection(api: Api):
+async def test_an_answer_is_sent_to_the_crew_with_its_token(api: Api):
     async with raw_server(http("200 OK", OK)) as crew:
         bridge = await api(crew.url)
         assert [await bridge.resume(BODY), await bridge.resume(BODY)] == [Resumed("k-1")] * 2
         head, _, body = crew.requests[0].partition(b"\r\n\r\n")
         assert head.startswith(b"POST /resume HTTP/1.1")
         assert f"Authorization: Bearer {TOKEN}".encode() in head
-        assert (json.loads(body), crew.connections) == (BODY, 2)
+        assert json.loads(body) == BODY
 
 
 async def test_an_unsent_answer_is_distinguished_from_one_in_doubt(api: Api):
