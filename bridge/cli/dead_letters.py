@@ -75,9 +75,7 @@ def replay_dead(
     config: Config = None,
 ) -> None:
     """Send dead messages back to the queue they came from; the idempotency key still refers to the same run."""
-    if bool(message_ids) == every:
-        raise CommandFailed(Exit.USAGE, "give either message ids or --all")
-    wanted = None if every else frozenset(message_ids or ())
+    wanted = _wanted(message_ids, every)
     replayed = _use_dead_queue(config, lambda queue: queue.replay(wanted))
     sent, failed = replayed.sent, replayed.failed
     if as_json:
@@ -98,9 +96,7 @@ def drop_dead(
     config: Config = None,
 ) -> None:
     """Remove dead messages for good."""
-    if bool(message_ids) == every:
-        raise CommandFailed(Exit.USAGE, "give either message ids or --all")
-    wanted = None if every else frozenset(message_ids or ())
+    wanted = _wanted(message_ids, every)
     dropped = _use_dead_queue(config, lambda queue: queue.drop(wanted))
     if as_json:
         print(json.dumps({"dropped": dropped}))
@@ -108,6 +104,13 @@ def drop_dead(
         for line in chain(dropped, [f"{len(dropped)} removed"]):
             print(line)
     _check_found(wanted, dropped)
+
+
+def _wanted(message_ids: list[str] | None, every: bool) -> frozenset[str] | None:
+    """Return the ids of the messages; None: all."""
+    if bool(message_ids) == every:
+        raise CommandFailed(Exit.USAGE, "give either message ids or --all")
+    return None if every else frozenset(message_ids or ())
 
 
 def _check_found(wanted: frozenset[str] | None, found: list[str]) -> None:

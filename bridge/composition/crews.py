@@ -31,6 +31,28 @@ SHOWN_SETTINGS: Mapping[str, Any] = dict.fromkeys(
 """The settings of a crew that the HTTP API shows: none that contains, or may contain, a secret."""
 
 
+class Connection(NamedTuple):
+    """How a crew is called."""
+
+    url: str
+    token: str
+    limits: Limits
+    proxy: ProxyRule
+    tls: ssl.SSLContext | None
+
+
+def connection(settings: Settings, name: str) -> Connection:
+    """Return how to call a crew. Raise `OSError` if a file that its settings name cannot be read."""
+    crew = settings.crews[name]
+    return Connection(
+        crew.url,
+        crew.token.get_secret_value(),
+        replace(LIMITS, response=crew.max_response),
+        proxy_rule(settings.proxy),
+        None if crew.tls is None else crew.tls.context(),
+    )
+
+
 class CrewBuilder:
     """Builds the crews of a process into `runtime.crews`, and updates them; their calls share the `sessions`."""
 
@@ -41,11 +63,10 @@ class CrewBuilder:
         public_url = runtime.settings.public_url
         self._webhooks = None if public_url is None else Webhooks(public_url, runtime.store.key)
 
-    def add(self, name: str, settings: Settings) -> Crew:
+    def add(self, name: str, settings: Settings, connection: Connection) -> Crew:
         """Build a crew."""
         runtime, share = self._runtime, FairShare()
         rate_limiter = RateLimiter(settings.crews[name].requests_per_second, share)
-        connection = _connection(settings, name)
         api = self._apis[name] = HttpCrewApi(
             connection.url,
             connection.token,
@@ -74,41 +95,20 @@ class CrewBuilder:
         runtime.counters.show_crew(name, partial(crew.figures, runtime.clock))
         return crew
 
-    def update(self, name: str, settings: Settings) -> None:
+    def update(self, name: str, settings: Settings, connection: Connection) -> None:
         """Apply changed settings to a crew."""
         crew = settings.crews[name]
-        self._apis[name].use(*_connection(settings, name))
+        self._apis[name].use(*connection)
         self._runtime.crews[name].use(
             crew_policy(settings, name), crew.max_running, crew.requests_per_second, build_budgets(settings, name)
         )
-
-
-class _Connection(NamedTuple):
-    """How a crew is called."""
-
-    url: str
-    token: str
-    limits: Limits
-    proxy: ProxyRule
-    tls: ssl.SSLContext | None
-
-
-def _connection(settings: Settings, name: str) -> _Connection:
-    crew = settings.crews[name]
-    return _Connection(
-        crew.url,
-        crew.token.get_secret_value(),
-        replace(LIMITS, response=crew.max_response),
-        proxy_rule(settings.proxy),
-        None if crew.tls is None else crew.tls.context(),
-    )
 
 
 async def build_crews(runtime: Runtime, stack: AsyncExitStack) -> CrewBuilder:
     """Build every configured crew; `stack` closes their sessions."""
     builder = CrewBuilder(runtime, await stack.enter_async_context(crew_sessions()))
     for name in runtime.settings.crews:
-        builder.add(name, runtime.settings)
+        builder.add(name, runtime.settings, connection(runtime.settings, name))
     return builder
 
 

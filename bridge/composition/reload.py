@@ -1,17 +1,20 @@
 """Apply changed settings to a running bridge: crews and sources come and go, every other part gets its new values."""
 
+import asyncio
 from dataclasses import dataclass, field
 
 from bridge.composition.amqp import Broker
-from bridge.composition.crews import CrewBuilder
+from bridge.composition.crews import CrewBuilder, connection
 from bridge.composition.policies import kickoff_capacity
 from bridge.composition.runtime import Renewal, Runtime
 from bridge.composition.steps import build_crew_workers
 from bridge.config import Settings
 from bridge.config.changes import SettingsChange, plan_change
+from bridge.core.errors import StoreUnavailable
 from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.lifecycle import HealthCheck, Service
 from bridge.supervisor import Supervisor
+from bridge.worker import STORE_RETRY_INTERVAL
 
 
 @dataclass
@@ -31,12 +34,22 @@ class Reload:
     workers: dict[str, list[Service]] = field(default_factory=dict)
 
     async def __call__(self, wanted: Settings) -> SettingsChange:
-        """Apply the settings; return what changed. What is removed finishes its work in progress first."""
+        """Apply the settings; return what changed. What is removed finishes its work in progress first.
+
+        Raise `OSError` or `StoreUnavailable`; nothing has changed then.
+        """
         former = self.runtime.settings
         change = plan_change(former, wanted)
-        settings = self.runtime.settings = change.settings
-        for name in settings.crews.keys() & former.crews.keys():
-            self.crews.update(name, settings)
+        settings = change.settings
+        connections = {name: connection(settings, name) for name in settings.crews}
+        if settings.crews.keys() != former.crews.keys():
+            await self.runtime.store.cluster.serve(settings.crews)
+        self.runtime.settings = settings
+        for name, connected in connections.items():
+            if name in former.crews:
+                self.crews.update(name, settings, connected)
+            else:
+                self.crews.add(name, settings, connected)
         for renew in self.runtime.renewals:
             self._renew(renew, settings)
         await self._change_crews(former, settings)
@@ -57,21 +70,28 @@ class Reload:
             for name in settings.crews.keys() - added
             if kickoff_capacity(settings.crews[name]) != kickoff_capacity(former.crews[name])
         ]
-        if removed or added:
-            await self.runtime.store.cluster.serve(settings.crews)
+        for name in added:
+            self._start_workers(name)
         await self.supervisor.remove(
             [worker for name in [*resized, *(crew.name for crew in removed)] for worker in self.workers.pop(name)]
         )
         for crew in removed:
             crew.tracker.forget_everything()
             self.runtime.counters.hide_crew(crew.name)
-        if removed:
-            await self.runtime.store.cluster.release_unserved()
-        for name in added:
-            self.crews.add(name, settings)
-        for name in [*resized, *added]:
+        for name in resized:
             self._start_workers(name)
+        if removed:
+            await self._release_unserved()
         self.runtime.signals.recover()
+
+    async def _release_unserved(self) -> None:
+        while True:
+            try:
+                await self.runtime.store.cluster.release_unserved()
+            except StoreUnavailable:
+                await asyncio.sleep(STORE_RETRY_INTERVAL)
+            else:
+                return
 
     def _start_workers(self, crew: str) -> None:
         steps = self.runtime.steps

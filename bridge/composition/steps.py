@@ -103,9 +103,15 @@ class Steps:
 
     def kickoff(self, crew: Crew) -> Kickoff:
         notify = (partial(self.signals.kickoff, crew.name), partial(self.signals.poll, crew.name))
-        max_bytes = self.max_kickoff_bytes // len(self.crews)
         return Kickoff(
-            crew, self.store, self.clock, *notify, self.signals.deliver, self.signals.inbox, self.journal, max_bytes
+            crew,
+            self.store,
+            self.clock,
+            *notify,
+            self.signals.deliver,
+            self.signals.inbox,
+            self.journal,
+            lambda: self.max_kickoff_bytes // len(self.crews),
         )
 
     def poll(self, crew: Crew) -> Poll:

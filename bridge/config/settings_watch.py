@@ -10,6 +10,7 @@ from bridge.config.changes import SettingsChange
 from bridge.config.errors import SettingsError
 from bridge.config.loading import Renewable
 from bridge.config.model import Settings
+from bridge.core.errors import StoreUnavailable
 from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.lifecycle import ReportFault
 
@@ -74,7 +75,12 @@ class SettingsWatch:
         except SettingsError as error:
             log.error("settings_rejected", problems=error.problems)  # noqa: TRY400 - without a traceback
             return
-        change = await self._apply(settings)
+        try:
+            change = await self._apply(settings)
+        except StoreUnavailable as error:
+            self._requested = True
+            log.warning("reload_postponed", reason=str(error))
+            return
         log.info("settings_reloaded", changed=change.changed, needs_restart=change.needs_restart)
 
     async def _renew_secrets(self) -> None:

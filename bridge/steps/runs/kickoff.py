@@ -1,7 +1,7 @@
 """Start executions at the crew API, each at most once."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -26,7 +26,8 @@ log = structlog.get_logger()
 class Kickoff(RunStep[Run]):
     """Starts the runs of one crew. A claim marks them `starting`, as many as can be POSTed at once.
 
-    `notify` signals this step's worker. `max_bytes`: memory of runs in progress at which no more are claimed.
+    `notify` signals this step's worker. `max_bytes` returns how much memory runs in progress may use
+    before no more are claimed.
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class Kickoff(RunStep[Run]):
         notify_deliveries: Notify,
         notify_inbox: Notify,
         journal: Journal,
-        max_bytes: int,
+        max_bytes: Callable[[], int],
     ) -> None:
         self.name = f"kickoff-{crew.name}"
         super().__init__({crew.name: crew}, store, clock)
@@ -57,7 +58,7 @@ class Kickoff(RunStep[Run]):
 
     async def claim(self, limit: int) -> Sequence[Run]:
         """Claim accepted runs within the rate, the crew's free slots, the budgets, and memory."""
-        crew, now, left = self._crew, self._clock(), self._max_bytes - sum(self._sizes.values())
+        crew, now, left = self._crew, self._clock(), self._max_bytes() - sum(self._sizes.values())
         wanted = crew.breaker.capacity(limit) if left > 0 else 0
         permits = crew.rate_limiter.acquire_for_kickoffs(now, wanted)
         if not permits:

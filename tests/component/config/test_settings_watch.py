@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 from bridge.config import Renewable, Settings, load_renewable, settings_watch
 from bridge.config.changes import SettingsChange
 from bridge.config.settings_watch import SettingsWatch
+from bridge.core.errors import StoreUnavailable
 from bridge.core.runs.quarantine import Quarantined
 from tests.component.config.settings_files import WEBHOOK_SECRET, SettingsFiles, with_crew, with_settings
 from tests.fakes import Faults
@@ -239,3 +240,22 @@ async def test_secrets_from_files_are_renewed_after_a_reload(files: SettingsFile
     files.file("token", "third-one")
     await watch.check()
     assert applied.tokens == ["second", "third-one"]
+
+
+async def test_a_reload_that_needs_an_unavailable_store_is_tried_again(files: SettingsFiles) -> None:
+    _, renewable = loaded(files, with_crew(token="first"))
+    applied, outages = Applied(), [StoreUnavailable("storage is unavailable")]
+
+    async def apply(settings: Settings) -> SettingsChange:
+        if outages:
+            raise outages.pop()
+        return await applied(settings)
+
+    watch = SettingsWatch(renewable, apply, Faults())
+    loaded(files, with_crew(token="second"))
+    watch.request()
+    with capture_logs() as logs:
+        await watch.check()
+        await watch.check()
+    assert applied.tokens == ["second"]
+    assert [entry["event"] for entry in logs] == ["reload_postponed", "settings_reloaded"]
