@@ -189,8 +189,8 @@ class World:
         return execution
 
     def remind_humans(self) -> None:
-        """Humans who have forgotten to answer are reminded."""
-        for execution in self.executions.values():
+        """Humans who have forgotten to answer are reminded of what the run asks now, not of a superseded execution."""
+        for execution in {execution.run_id: execution for execution in self.executions.values()}.values():
             self._ask(execution)
 
     def _ask_humans(self, delivery: Delivery) -> None:
