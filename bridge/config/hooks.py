@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, assert_never
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo
 from pydantic import field_validator as rule
@@ -106,7 +106,7 @@ class Verify(Section):
             check_secret_text(SecretStr(username))  # it counts like a part of the password
         return username
 
-    def verifier(self, ed25519: Callable[[bytes], signatures.Check]) -> signatures.Verifier:
+    def verifier(self, ed25519: Callable[[bytes], signatures.Check]) -> signatures.Verifier:  # noqa: C901, PLR0911 - one case for each scheme
         """Build the verifier of requests; `ed25519` builds a check from the 32 bytes of a public key."""
         match self.scheme:
             case "standard-webhooks":
@@ -123,22 +123,29 @@ class Verify(Section):
                 return self._hmac(self._keys())
             case "token":
                 return signatures.HeaderToken(self.header or "", self._tokens())
+            case "basic":
+                assert self.username is not None
+                assert self.password is not None
+                return signatures.Basic(self.username, self.password.get_secret_value())
+            case "bearer":
+                return signatures.Bearer(self._tokens())
+            case "none":
+                return signatures.AllowAll()
             case _:
-                return self._by_credentials()
+                assert_never(self.scheme)
 
     @property
     def window(self) -> float:
         """Seconds for which a signed request stays valid: twice the tolerance. 0: the scheme signs no time."""
-        if self.scheme in {"standard-webhooks", "slack", "stripe"} or self.timestamp_header is not None:
-            return 2 * self.tolerance
-        return 0.0
-
-    def _by_credentials(self) -> signatures.Verifier:
-        if self.token:
-            return signatures.Bearer(self._tokens())
-        if self.username and self.password:
-            return signatures.Basic(self.username, self.password.get_secret_value())
-        return signatures.AllowAll()
+        match self.scheme:
+            case "standard-webhooks" | "slack" | "stripe":
+                return 2 * self.tolerance
+            case "hmac":
+                return 0.0 if self.timestamp_header is None else 2 * self.tolerance
+            case "github" | "shopify" | "token" | "basic" | "bearer" | "none":
+                return 0.0
+            case _:
+                assert_never(self.scheme)
 
     def _tokens(self) -> tuple[str, ...]:
         return tuple(token.get_secret_value() for token in self.token)

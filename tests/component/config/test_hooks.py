@@ -1,11 +1,12 @@
 """Settings of hooks: fields per scheme, and expressions that are checked at load time."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from bridge.adapters.callbacks.signing import build_checker
+from bridge.config.hooks import Scheme
 from bridge.core.inbound import signatures
 from bridge.core.inbound.mapping import scope
 from bridge.core.inbound.signatures import AllowAll, Basic, Bearer, HeaderToken, Hmac, StandardWebhooks, Stripe
@@ -55,6 +56,9 @@ VERIFIERS: list[tuple[dict[str, Any], signatures.Verifier]] = [
 
 
 class TestVerify:
+    def test_no_scheme_is_untested(self):
+        assert {verify["scheme"] for verify, _ in VERIFIERS} == set(get_args(Scheme))
+
     @pytest.mark.parametrize(("verify", "verifier"), VERIFIERS)
     def test_each_scheme_has_its_verifier(self, files: SettingsFiles, verify: dict[str, Any], verifier: Any):
         assert files.load(hooks(verify)).hooks["shop"].verify.verifier(build_checker) == verifier

@@ -9,11 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from bridge.composition.crews import SHOWN_SETTINGS
 from bridge.config import Settings
+from bridge.config.model import Crew
 from bridge.config.types import read_duration, read_size
 from tests.component.config.settings_files import SMALLEST, WEBHOOK_SECRET, SettingsFiles, with_crew, with_settings
 
 STRIPE = {"scheme": "stripe", "secret": "s"}
+NOT_SHOWN = {"token", "callback_url", "callback_secret", "tls", "insecure"}
+"""Settings of a crew that the HTTP API does not show: secrets, what may contain one, and paths of key files."""
 CRM = {"url": "https://crm.example.com/events"}
 SLOW_HMAC = {"scheme": "hmac", "secret": "s", "header": "X-Sign", "timestamp_header": "X-Time", "tolerance": "31m"}
 
@@ -21,6 +25,11 @@ SLOW_HMAC = {"scheme": "hmac", "secret": "s", "header": "X-Sign", "timestamp_hea
 @pytest.fixture
 def files(tmp_path: Path) -> SettingsFiles:
     return SettingsFiles(tmp_path)
+
+
+def test_every_setting_of_a_crew_is_shown_or_known_to_be_hidden() -> None:
+    assert set(SHOWN_SETTINGS) | NOT_SHOWN == set(Crew.model_fields)
+    assert not set(SHOWN_SETTINGS) & NOT_SHOWN
 
 
 class TestUnits:
