@@ -17,7 +17,7 @@ from bridge.cli._errors import Exit
 app = typer.Typer(
     cls=LazyGroup,
     name="kickoff-bridge",
-    help="Accept kickoff requests from RabbitMQ or HTTP, run them on deployed crews, and publish an event at the end.",
+    help="Accept kickoff requests from RabbitMQ, HTTP, and webhooks, and publish an event when each run ends.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -35,14 +35,14 @@ def crew_names(context: typer.Context, incomplete: str) -> list[str]:
     return [name for name in crews if name.startswith(incomplete)]
 
 
-OfCrew = Annotated[str | None, typer.Option("--crew", help="Only those of this crew.", autocompletion=crew_names)]
+OfCrew = Annotated[str | None, typer.Option("--crew", help="Only this crew.", autocompletion=crew_names)]
 Since = Annotated[
     str | None,
-    typer.Option(metavar="TIME", help="Only from this time on (RFC 3339), or from a duration ago, such as 2h."),
+    typer.Option(metavar="TIME", help="Only from this time (RFC 3339, or an age such as 2h)."),
 ]
 Until = Annotated[
     str | None,
-    typer.Option(metavar="TIME", help="Only before this time (RFC 3339), or before a duration ago, such as 2h."),
+    typer.Option(metavar="TIME", help="Only before this time (RFC 3339, or an age such as 2h)."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Wide = Annotated[bool, typer.Option("--wide", help="Print every column, with full ids and times.")]

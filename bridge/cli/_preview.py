@@ -20,7 +20,7 @@ IGNORED = "nothing: `when` is false"
 _SHOWN = ("crew", "inputs", "meta", "idempotency_key", "callback_url")
 
 
-def run_of(request: KickoffRequest, rules: CallbackRules) -> dict[str, Any]:
+def preview_run(request: KickoffRequest, rules: CallbackRules) -> dict[str, Any]:
     """Return what the run of a request would contain. Raise `RequestRefused` for a callback URL that is not allowed."""
     if request.callback_url is not None:
         callback_url.check(request.callback_url, rules)

@@ -31,7 +31,7 @@ T = TypeVar("T")
 OPEN_FILES = 16_384
 
 NoMigrate = Annotated[bool, typer.Option("--no-migrate", help="Do not migrate the store's schema.")]
-Hold = Annotated[bool, typer.Option("--hold", help="Do not start runs that are accepted now, until `runs release`.")]
+Hold = Annotated[bool, typer.Option("--hold", help="Hold all runs accepted so far until `runs release`.")]
 Connect = Annotated[bool, typer.Option("--connect", help="Also connect to the broker, the store, and each crew.")]
 
 

@@ -38,7 +38,7 @@ MESSAGES = (
 
 @app.command("list", epilog="Example: kickoff-bridge dead list --limit 20")
 def list_dead(
-    limit: Annotated[int, typer.Option(help="Maximum number.", min=1)] = 100,
+    limit: Annotated[int, typer.Option(help="Maximum number of messages.", min=1)] = 100,
     wide: Wide = False,
     as_json: AsJson = False,
     config: Config = None,

@@ -19,7 +19,7 @@ def list_deliveries(
     crew: OfCrew = None,
     run: Annotated[str | None, typer.Option(metavar="RUN_ID", help="Only deliveries of this run.")] = None,
     limit: Annotated[int, typer.Option(help="Page size.", min=1, max=200)] = 20,
-    cursor: Annotated[str | None, typer.Option(help="Continue after a page; printed at its end.")] = None,
+    cursor: Annotated[str | None, typer.Option(help="Cursor printed at the end of the previous page.")] = None,
     wide: Wide = False,
     as_json: AsJson = False,
     url: Url = None,

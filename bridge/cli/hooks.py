@@ -10,7 +10,7 @@ from bridge.adapters.clock import wall_clock
 from bridge.adapters.http import problems
 from bridge.cli._errors import CommandFailed, Exit
 from bridge.cli._options import AsJson, Config
-from bridge.cli._preview import IGNORED, pairs, print_lines, read_body, refusal_text, run_of
+from bridge.cli._preview import IGNORED, pairs, preview_run, print_lines, read_body, refusal_text
 from bridge.cli._settings import load_settings
 from bridge.composition import policies
 from bridge.core.callback_url import CallbackRules
@@ -18,7 +18,7 @@ from bridge.core.errors import NotVerified, RequestRefused
 from bridge.core.inbound import hook
 from bridge.core.inbound.hook import Challenge, Hook, Ignored, InboundWebhook, Kickoff
 
-app = typer.Typer(name="hooks", help="Test the settings of inbound webhooks.", no_args_is_help=True)
+app = typer.Typer(name="hooks", help="Test hook settings.", no_args_is_help=True)
 
 
 @app.command("test", epilog="Example: kickoff-bridge hooks test github-issues --body issue.json")
@@ -66,7 +66,7 @@ def _content(found: Hook, webhook: InboundWebhook, rules: CallbackRules) -> dict
             case Ignored():
                 return {"becomes": IGNORED, "status": 204}
             case Kickoff(request):
-                return {"status": 202, **run_of(request, rules)}
+                return {"status": 202, **preview_run(request, rules)}
     except RequestRefused as refused:
         problem = problems.from_exception(refused)
         return {"becomes": refusal_text(refused), "status": problem.status if problem else 422}

@@ -10,7 +10,7 @@ from bridge.cli._options import AsJson, Config, Token, Url, Wide
 from bridge.cli._output import print_json, print_receivers
 
 app = typer.Typer(
-    name="receivers", help="List failing callback receivers, and resume paused ones.", no_args_is_help=True
+    name="receivers", help="List failing and paused callback receivers, and resume them.", no_args_is_help=True
 )
 
 

@@ -13,7 +13,7 @@ from bridge.cli._output import print_counts, print_json, print_page, print_run, 
 from bridge.cli._watch import watch_bridge
 from bridge.core.runs.model import FINAL_STATES, State
 
-app = typer.Typer(name="runs", help="List and show runs, and send them commands.", no_args_is_help=True)
+app = typer.Typer(name="runs", help="List, show, and control runs.", no_args_is_help=True)
 
 RunId = Annotated[str | None, typer.Argument(help="The run's id, or its beginning. Omit it to select by --filter.")]
 Filter = Annotated[
@@ -42,7 +42,7 @@ def list_runs(
     since: Since = None,
     until: Until = None,
     limit: Annotated[int, typer.Option(help="Page size.", min=1, max=200)] = 20,
-    cursor: Annotated[str | None, typer.Option(help="Continue after a page; printed at its end.")] = None,
+    cursor: Annotated[str | None, typer.Option(help="Cursor printed at the end of the previous page.")] = None,
     wide: Wide = False,
     watch: Watch = False,
     as_json: AsJson = False,
@@ -111,8 +111,8 @@ def cancel_run(
 def resume_run(
     run_id: Annotated[str, typer.Argument(help="The run's id, or its beginning.")],
     feedback: Annotated[str | None, typer.Argument(help="Feedback for the crew, which then repeats the task.")] = None,
-    approve: Annotated[bool, typer.Option("--approve", help="Approve; feedback is then not sent.")] = False,
-    task_id: Annotated[str | None, typer.Option(help="Only if the run waits for input on this task.")] = None,
+    approve: Annotated[bool, typer.Option("--approve", help="Approve without feedback.")] = False,
+    task_id: Annotated[str | None, typer.Option(help="Resume only if the run waits for input on this task.")] = None,
     as_json: AsJson = False,
     url: Url = None,
     token: Token = None,
@@ -130,7 +130,7 @@ def resolve_run(
     run_id: RunId = None,
     filter_: Filter = None,
     dry_run: DryRun = False,
-    retry: Annotated[bool, typer.Option("--retry", help="Start it again; a second execution is possible.")] = False,
+    retry: Annotated[bool, typer.Option("--retry", help="Start it again; this may cause a second execution.")] = False,
     adopt: Annotated[str | None, typer.Option(metavar="ID", help="Track the execution with this kickoff id.")] = None,
     force: Annotated[
         bool, typer.Option("--force", help="With --adopt: even if the crew API does not know the id.")

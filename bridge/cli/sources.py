@@ -9,14 +9,14 @@ from bridge.adapters.amqp.messages import check_content
 from bridge.adapters.amqp.sources import PROPERTIES, parse_message
 from bridge.cli._errors import CommandFailed, Exit
 from bridge.cli._options import AsJson, Config
-from bridge.cli._preview import IGNORED, pairs, print_lines, read_body, refusal_text, run_of
+from bridge.cli._preview import IGNORED, pairs, preview_run, print_lines, read_body, refusal_text
 from bridge.cli._settings import load_settings
 from bridge.composition import policies
 from bridge.config import Settings
 from bridge.core.errors import RequestRefused
 from bridge.core.inbound import source
 
-app = typer.Typer(name="sources", help="Test the settings of sources.", no_args_is_help=True)
+app = typer.Typer(name="sources", help="Test source settings.", no_args_is_help=True)
 
 
 @app.command("test", epilog="Example: kickoff-bridge sources test orders --body order.json")
@@ -59,7 +59,7 @@ def _result(
         request = source.read(found, parse_message(body, headers, properties))
         if request is None:
             return {"becomes": IGNORED, "reason": None}
-        return {**run_of(request, policies.callback_rules(settings)), "reason": None}
+        return {**preview_run(request, policies.callback_rules(settings)), "reason": None}
     except RequestRefused as refused:
         return {"becomes": f"a dead letter: {refusal_text(refused)}", "reason": refused.code}
 
