@@ -279,7 +279,7 @@ class Bridge:
     others: FakeOthers = field(default_factory=FakeOthers)
     draining: bool = False
     stalled: bool = False
-    woken: asyncio.Event = field(default_factory=asyncio.Event)
+    notified: asyncio.Event = field(default_factory=asyncio.Event)
     counted: list[tuple[str, str]] = field(default_factory=list)
     """The counted requests: entry point and outcome."""
 
@@ -319,7 +319,7 @@ class Bridge:
 async def serving(
     listen: Listen = LISTEN,
     clients: Clients | None = None,
-    patience: LongPollOptions | None = None,
+    long_polls: LongPollOptions | None = None,
     check_seconds: float = 2.0,
     hooks: Mapping[str, Hook] | None = None,
     counts_kept: float = 0.0,
@@ -335,7 +335,7 @@ async def serving(
         http = await stack.enter_async_context(aiohttp.ClientSession())
         bridge = Bridge(store, accept, (), http, checks)
         count = partial(bridge.count, "http")
-        api = RunsApi(accept, explain, store, clients, patience, base_path, count)  # type: ignore[arg-type]  # a fake of what is used
+        api = RunsApi(accept, explain, store, clients, long_polls, base_path, count)  # type: ignore[arg-type]  # a fake of what is used
         registry = CollectorRegistry()
         budgets = {"research": Budget(10, 60.0), "triage": None}
         gauges = StoreGauges(store, registry, lambda: budgets, lambda: 1_700_000_000.0, check_seconds, counts_kept)  # type: ignore[arg-type]
@@ -359,8 +359,8 @@ async def serving(
                 clients,
                 lambda: 1_700_000_000.0,
             ).routes(),
-            *ReceiversApi(store, clients, bridge.woken.set).routes(),  # type: ignore[arg-type]
-            *DeliveriesApi(store, clients, lambda: 1_700_000_000.0, bridge.woken.set).routes(),  # type: ignore[arg-type]
+            *ReceiversApi(store, clients, bridge.notified.set).routes(),  # type: ignore[arg-type]
+            *DeliveriesApi(store, clients, lambda: 1_700_000_000.0, bridge.notified.set).routes(),  # type: ignore[arg-type]
             *CrewsApi(lambda: others.crews, others.crew_inputs, gauges.refresh, store, clients).routes(),  # type: ignore[arg-type]
             *StatsApi(store, lambda: 1_700_000_000.0, clients).routes(),  # type: ignore[arg-type]
             *CrewWebhooksApi(others.handle_webhook).routes(),

@@ -31,6 +31,10 @@ RETIRED = {
     r"\bfor ever\b": "forever, without limit",
     r"\bside[ -]journal\b": "kickoff journal",
     r"\b(?:Arrival|Wanted|Unwanted|Greeting|Misfit|Glimpse|Outlet)\b": "InboundWebhook, Kickoff, Ignored, Challenge …",
+    r"\bmended\b": "sanitized, repaired",
+    r"\b_?(?:MOST_)?LOOKS\b|\bbeing looked at\b": "poll",
+    r"\bSomebody\b|\bWhoever\b": "a caller, the process that …",
+    r"\bwakes?\b(?= =|\.is_set|\.set|: asyncio)|\bwake_|\bWakes\b|\bwoken\b": "notify, signal",
     r"\bas good as\b|\bno telling\b": "plain English",
 }
 
@@ -51,6 +55,9 @@ def test_each_pattern_matches_its_term() -> None:
         "gives back",
         "Arrival",
         "the talk",
+        "MOST_LOOKS",
+        "wake_poll",
+        "mended = read()",
     ):
         assert any(re.search(pattern, text) for pattern in RETIRED), text
 

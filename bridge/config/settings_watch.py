@@ -86,7 +86,7 @@ class SettingsWatch:
     async def _renew_secrets(self) -> None:
         settings, problems = await asyncio.to_thread(self._renewable.renewed)
         for problem in problems:
-            log.error("secret_file_unusable", reason=problem)
+            log.error("secret_file_rejected", reason=problem)
         if settings is not None:
             await self._apply(settings)
             log.info("secrets_reloaded")

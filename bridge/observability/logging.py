@@ -19,7 +19,7 @@ from bridge.observability.redaction import Redaction, _escaped, _exception_text
 Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["auto", "json", "console"]
 
-LIBRARY_EVENT = "library_message"
+LIBRARY_EVENT = "library_message_logged"
 
 log = structlog.get_logger()
 

@@ -92,7 +92,7 @@ class StoreGauges:
             async with asyncio.timeout(self._timeout):
                 return await self._store.figures(budgets, self._clock())
         except Exception as error:  # noqa: BLE001  # a broken store must not hide the other metrics
-            log.debug("counts_unavailable", error=type(error).__name__)
+            log.debug("store_count_failed", error=type(error).__name__)
             return None
 
     def _show(self, figures: StoreFigures | None) -> None:

@@ -55,7 +55,7 @@ def log_adoption(run: Run) -> None:
     if run.state is State.RUNNING:
         log.info("execution_adopted", **run.log_fields)
     else:
-        log.warning("execution_found_late", **run.log_fields, kickoff_id=run.kickoff_id)
+        log.warning("late_execution_found", **run.log_fields, kickoff_id=run.kickoff_id)
 
 
 def log_taken(run: Run, kickoff_id: str | None) -> None:

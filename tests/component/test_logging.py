@@ -152,7 +152,11 @@ class TestLibraries:
         logging.getLogger("aiohttp.server").warning("bad %s", "request")
 
         line = lines(stream)[0]
-        assert (line["event"], line["logger"], line["message"]) == ("library_message", "aiohttp.server", "bad request")
+        assert (line["event"], line["logger"], line["message"]) == (
+            "library_message_logged",
+            "aiohttp.server",
+            "bad request",
+        )
 
     def test_info_lines_of_libraries_are_dropped(self) -> None:
         stream = configured(level="debug")

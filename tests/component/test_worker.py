@@ -90,7 +90,7 @@ class Gate:
 @dataclass
 class Running:
     worker: Worker[str]
-    wake: asyncio.Event
+    signal: asyncio.Event
     task: asyncio.Task[None]
     faults: Faults = field(default_factory=Faults)
 
@@ -101,10 +101,10 @@ class Running:
 
 
 def start(step: Script, capacity: int = 2) -> Running:
-    wake = asyncio.Event()
+    signal = asyncio.Event()
     faults = Faults()
-    worker = Worker[str](step, capacity, wake, faults)
-    return Running(worker, wake, asyncio.create_task(worker.run()), faults)
+    worker = Worker[str](step, capacity, signal, faults)
+    return Running(worker, signal, asyncio.create_task(worker.run()), faults)
 
 
 async def test_waiting_items_are_handled():
@@ -134,28 +134,28 @@ async def test_a_signal_causes_a_claim_at_once():
     running = start(step)
     await step.until(lambda: len(step.limits) == 1)
     step.waiting.append("late")
-    running.wake.set()
+    running.signal.set()
     await step.until(lambda: step.done == ["late"])
     await running.stopped()
 
 
 async def test_a_signal_during_a_claim_is_not_lost():
     step = Script()
-    wake = asyncio.Event()
+    signal = asyncio.Event()
 
     class SignalledWhileClaiming(Script):
         async def claim(self, limit: int) -> Sequence[str]:
             found = await super().claim(limit)
             if len(self.limits) == 1:
                 self.waiting.append("just in time")
-                wake.set()
+                signal.set()
             return found
 
     step = SignalledWhileClaiming()
-    worker = Worker[str](step, 2, wake, Faults())
+    worker = Worker[str](step, 2, signal, Faults())
     task = asyncio.create_task(worker.run())
     await step.until(lambda: step.done == ["just in time"])
-    await Running(worker, wake, task).stopped()
+    await Running(worker, signal, task).stopped()
 
 
 @pytest.mark.parametrize("wait", [0.001, 0.0, -5.0])
@@ -269,7 +269,7 @@ async def test_only_a_broken_store_ends_the_worker_after_its_other_items(where: 
     running = start(step)
     await step.until(lambda: step.in_hand == {"good"})
     (step.failures if where == "claim" else step.waiting).append(error if where == "claim" else "bad")  # type: ignore[arg-type]
-    running.wake.set()
+    running.signal.set()
     await step.until(lambda: not (step.failures or step.waiting or "bad" in step.in_hand))
     await asyncio.wait([running.task], timeout=0.01)
     finished_early = running.task.done()
@@ -287,7 +287,7 @@ async def test_after_a_bug_in_claim_the_next_claim_is_delayed_despite_signals(mo
     running = start(step)
     await step.until(lambda: len(step.limits) == 1)
     for _ in range(5):
-        running.wake.set()
+        running.signal.set()
         await asyncio.sleep(0)
     assert len(step.limits) == 1
     await step.until(lambda: step.done == ["a"])

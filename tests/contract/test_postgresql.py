@@ -132,10 +132,10 @@ async def test_broken_connections_under_load_lose_nothing(postgresql: Postgresql
         await asyncio.wait(writing, timeout=0.02, return_when=asyncio.FIRST_COMPLETED)
         await asyncio.to_thread(postgresql.server.end_connections, postgresql.database)
     await asyncio.gather(*writing)
-    assert (await _patiently(store))["runs"] == {"accepted": 300}
+    assert (await _counts_once_available(store))["runs"] == {"accepted": 300}
 
 
-async def _patiently(store: SqlStore) -> dict[str, Counter[str]]:
+async def _counts_once_available(store: SqlStore) -> dict[str, Counter[str]]:
     while True:
         try:
             return await counts(store)

@@ -174,13 +174,13 @@ class ChannelConsumer:
                 await self._probe(min(backpressure.size, LARGEST_PROBE))
             except StoreUnavailable as error:
                 if reason is None:
-                    log.warning("consuming_paused", reason=str(error))
+                    log.warning("consumer_paused", reason=str(error))
                 reason = str(error)
                 await asyncio.sleep(PROBE_INTERVAL)
             else:
                 break
         backpressure.store_in_doubt = False
-        log.info("consuming_resumed")
+        log.info("consumer_resumed")
 
     async def _on_message(self, delivered: DeliveredMessage) -> None:
         message = InboundMessage.read(delivered)
@@ -192,7 +192,7 @@ class ChannelConsumer:
             self._acks.add(message)
             await self._take_unless_in_doubt(message)
         except StoreUnavailable as error:
-            log.debug("message_returned", message_id=message.message_id, reason=str(error))
+            log.debug("message_requeued", message_id=message.message_id, reason=str(error))
             self._backpressure.size += len(message.body)
             if not self._backpressure.store_in_doubt:
                 self._backpressure.store_failed()

@@ -233,7 +233,7 @@ class AmqpLink:
         if logged is None or problem.remedy not in (None, logged.remedy):
             self._logged_problem = problem
             write = self._log.warning if problem.remedy is None else self._log.error
-            event = "broker_lost" if was_connected else "broker_unreachable"
+            event = "broker_disconnected" if was_connected else "broker_unreachable"
             write(event, reason=problem.reason, remedy=problem.remedy)
 
     def _pause(self) -> float:

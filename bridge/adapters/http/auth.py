@@ -183,7 +183,9 @@ class Clients:
 
     def _unauthenticated(self, request: web.Request) -> problems.Problem:
         address = self._failed_logins.record(request)
-        log.warning("login_failed", address=address, method=request.method, route=problems.route_pattern(request))
+        log.warning(
+            "authentication_failed", address=address, method=request.method, route=problems.route_pattern(request)
+        )
         return problems.from_status(401, headers={hdrs.WWW_AUTHENTICATE: "Bearer"})
 
     def check_host(self, host: str) -> None:
@@ -206,7 +208,7 @@ def _audited(handler: ClientHandler) -> ClientHandler:
             raise
         finally:
             log.info(
-                "audit",
+                "command_audited",
                 client=client.name,
                 action=f"{request.method} {problems.route_pattern(request)}",
                 target=dict(request.match_info),

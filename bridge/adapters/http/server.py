@@ -100,7 +100,7 @@ class HttpServer:
             where = f"{self._listen.host}:{self._listen.port}"
             reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
             raise OSError(f"http.host, {setting}: cannot listen on {where}: {reason}") from None
-        log.info("http_listening", service=self.name, host=self._listen.host, port=self.port)
+        log.info("http_server_started", service=self.name, host=self._listen.host, port=self.port)
 
     async def run(self) -> None:
         """Serve until stopped."""
@@ -181,5 +181,5 @@ async def _log_requests(request: web.Request, handler: problems.Handler) -> web.
     response = await handler(request)
     took = round((clock() - began) * 1000, 1)
     route = problems.route_pattern(request)
-    log.debug("http_request", method=request.method, route=route, status=response.status, ms=took)
+    log.debug("http_request_completed", method=request.method, route=route, status=response.status, ms=took)
     return response

@@ -146,7 +146,7 @@ def _tighten(path: Path, found: os.stat_result) -> None:
     try:
         path.chmod(mode & ~_OTHERS)
     except PermissionError:
-        log.warning("store_file_not_private", path=str(path), mode=f"{mode:04o}")
+        log.warning("store_file_exposed", path=str(path), mode=f"{mode:04o}")
     else:
         log.info("store_file_made_private", path=str(path), former_mode=f"{mode:04o}")
 

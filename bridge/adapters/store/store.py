@@ -196,7 +196,7 @@ class SqlStore:
             await self._claimer.release()  # first, because a released run that is `starting` is in doubt
             await self.cluster.leave()
         except StoreUnavailable as error:  # the next heartbeat of another process releases them
-            log.warning("claims_not_released", reason=str(error))
+            log.warning("claim_release_failed", reason=str(error))
 
     async def _is_taken(self, run: Run) -> bool:
         """Return whether another run of the crew has this run's kickoff id."""

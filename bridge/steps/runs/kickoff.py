@@ -176,7 +176,7 @@ class Kickoff(RunStep[Run]):
                 if kickoff_id is not None and written.final:
                     log_adoption(written)
                 else:
-                    log.info("in_doubt_resolved_by_late_response", **starting.log_fields)
+                    log.info("run_resolved_by_late_response", **starting.log_fields)
                 self._notify_deliveries()
             case Conflict.EXECUTION_TAKEN:
                 log_taken(starting, kickoff_id)

@@ -197,7 +197,7 @@ class Poll(RunStep[TrackedRun]):
         if self._crew.planner.observe_poll(
             before, polled_at, ended=ended, reported=reported, completion_signalled=completion_signalled
         ):
-            log.info("run_times_changed", crew=self._crew.name)
+            log.info("run_time_drift_detected", crew=self._crew.name)
 
     def _reschedule(self) -> None:
         """Reschedule all polls, because the webhook reliability was gained or lost."""

@@ -25,11 +25,11 @@ def test_an_unreadable_property_is_removed_and_noted(name: str):
     payload = header({"user_id": short(b"u"), **POISON[name]}, size=7)
     with pytest.raises(Exception):  # noqa: B017, PT011  # all kinds
         read(payload)
-    mended = read(sanitized_header(payload, []))
-    assert mended.body_size == 7
-    assert mended.properties.user_id == "u"
-    assert mended.properties.headers is not None
-    assert mended.properties.headers[UNREADABLE]
+    sanitized = read(sanitized_header(payload, []))
+    assert sanitized.body_size == 7
+    assert sanitized.properties.user_id == "u"
+    assert sanitized.properties.headers is not None
+    assert sanitized.properties.headers[UNREADABLE]
 
 
 @pytest.mark.parametrize("name", ODD)

@@ -203,7 +203,7 @@ async def test_the_response_to_a_post_whose_run_was_cancelled_meanwhile_stops_th
     bench.api.meanwhile, bench.api.kickoff_responses = taken_over, [Started("k-late")]
     with capture_logs() as logs:
         await bench.round(bench.kickoff)
-    assert "execution_found_late" in [line["event"] for line in logs]
+    assert "late_execution_found" in [line["event"] for line in logs]
     await other.round(other.late_results)
     assert (bench.api.stopped, (await bench.now(run)).state) == (["k-late"], State.CANCELLED)
 

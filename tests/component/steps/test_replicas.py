@@ -257,5 +257,5 @@ async def test_a_process_suspended_during_its_post_resolves_the_doubt_with_the_r
         await bench.round(bench.kickoff)
     now = await bench.now(run)
     assert (now.state, now.kickoff_id) == (State.RUNNING, "k-late")
-    assert [entry["event"] for entry in logs if "late" in entry["event"]] == ["in_doubt_resolved_by_late_response"]
+    assert [entry["event"] for entry in logs if "late" in entry["event"]] == ["run_resolved_by_late_response"]
     assert len(await other.round(other.recover)) == 1

@@ -104,7 +104,7 @@ async def test_resumes_after_closed_connections(pair: Pair, broker: Broker, topo
         await eventually(lambda: sum(line["event"] == "broker_connected" for line in logs) == 2)
     await eventually(lambda: pair.ready)
     await both_ways(pair, broker.url, topology, inbound, "after")
-    assert [line["event"] for line in logs].count("broker_lost") == 2
+    assert [line["event"] for line in logs].count("broker_disconnected") == 2
 
 
 async def test_resumes_when_the_broker_returns(

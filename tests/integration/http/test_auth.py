@@ -142,7 +142,7 @@ async def test_unauthenticated_callers_are_rate_limited_separately(monkeypatch: 
         with capture_logs() as logs:
             found = [await request(bridge, "GET", "/v1/runs", {"Authorization": f"Bearer no-{n}"}) for n in range(25)]
         assert found == [401] * 20 + [429] * 5
-        failed = [line for line in logs if line["event"] == "login_failed"]
+        failed = [line for line in logs if line["event"] == "authentication_failed"]
         assert [(line["address"], line["route"]) for line in failed] == [("127.0.0.1", "/v1/runs")] * 20
         assert "no-1" not in str(logs)
         refused = await bridge.get("/v1/runs", None)

@@ -30,7 +30,7 @@ async def test_open_runs_that_match_are_cancelled():
         assert {command[0] for command in bridge.others.commands} == {run.run_id for run in runs[:2]}
         assert {command[1:] for command in bridge.others.commands} == {(Cancel(), "client/operator")}
         assert bridge.others.reasons == ["wrong prompt"] * 2
-        [audit] = [entry for entry in logs if entry["event"] == "audit"]
+        [audit] = [entry for entry in logs if entry["event"] == "command_audited"]
         assert (audit["filter"], audit["dry_run"], audit["reason"]) == ({"crew": "research"}, False, "wrong prompt")
         assert (audit["matched"], audit["done"]) == (2, 2)
 

@@ -45,7 +45,7 @@ async def test_a_retry_is_a_new_run_that_names_the_old_one():
             again = await bridge.post(path, name="submitter", headers=key)
         assert again.headers["Idempotency-Replayed"] == "true"
         assert await again.json() == shown
-        [audit] = [line for line in logs if line["event"] == "audit"]
+        [audit] = [line for line in logs if line["event"] == "command_audited"]
         assert (audit["run_id"], audit["retried_as"]) == (old.run_id, shown["run_id"])
         assert bridge.counted == [("http", "accepted"), ("http", "replayed")]
 
@@ -164,7 +164,7 @@ async def test_commands_are_logged_with_client_and_reason():
             await bridge.post(f"/v1/runs/{run.run_id}/cancel", name="submitter")
             bridge.others.fail = RequestRefused("not_in_doubt", "no")
             await bridge.post(f"/v1/runs/{run.run_id}/resolve", {"action": "retry"})
-    audit = [line for line in logs if line["event"] == "audit"]
+    audit = [line for line in logs if line["event"] == "command_audited"]
     assert [(line["client"], line["action"], line["reason"], line["outcome"]) for line in audit] == [
         ("operator", "POST /v1/runs/{run_id}/cancel", "ordered twice", 200),
         ("submitter", "POST /v1/runs/{run_id}/cancel", "", 200),

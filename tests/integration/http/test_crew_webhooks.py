@@ -44,7 +44,7 @@ async def test_an_unreadable_webhook_is_accepted_and_logged(content: bytes, read
         with structlog.testing.capture_logs() as logs:
             response = await bridge.http.post(bridge.url("/amp/known/crew"), data=content)
         assert (response.status, bridge.others.crew_webhooks) == (204, [("known", Kind.CREW, read)])
-        assert [line["partly"] for line in logs if line["event"] == "crew_webhook_unreadable"] == [read is not None]
+        assert [line["partly"] for line in logs if line["event"] == "crew_webhook_rejected"] == [read is not None]
 
 
 RESULT = "x" * MAX_BODY

@@ -76,10 +76,10 @@ async def test_an_unknown_delivery_is_not_found(delivery_id: str):
 async def test_one_delivery_is_redelivered_at_once():
     async with serving() as bridge:
         [one] = some(bridge)
-        response = await bridge.post(f"/v1/deliveries/{one.delivery_id}/redeliver", {"reason": "receiver mended"})
+        response = await bridge.post(f"/v1/deliveries/{one.delivery_id}/redeliver", {"reason": "receiver repaired"})
         assert (await response.json())["id"] == one.delivery_id
         assert bridge.store.redelivered == [(DeliveryFilter(one.delivery_id), NOW)]
-        assert bridge.woken.is_set()
+        assert bridge.notified.is_set()
 
 
 async def test_a_pending_delivery_is_discarded():
@@ -110,7 +110,7 @@ async def test_redelivery_by_filter_selects_dead_ones_by_default():
         first, second = [which for which, _ in bridge.store.redelivered]
         assert (first.state, first.crew, first.until) == (DeliveryState.DEAD, "research", (first.since or 0) + 3600)
         assert second == DeliveryFilter(state=DeliveryState.PENDING, receiver="https://shop.example:443")
-        assert bridge.woken.is_set()
+        assert bridge.notified.is_set()
 
 
 async def test_a_dry_run_redelivers_nothing():
@@ -120,7 +120,7 @@ async def test_a_dry_run_redelivers_nothing():
         assert await response.json() == {"matched": 7, "done": 0}
         assert bridge.store.dry_runs == [DeliveryFilter(state=DeliveryState.DEAD, crew="research")]
         assert bridge.store.redelivered == []
-        [audit] = [line for line in logs if line["event"] == "audit"]
+        [audit] = [line for line in logs if line["event"] == "command_audited"]
         assert (audit["filter"], audit["dry_run"], audit["matched"]) == ({"crew": "research"}, True, 7)
 
 

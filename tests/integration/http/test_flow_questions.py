@@ -89,7 +89,7 @@ async def test_a_wrong_signature_is_logged_with_crew_and_address(server: HttpSer
         await send(server, json.dumps(QUESTION).encode(), secret="wrong")
     (line,) = [line for line in lines if line["log_level"] == "warning"]
     assert line == {
-        "event": "flow_question_not_verified",
+        "event": "flow_question_verification_failed",
         "crew": "triage",
         "address": "127.0.0.1",
         "log_level": "warning",
@@ -123,7 +123,7 @@ async def test_a_question_with_an_unusable_callback_url_is_logged(server: HttpSe
     with structlog.testing.capture_logs() as lines:
         await send(server, json.dumps(QUESTION | {"callback_url": "https://other.example"}).encode())
         await send(server, json.dumps(QUESTION).encode())
-    assert [line["event"] for line in lines if line["log_level"] == "warning"] == ["flow_callback_url_unusable"]
+    assert [line["event"] for line in lines if line["log_level"] == "warning"] == ["flow_callback_url_rejected"]
     assert [question.content.callback_url for _, question in recorder.questions] == [None, QUESTION["callback_url"]]
 
 

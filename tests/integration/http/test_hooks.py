@@ -104,9 +104,9 @@ async def test_the_log_names_the_reason_of_a_failed_verification():
     async with serving(hooks=HOOKS) as bridge:
         with structlog.testing.capture_logs() as lines:
             await from_github(bridge, secret=b"other")
-        (line,) = [line for line in lines if line["event"] == "hook_not_verified"]
+        (line,) = [line for line in lines if line["event"] == "hook_verification_failed"]
         assert line == {
-            "event": "hook_not_verified",
+            "event": "hook_verification_failed",
             "hook": "github",
             "address": "127.0.0.1",
             "reason": "no signature matches",

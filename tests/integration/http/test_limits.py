@@ -115,7 +115,7 @@ async def test_a_client_that_disconnects_during_a_request_is_not_an_error(bridge
         writer.write(POST + b"Content-Length: 100\r\n\r\n{")
         await writer.drain()
         writer.close()
-        while not any(line["event"] == "http_request" for line in logs):
+        while not any(line["event"] == "http_request_completed" for line in logs):
             await bridge.raw(b"x\r\n\r\n")
     assert not bridge.accept.seen
     assert {line["log_level"] for line in logs} == {"debug"}

@@ -109,7 +109,9 @@ async def test_requests_are_logged_without_their_content(bridge: Bridge) -> None
     with capture_logs() as logs:
         await bridge.get("/v1/runs/0192?token=hush")
         await bridge.get("/nowhere/hush")
-    assert [(line["method"], line["route"], line["status"]) for line in logs if line["event"] == "http_request"] == [
+    assert [
+        (line["method"], line["route"], line["status"]) for line in logs if line["event"] == "http_request_completed"
+    ] == [
         ("GET", "/v1/runs/{run_id}", 404),
         ("GET", "unknown", 404),
     ]

@@ -30,7 +30,7 @@ async def test_paused_receivers_are_resumed(body: dict[str, Any], resumed: int):
     async with serving() as bridge:
         bridge.store.receivers = [FAILING, PAUSED]
         assert await (await bridge.post("/v1/receivers/resume", body)).json() == {"resumed": resumed}
-        assert bridge.woken.is_set()
+        assert bridge.notified.is_set()
 
 
 @pytest.mark.parametrize("body", [{}, {"all": False}, {"all": True, "receiver": "x"}, {"all": 1}, {"receiver": 7}])

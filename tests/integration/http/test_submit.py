@@ -19,7 +19,7 @@ TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 @pytest.fixture
 async def bridge() -> AsyncIterator[Bridge]:
-    async with serving(patience=LongPollOptions(interval=0.005, slots=2)) as served:
+    async with serving(long_polls=LongPollOptions(interval=0.005, slots=2)) as served:
         yield served
 
 
@@ -214,7 +214,7 @@ async def test_waiting_ends_when_the_server_stops(bridge: Bridge) -> None:
 
 async def test_the_store_is_not_polled_for_a_disconnected_client() -> None:
     """Otherwise a client could disconnect and return, and leave another reader of the store behind each time."""
-    async with serving(patience=LongPollOptions(interval=0.005, slots=1)) as bridge, asyncio.timeout(PATIENCE):
+    async with serving(long_polls=LongPollOptions(interval=0.005, slots=1)) as bridge, asyncio.timeout(PATIENCE):
         gone = asyncio.create_task(bridge.submit(Prefer="wait=60"))
         await bridge.store.poll_finished.wait()
         gone.cancel()
@@ -238,7 +238,7 @@ async def test_too_many_waiting_clients_are_answered_at_once(bridge: Bridge) -> 
 
 async def test_one_client_cannot_occupy_every_wait() -> None:
     """It may have half of those that the others do not have; it could have all 200, and no other client could wait."""
-    async with serving(patience=LongPollOptions(interval=0.005, slots=4)) as bridge, asyncio.timeout(60):
+    async with serving(long_polls=LongPollOptions(interval=0.005, slots=4)) as bridge, asyncio.timeout(60):
         first = [asyncio.create_task(bridge.submit(Prefer="wait=60")) for _ in range(2)]
         while len(bridge.accept.seen) < 2:
             await bridge.store.poll_finished.wait()

@@ -131,7 +131,7 @@ async def test_a_secret_changed_in_its_file_signs_without_a_restart(
         await bridge.start()
         assert await signed_by(first)
         file.write_text(mistake)
-        await logged("secret_file_unusable")
+        await logged("secret_file_rejected")
         assert await signed_by(first)
         file.write_text(second)
         await logged("secrets_reloaded")

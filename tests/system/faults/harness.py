@@ -172,10 +172,8 @@ async def submit(url: str, requested: list[dict[str, Any]]) -> None:
             headers = {"Idempotency-Key": request["inputs"]["n"]}
             while True:
                 with suppress(aiohttp.ClientError, TimeoutError):
-                    patience = aiohttp.ClientTimeout(total=30)
-                    async with session.post(
-                        f"{url}/v1/runs", json=request, headers=headers, timeout=patience
-                    ) as response:
+                    limit = aiohttp.ClientTimeout(total=30)
+                    async with session.post(f"{url}/v1/runs", json=request, headers=headers, timeout=limit) as response:
                         if response.status == 202:
                             break
                 await asyncio.sleep(0.1)

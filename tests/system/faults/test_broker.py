@@ -59,7 +59,7 @@ async def test_deleted_queues_exchanges_and_bindings_are_restored(
 
 
 async def delete_queue(scenario: Scenario, amqp: str) -> None:
-    lost = scenario.daemon.log_events()["broker_lost"]
+    lost = scenario.daemon.log_events()["broker_disconnected"]
     async with channel(amqp) as ch:
         await ch.queue_delete("kickoff.requests")
     await noticed(scenario, lost)
@@ -67,7 +67,7 @@ async def delete_queue(scenario: Scenario, amqp: str) -> None:
 
 async def delete_exchange(scenario: Scenario, amqp: str) -> None:
     """Noticed with the next event; the binding of the test's queue is deleted with the exchange."""
-    lost = scenario.daemon.log_events()["broker_lost"]
+    lost = scenario.daemon.log_events()["broker_disconnected"]
     async with channel(amqp) as ch:
         await ch.exchange_delete("kickoff.results")
     await scenario.publish_one()
@@ -123,7 +123,7 @@ async def _won(amqp: str) -> bool:
 
 async def noticed(scenario: Scenario, lost: int) -> None:
     async def met() -> bool:
-        return scenario.daemon.log_events()["broker_lost"] > lost
+        return scenario.daemon.log_events()["broker_disconnected"] > lost
 
     await eventually(met, "the loss is noticed")
     scenario.tally.faults += 1

@@ -19,7 +19,7 @@ JUMPS = {
 }
 AT_ONCE = 20
 LONGEST = 2.5  # duration of a run in seconds
-MOST_LOOKS = AT_ONCE * (LONGEST / 0.3 + 1)  # if each run is polled at the minimum interval
+MOST_POLLS = AT_ONCE * (LONGEST / 0.3 + 1)  # if each run is polled at the minimum interval
 
 
 async def test_setting_the_clock_neither_ends_nor_delays_nor_expedites_a_run(
@@ -32,7 +32,7 @@ async def test_setting_the_clock_neither_ends_nor_delays_nor_expedites_a_run(
         for offsets in [*JUMPS.values()] * (5 if full else 1):
             polls = await polls_for(scenario, [clock + offset for offset in offsets])
             clock += offsets[-1]
-            assert polls <= 2 * MOST_LOOKS, "too many polls"
+            assert polls <= 2 * MOST_POLLS, "too many polls"
         await scenario.apply()
         runs = await scenario.daemon.all_runs()
 

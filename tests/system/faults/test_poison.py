@@ -34,7 +34,7 @@ async def test_an_undecodable_frame_costs_no_valid_message(open_scenario: OpenSc
         await scenario.come_to_rest()
         print(f"{good} good and {BAD} bad frames in {time.monotonic() - began:.1f} s")
         dead = await take_dead(scenario, BAD)
-        lost_links = scenario.daemon.log_events()["broker_lost"]
+        lost_links = scenario.daemon.log_events()["broker_disconnected"]
         await scenario.apply()
 
     assert {message.headers["x-bridge-reason"] for message in dead} == {"invalid_request"}

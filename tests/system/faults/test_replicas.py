@@ -100,11 +100,11 @@ async def test_bridges_suspended_beyond_their_expiry_post_nothing_twice(replicas
     refused = sum([await daemon.metric("kickoff_bridge_stale_writes_total") for daemon in replicas.all])
     logged = [daemon.log_events() for daemon in replicas.all]
     rejoined = sum(events["process_rejoined"] for events in logged)
-    written = sum(events["in_doubt_resolved_by_late_response"] for events in logged)
+    written = sum(events["run_resolved_by_late_response"] for events in logged)
     in_doubt = await replicas.in_doubt()
     print(
         f"sleeps: {rounds * suspended} of {bridges} bridges, {count} requests, rejoined {rejoined}, refused writes "
-        f"{refused:.0f}, settled by late answers {written}, in doubt {in_doubt}"
+        f"{refused:.0f}, resolved by late responses {written}, in doubt {in_doubt}"
     )
     assert rejoined >= rounds * suspended
     assert refused > 0, "the version check was needed"

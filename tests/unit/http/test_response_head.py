@@ -9,8 +9,8 @@ def head(*lines: str, status: str = "HTTP/1.1 200 OK") -> bytes:
     return "\r\n".join([status, *lines, "", ""]).encode("latin-1")
 
 
-def read(mended_head: bytes) -> tuple[str, set[str]]:
-    first, *lines = mended_head.decode().removesuffix("\r\n\r\n").split("\r\n")
+def read(sanitized: bytes) -> tuple[str, set[str]]:
+    first, *lines = sanitized.decode().removesuffix("\r\n\r\n").split("\r\n")
     return first, set(lines)
 
 

@@ -236,8 +236,8 @@ def test_several_runs_can_be_dropped_at_once():
         queue.drop(run_id)
     assert [seen.run_id for seen in queue.take_due(99.0, 9)] == ["1", "2", "4"]
     queue.put(tracked("1"), 1.0)
-    queue.expedite("being looked at")
+    queue.expedite("being polled")
     queue.clear()
     assert queue.next_due() is None
-    queue.put(tracked("being looked at"), 5.0)
+    queue.put(tracked("being polled"), 5.0)
     assert queue.next_due() == 5.0

@@ -48,7 +48,7 @@ class CrewWebhooksApi:
                 return self._redactor.value(await self._beginning(request, kind))
             content, whole = read_webhook(body, enveloped=kind is not Kind.CREW)
             if not whole:
-                log.warning("crew_webhook_unreadable", kind=kind.value, size=len(body), partly=content is not None)
+                log.warning("crew_webhook_rejected", kind=kind.value, size=len(body), partly=content is not None)
             return self._redactor.value(content)
 
         return await self._receive_webhook(request.match_info["token"], kind, read)

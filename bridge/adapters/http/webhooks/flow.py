@@ -68,14 +68,14 @@ class FlowQuestionsApi:
         content = self._redactor.value(read_webhook(body)[0])
         question = flow_questions.read(content, crew_url=source.url, insecure=source.insecure, allow=source.allow)
         if question is None:
-            log.warning("flow_question_unreadable", crew=crew)
+            log.warning("flow_question_rejected", crew=crew)
             return web.Response(status=204)
         if question.content.callback_url is None:
-            log.warning("flow_callback_url_unusable", crew=crew)
+            log.warning("flow_callback_url_rejected", crew=crew)
         await self._receive_question(crew, question)
         return web.Response(status=204)
 
     def _unauthenticated(self, request: web.Request, crew: str) -> problems.Problem:
         address = self._failed_logins.record(request)
-        log.warning("flow_question_not_verified", crew=crew, address=address)
+        log.warning("flow_question_verification_failed", crew=crew, address=address)
         return problems.from_status(401)

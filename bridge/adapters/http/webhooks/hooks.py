@@ -87,7 +87,7 @@ class HooksApi:
     def _unauthenticated(self, request: web.Request, found: Hook, reason: str) -> problems.Problem:
         """Log why verification failed, and return a problem that does not reveal it."""
         address = self._failed_logins.record(request)
-        log.warning("hook_not_verified", hook=found.name, address=address, reason=reason)
+        log.warning("hook_verification_failed", hook=found.name, address=address, reason=reason)
         return problems.from_status(401, headers={hdrs.WWW_AUTHENTICATE: _CHALLENGES.get(found.scheme, "Signature")})
 
     async def _submit(self, request: web.Request, found: Hook, kickoff: Kickoff) -> web.Response:

@@ -548,7 +548,7 @@ async def test_after_an_answer_polls_are_regular_even_if_webhooks_are_reliable(b
 
 
 async def test_a_flow_that_continues_is_polled_at_once(bench: Bench):
-    """Somebody answered elsewhere; until a poll shows it, polls are rare."""
+    """The question was answered elsewhere; until a poll shows it, polls are rare."""
     run = await waiting(with_policy(bench, is_flow=True))
     await poll(bench, WaitingForHuman())
     bench.clock.forward(11)

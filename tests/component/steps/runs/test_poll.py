@@ -57,19 +57,19 @@ def test_without_tracked_runs_the_step_waits_for_a_signal(bench: Bench):
 
 async def test_a_run_that_is_due_before_all_others_wakes_the_worker(bench: Bench):
     """The worker waited for the next run that was due when this one was taken."""
-    wakes = bench.signals["poll-research"]
+    signal = bench.signals["poll-research"]
     await bench.started()
     await poll(bench, Running())
-    assert wakes.is_set()
-    wakes.clear()
+    assert signal.is_set()
+    signal.clear()
     await bench.started()
-    wakes.clear()
+    signal.clear()
     for _ in range(3):
         await poll(bench, Running())
-        assert not wakes.is_set(), "the other run is due earlier"
+        assert not signal.is_set(), "the other run is due earlier"
     bench.clock.forward(9)
     await bench.round(bench.poll)
-    assert wakes.is_set()
+    assert signal.is_set()
 
 
 async def test_a_poll_without_a_change_neither_writes_nor_reads(bench: Bench):
@@ -391,7 +391,7 @@ async def test_no_result_is_dropped_without_a_log_line(bench: Bench, response: S
     bench.clock.forward(6)
     with capture_logs() as logs:
         await bench.round(bench.poll)
-    assert [line["event"] for line in logs if line["event"] != "run_times_changed"] == logged
+    assert [line["event"] for line in logs if line["event"] != "run_time_drift_detected"] == logged
     ended = await bench.now(run)
     assert (ended.outcome.result, ended.outcome.result_json) == (response.result, response.result_json)
 
