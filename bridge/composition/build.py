@@ -106,7 +106,7 @@ def _build(runtime: Runtime, crews: CrewBuilder, callbacks: Sender, renewable: R
 def _checks(runtime: Runtime, broker: Broker | None) -> dict[str, HealthCheck]:
     checks: dict[str, HealthCheck] = {
         "store": runtime.store.health,
-        "crews": crews_check(runtime.crews, runtime.store.cluster),
+        "crews": crews_check(runtime.crews, runtime.store.cluster, runtime.clock),
         "clock": runtime.clock.health,
     }
     if broker is not None:

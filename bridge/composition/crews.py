@@ -18,7 +18,7 @@ from bridge.core.crew.rate_limiter import RateLimiter
 from bridge.core.polling import PollPlanner
 from bridge.ports.cluster import Cluster
 from bridge.ports.crew_api import CrewInfo
-from bridge.ports.lifecycle import Health, HealthCheck
+from bridge.ports.lifecycle import Clock, Health, HealthCheck
 from bridge.steps._crew import Crew
 
 SHOWN_SETTINGS: Mapping[str, Any] = dict.fromkeys(
@@ -112,11 +112,16 @@ async def build_crews(runtime: Runtime, stack: AsyncExitStack) -> CrewBuilder:
     return builder
 
 
-def crews_check(crews: Mapping[str, Crew], store: Cluster) -> HealthCheck:
-    """Build the check that names paused crews, and crews with runs that no process serves."""
+def crews_check(crews: Mapping[str, Crew], store: Cluster, clock: Clock) -> HealthCheck:
+    """Build the check that names crews that cannot be used, and crews with runs that no process serves."""
 
     async def check() -> Health:
-        problems = [f"{name} paused: {crew.paused}" for name, crew in crews.items() if crew.paused]
+        now = clock()
+        problems = [
+            f"{name}{' paused' * crew.breaker.is_open}: {problem}"
+            for name, crew in crews.items()
+            if (problem := crew.problem(now))
+        ]
         unserved = sorted((await store.unserved()).items())
         problems += [f"{name} is in no bridge's settings, runs waiting: {runs}" for name, runs in unserved]
         return Health(ok=not problems, detail="; ".join(problems) or "all usable")
@@ -130,7 +135,7 @@ def crew_infos(runtime: Runtime) -> list[CrewInfo]:
         CrewInfo(
             name,
             configured.kind,
-            crew.paused,
+            crew.problem(runtime.clock()),
             crew.figures(runtime.clock),
             crew.max_running,
             configured.requests_per_second,

@@ -23,7 +23,7 @@ from bridge.core.polling import PollPlanner
 from bridge.core.runs import timing, tracking
 from bridge.core.runs.budget import UNLIMITED, Budgets
 from bridge.core.runs.model import Run, TrackedRun
-from bridge.core.runs.waiting import CrewSituation
+from bridge.core.runs.waiting import CrewSituation, minute
 from bridge.ports.crew_api import CrewApi, CrewFigures
 from bridge.ports.lifecycle import Clock
 from bridge.ports.queries import Usage
@@ -110,10 +110,12 @@ class Crew:
             sender_budgets=usage.sender_budgets,
         )
 
-    @property
-    def paused(self) -> str | None:
-        """Why the crew cannot be used now (`HTTP 401`); None if it can."""
-        return self.breaker.reason if self.breaker.is_open else None
+    def problem(self, now: float) -> str | None:
+        """Return why the crew cannot be used now: the refusal that paused it, or its silence; None if it can."""
+        if self.breaker.is_open:
+            return self.breaker.reason
+        since = self.rate_limiter.unresponsive_since(now)
+        return None if since is None else f"no response since {minute(since)}"
 
 
 class Crews(dict[str, Crew]):

@@ -23,6 +23,7 @@ FAILURES_UNTIL_BACKOFF = 5  # calls in a row without a response, or refused
 FIRST_BACKOFF, MAX_BACKOFF = 0.5, 5.0  # seconds; doubled from first to max
 MAX_RETRY_AFTER = 300.0  # seconds; longest Retry-After that is honored for a whole crew
 PROBE_TIMEOUT = 60.0  # seconds to wait for the response to a probing call
+SILENCE_TTL = 600.0  # seconds without any call, after which the crew no longer counts as unresponsive
 _RETRY_INTERVAL = 0.1  # seconds
 _ROUNDING = 1e-6  # of a permit
 
@@ -56,6 +57,7 @@ class RateLimiter:
         self._suspended_at = -math.inf
         self._suspended_until = -math.inf
         self._failures = 0
+        self._unanswered_at: list[float] = []
         self._backoffs = 0
         self._probe_sent_at: float | None = None
 
@@ -77,6 +79,15 @@ class RateLimiter:
         suspended = self.backing_off(now)
         until = self._suspended_until if suspended else None
         return Backoff(self._suspended_at, until) if suspended or self._awaits_probe(now) else None
+
+    def unresponsive_since(self, now: float) -> float | None:
+        """Return the time of the first of five or more calls in a row without a response; None if there are none.
+
+        After ten minutes without a call it is unknown whether the crew responds again.
+        """
+        unanswered = self._unanswered_at
+        current = len(unanswered) == FAILURES_UNTIL_BACKOFF and now < unanswered[-1] + SILENCE_TTL
+        return unanswered[0] if current else None
 
     def acquire(self, now: float) -> float:
         """Acquire a permit for a call that waits: 0.0 if there is one, otherwise the seconds to wait."""
@@ -136,6 +147,7 @@ class RateLimiter:
         self._fraction = min(1.0, self._fraction + raised_for / RECOVERY_SECONDS)
         self._raised_at = now
         self._failures, self._backoffs, self._probe_sent_at = 0, 0, None
+        self._unanswered_at = []
 
     def return_permit(self) -> None:
         """Record that no call follows an acquired permit."""
@@ -143,6 +155,7 @@ class RateLimiter:
 
     def on_throttled(self, sent_at: float, now: float, after: float | None) -> None:
         """Record that the crew refused a call as one too many; `after`: the seconds of its Retry-After."""
+        self._unanswered_at = []
         self._slow_down(sent_at, now)
         if after is not None:
             self._suspend(now, min(after, MAX_RETRY_AFTER))
@@ -150,6 +163,7 @@ class RateLimiter:
 
     def on_no_response(self, sent_at: float, now: float, *, counts: bool = True) -> None:
         """Record a call without a response; it lowers the rate only if it `counts`."""
+        self._unanswered_at = [*self._unanswered_at[: FAILURES_UNTIL_BACKOFF - 1], now]
         if counts:
             self._slow_down(sent_at, now, at_once=False)
         elif self._backoffs:

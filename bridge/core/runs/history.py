@@ -55,6 +55,13 @@ def decoded(entries: Entries) -> list[dict[str, Any]]:
     return shown
 
 
+def last_reason(entries: Entries, event: HistoryEvent) -> str | None:
+    """Return the reason in the newest entry of this event, if there is one."""
+    found = (entry for each in reversed(entries) if (entry := _decode(each)) and entry.get("event") == event)
+    reason: str | None = next(found, {}).get("reason")
+    return reason
+
+
 def _leave_out(entries: list[bytes], index: int) -> None:
     """Remove an entry, and count it in the next one."""
     removed, following = _decode(entries[index]), _decode(entries[index + 1])

@@ -9,6 +9,7 @@ from enum import StrEnum
 from bridge.core.crew.circuit_breaker import Pause
 from bridge.core.crew.rate_limiter import Backoff
 from bridge.core.human_input.model import QuestionStage
+from bridge.core.runs import history
 from bridge.core.runs.budget import SpentBudget
 from bridge.core.runs.model import Run, State
 from bridge.core.runs.request import format_duration
@@ -86,6 +87,11 @@ def why_waiting(run: Run, crew: CrewSituation = UNKNOWN) -> Waiting | None:
     return _paused(run, crew) or _retried(run, crew) or _by_state(run, crew)
 
 
+def minute(at: float) -> str:
+    """Format seconds since the epoch for a sentence."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
 def _paused(run: Run, crew: CrewSituation) -> Waiting | None:
     """Return the pause of the crew if it delays the run: its kickoff, its polls, or the submission of an answer."""
     pause = crew.pause
@@ -94,8 +100,7 @@ def _paused(run: Run, crew: CrewSituation) -> Waiting | None:
     if pause.probed and run.state is not State.ACCEPTED:
         return None
     cause = _CAUSES.get(pause.reason, "the crew cannot be used now")
-    at = datetime.fromtimestamp(pause.since, UTC).strftime("%Y-%m-%d %H:%M UTC")
-    detail = f"{cause}: {pause.reason} since {at}"
+    detail = f"{cause}: {pause.reason} since {minute(pause.since)}"
     if pause.probed:
         detail += "; it may work again, and one kickoff is tried first"
     return Waiting(Reason.CREW_PAUSED, detail, max(pause.since, run.accepted_at))
@@ -108,7 +113,8 @@ def _retried(run: Run, crew: CrewSituation) -> Waiting | None:
         postponed = deferral.until > crew.at
         return Waiting(Reason.RETRY, deferral.detail, deferral.since, deferral.until) if postponed else None
     if run.state is State.ACCEPTED and run.attempt and run.due_at is not None and run.due_at > crew.at:
-        detail = f"attempt {run.attempt} did not start an execution"
+        why = history.last_reason(run.history, "deferred")
+        detail = f"attempt {run.attempt} did not start an execution" + (f": {why}" if why else "")
         return Waiting(Reason.RETRY, detail, run.accepted_at, run.due_at)
     return None
 

@@ -1,7 +1,9 @@
 """A paused crew: no run fails, deadlines are extended, and it resumes automatically."""
 
+from bridge.composition.crews import crews_check
 from bridge.core.crew.responses import CrewUnavailable, NotFound, Running
 from bridge.core.runs.model import State
+from bridge.ports.lifecycle import Health
 from tests.component.steps.conftest import Bench
 
 WRONG_TOKEN = CrewUnavailable("HTTP 401: Not authenticated")
@@ -78,3 +80,13 @@ async def test_not_found_does_not_pause_the_crew(bench: Bench):
         bench.clock.forward(6)
         await bench.round(bench.poll)
     assert not bench.crew.breaker.is_open
+
+
+async def test_readiness_names_crews_that_are_paused_or_do_not_respond(bench: Bench):
+    check = crews_check(bench.crews, bench.store.cluster, bench.clock)
+    assert await check() == Health(ok=True, detail="all usable")
+    for _ in range(5):
+        bench.crew.rate_limiter.on_no_response(bench.clock(), bench.clock())
+    assert await check() == Health(ok=False, detail="research: no response since 2027-01-15 08:00 UTC")
+    bench.crew.pause_if_unavailable(WRONG_TOKEN, bench.clock())
+    assert await check() == Health(ok=False, detail="research paused: HTTP 401")

@@ -7,6 +7,7 @@ from bridge.core.crew.rate_limiter import (
     MAX_RETRY_AFTER,
     POLL_RESERVE,
     PROBE_TIMEOUT,
+    SILENCE_TTL,
     Backoff,
     RateLimiter,
 )
@@ -234,3 +235,23 @@ def test_a_backoff_lasts_from_the_first_suspension_until_a_test_call_succeeds():
     assert rate_limiter.acquire(START + 61.0) == 0.0
     rate_limiter.on_response(START + 62.0)
     assert rate_limiter.backoff(START + 62.0) is None
+
+
+def test_five_calls_in_a_row_without_a_response_show_that_a_crew_is_unresponsive():
+    rate_limiter = RateLimiter(20.0)
+    for second in range(4):
+        rate_limiter.on_no_response(START + second, START + second)
+    assert rate_limiter.unresponsive_since(START + 4) is None
+    for second in range(4, 9):
+        rate_limiter.on_no_response(START + second, START + second, counts=False)
+    assert rate_limiter.unresponsive_since(START + 8) == START
+    assert rate_limiter.unresponsive_since(START + 8 + SILENCE_TTL) is None, "nothing has been tried for too long"
+
+
+def test_any_response_shows_that_a_crew_is_responsive():
+    for respond in (RateLimiter.on_response, lambda limiter, now: limiter.on_throttled(now, now, None)):
+        rate_limiter = RateLimiter(20.0)
+        for second in range(5):
+            rate_limiter.on_no_response(START + second, START + second)
+        respond(rate_limiter, START + 5)
+        assert rate_limiter.unresponsive_since(START + 5) is None

@@ -7,6 +7,7 @@ import pytest
 from bridge.core.crew.circuit_breaker import Pause
 from bridge.core.crew.rate_limiter import Backoff
 from bridge.core.human_input.model import HumanInput, Question, QuestionStage
+from bridge.core.runs import history
 from bridge.core.runs.budget import SpentBudget
 from bridge.core.runs.model import Deferral, Run, State
 from bridge.core.runs.waiting import CrewSituation, Reason, Waiting, why_waiting
@@ -130,6 +131,11 @@ def test_an_attempt_that_started_nothing_is_repeated_when_due() -> None:
     run = replace(in_state(State.ACCEPTED), attempt=2)
     full = CrewSituation(NOW, max_running=1, slots_held=1)
     assert why_waiting(run, full) == Waiting(Reason.RETRY, "attempt 2 did not start an execution", NOW, NOW + 900.0)
+    deferred = history.record(history.record(run, "deferred", NOW, reason="HTTP 503"), "posted", NOW, attempt=2)
+    deferred = history.record(deferred, "deferred", NOW, reason="connection failed")
+    waiting = why_waiting(deferred, full)
+    assert waiting is not None
+    assert waiting.detail == "attempt 2 did not start an execution: connection failed"
     due = why_waiting(run, replace(full, at=NOW + 900.0))
     assert due is not None
     assert due.reason is Reason.SLOT

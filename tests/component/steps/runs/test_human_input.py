@@ -360,7 +360,7 @@ async def test_a_refused_answer_is_reported_at_once_and_says_nothing_about_the_c
     await answered(bench, run)
     assert await event_ids(bench, run) == ["waiting_for_human", "resume_unconfirmed"]
     assert (await data(bench, run, "run.resume_unconfirmed"))["question"]["problem"] == f"HTTP {code}: Not Found"
-    assert bench.crew.paused is None
+    assert bench.crew.problem(bench.clock()) is None
 
 
 async def test_a_status_that_shows_work_confirms_the_answer(bench: Bench):
