@@ -88,13 +88,18 @@ _FORMS: dict[str, tuple[type[Fixed | Uniform | Lognormal | Exponential | Bimodal
     "bimodal": (Bimodal, 3, "bimodal:FIRST:SECOND:SHARE_OF_FIRST"),
 }
 
-RUN_TIME_FORMS = ", ".join(form for _, _, form in _FORMS.values())
+RUN_TIME_FORMS = ", ".join(["SECONDS", *(form for _, _, form in _FORMS.values())])
 """The forms that `parse_run_time` accepts, for help texts and errors."""
 
 
 def parse_run_time(text: str) -> RunTime:
-    """Read a run time such as `fixed:2` or `bimodal:10:300:0.6`; raise ValueError with the reason if it is invalid."""
+    """Read a run time such as `2`, the same as `fixed:2`, or `bimodal:10:300:0.6`.
+
+    Raise ValueError with the reason if it is invalid.
+    """
     name, *fields = text.strip().split(":")
+    if not fields and name[:1].isdigit():
+        name, fields = "fixed", [name]
     if name not in _FORMS:
         raise ValueError(f"run time {text}: unknown distribution; use one of {RUN_TIME_FORMS}")
     build, wanted, form = _FORMS[name]

@@ -12,6 +12,7 @@ from bridge.sandbox.times import Bimodal, Exponential, Fixed, Lognormal, RunTime
     ("text", "run_time"),
     [
         ("fixed:2", Fixed(2)),
+        ("0.3", Fixed(0.3)),
         ("uniform:1:5", Uniform(1, 5)),
         ("lognormal:60:0.8", Lognormal(60, 0.8)),
         ("exponential:30", Exponential(30)),
@@ -26,9 +27,10 @@ def test_each_format_of_run_time_is_read(text: str, run_time: RunTime) -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("gamma:1", "run time gamma:1: unknown distribution; use one of fixed:SECONDS, uniform:LOW:HIGH"),
+        ("gamma:1", "run time gamma:1: unknown distribution; use one of SECONDS, fixed:SECONDS, uniform:LOW:HIGH"),
         ("", "unknown distribution"),
         ("fixed", "expected fixed:SECONDS"),
+        ("2s", "2s is not a number"),
         ("uniform:1", "expected uniform:LOW:HIGH"),
         ("fixed:soon", "soon is not a number"),
         ("fixed:-1", "-1 is not a finite number of at least 0"),
