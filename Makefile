@@ -109,7 +109,7 @@ RESOLVE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-
 lock: $(VENV)/dev ## resolve the dependencies into requirements*.txt
 	$(RESOLVE) --upgrade pyproject.toml -o requirements.txt
 	$(RESOLVE) --upgrade --constraints requirements.txt requirements-build.in -o requirements-build.txt
-	$(RESOLVE) --upgrade --constraints requirements.txt --constraints requirements-build.txt --no-strip-extras --extra dev \
+	$(RESOLVE) --upgrade --constraints requirements.txt --constraints requirements-build.txt --no-strip-extras --extra dev --extra otel \
 	    pyproject.toml -o requirements-dev.txt
 	cd tests/system/interop/real_crew && $(CURDIR)/$(BIN)/uv pip compile --quiet --universal --no-annotate --no-header \
 	    --no-emit-index-url --no-emit-find-links --python-version 3.11 requirements.in -o requirements.txt

@@ -98,6 +98,7 @@ class FakeCrewApi:
     slow: dict[str, asyncio.Future[StatusResponse]] = field(default_factory=dict)
     meanwhile: Callable[[Any], Awaitable[None]] = nothing_more
     bodies: list[dict[str, Any]] = field(default_factory=list)
+    traceparents: list[str | None] = field(default_factory=list)
     polls: list[str] = field(default_factory=list)
     resumes: list[dict[str, Any]] = field(default_factory=list)
     flow_responses: list[tuple[str, str]] = field(default_factory=list)
@@ -124,8 +125,9 @@ class FakeCrewApi:
     async def acquire(self) -> None:
         self.permits += 1
 
-    async def kickoff(self, body: dict[str, Any]) -> KickoffResponse:
+    async def kickoff(self, body: dict[str, Any], traceparent: str | None = None) -> KickoffResponse:
         self.bodies.append(body)
+        self.traceparents.append(traceparent)
         await self.meanwhile(body)
         return self.kickoff_responses.pop(0) if self.kickoff_responses else Started(f"execution-{len(self.bodies)}")
 

@@ -148,10 +148,10 @@ class HttpCrewApi:
         """Return whether an id contains a known secret; it would be stored, published and logged with the run."""
         return self._redactor.text(kickoff_id) != kickoff_id
 
-    async def kickoff(self, body: dict[str, Any]) -> KickoffResponse:
+    async def kickoff(self, body: dict[str, Any], traceparent: str | None = None) -> KickoffResponse:
         """Call `POST /kickoff` once, without following redirects. Must not be cancelled."""
-        post = self._post(self._posts, f"{self._url}/kickoff", body, self._headers)
-        reply = await self._timed("kickoff", post)
+        headers = self._headers if traceparent is None else self._headers | {"traceparent": traceparent}
+        reply = await self._timed("kickoff", self._post(self._posts, f"{self._url}/kickoff", body, headers))
         response = self._read_kickoff(reply) if isinstance(reply, Reply) else reply
         self._count("kickoff", response)
         return response

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import uuid_utils
@@ -15,9 +15,12 @@ from bridge.adapters.kickoff_journal import KickoffJournal, NullJournal, open_jo
 from bridge.adapters.store import SqlStore, database, open_store
 from bridge.composition.policies import step_rules
 from bridge.composition.steps import Steps
-from bridge.config import Settings
+from bridge.composition.tracing import open_tracing
+from bridge.config import Settings, otel_variables
 from bridge.core.redaction import Redactor
+from bridge.core.runs.model import Run
 from bridge.observability.metrics import Counters
+from bridge.ports.tracing import NOT_TRACED, Tracing
 from bridge.signals import Signals
 from bridge.steps._crew import Crews
 
@@ -45,17 +48,22 @@ class Runtime:
     values: ByteBudget = field(default_factory=values_budget)
     renewals: list[Renewal] = field(default_factory=list)
     """Called with the new settings when they have changed."""
+    tracing: Tracing = NOT_TRACED
 
     @cached_property
     def steps(self) -> Steps:
         """The builder of this process's steps."""
         rules = step_rules(self.settings)
         self.renewals.append(lambda renewed: rules.use(step_rules(renewed)))
-        return Steps(self.store, self.crews, self.clock, new_id, self.journal, rules, self.signals, self.redactor)
+        return Steps(
+            self.store, self.crews, self.clock, new_id, self.journal, rules, self.signals, self.redactor,
+            tracing=self.tracing,
+        )  # fmt: skip
 
 
 async def open_runtime(settings: Settings, stack: AsyncExitStack, *, migrate: bool) -> Runtime:
-    """Open the store and the kickoff journal; `stack` closes them."""
+    """Open the export of traces, the store, and the kickoff journal; `stack` closes them."""
+    tracing = open_tracing(otel_variables(), settings.amqp.results if settings.amqp else None, stack)
     process = f"{os.uname().nodename}-{os.getpid()}-{str(uuid_utils.uuid4())[:8]}"
     counters, url, clock = Counters(CollectorRegistry()), settings.store.url.get_secret_value(), steady_clock()
     opening = open_store(
@@ -65,11 +73,19 @@ async def open_runtime(settings: Settings, stack: AsyncExitStack, *, migrate: bo
         migrate=migrate,
         crews=settings.crews,
         report=counters.report,
-        metrics=counters.store,
+        metrics=replace(counters.store, ended=_both(counters.store.ended, tracing.ended)),
     )
     store = await stack.enter_async_context(opening)
     journal = await stack.enter_async_context(open_journal(url))
-    return Runtime(settings, process, clock, counters, store, journal)
+    return Runtime(settings, process, clock, counters, store, journal, tracing=tracing)
+
+
+def _both(first: Callable[[Run], None], second: Callable[[Run], None]) -> Callable[[Run], None]:
+    def call(run: Run) -> None:
+        first(run)
+        second(run)
+
+    return call
 
 
 def new_id() -> str:

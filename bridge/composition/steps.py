@@ -17,6 +17,7 @@ from bridge.core.runs import kickoff_memory
 from bridge.ports.deliveries import Sender
 from bridge.ports.journal import Journal
 from bridge.ports.lifecycle import Clock, NewId, ReportFault, Service, Step
+from bridge.ports.tracing import NOT_TRACED, Tracing
 from bridge.signals import Signals
 from bridge.steps._crew import Crew
 from bridge.steps.delivery import DeliverEvents
@@ -60,13 +61,14 @@ class Steps:
     signals: Signals = field(default_factory=Signals)
     redactor: Redactor = field(default_factory=Redactor)
     max_kickoff_bytes: int = kickoff_memory.MAX_BYTES
+    tracing: Tracing = NOT_TRACED
 
     # ---- what listeners call
 
     def accept(self, check_inputs: CheckInputs) -> AcceptRequest:
         return AcceptRequest(
             self.store, self.store.queries, self.crews, lambda: self.rules.callbacks, self.clock, self.new_id,
-            check_inputs, self.signals.kickoff, self.redactor,
+            check_inputs, self.signals.kickoff, self.redactor, self.tracing,
         )  # fmt: skip
 
     def refuse(self, dead_queue: str) -> RefuseMessage:
@@ -112,6 +114,7 @@ class Steps:
             self.signals.inbox,
             self.journal,
             lambda: self.max_kickoff_bytes // len(self.crews),
+            self.tracing,
         )
 
     def poll(self, crew: Crew) -> Poll:
@@ -167,14 +170,14 @@ class Steps:
         store = self.store.deliveries
         return DeliverEvents(
             "deliver-callbacks", lambda limit, now: store.claim_callbacks(limit, CALLBACK_LIMITS, now), sender, store,
-            self.clock, self.signals.deliver, self.rules.delivery,
+            self.clock, self.signals.deliver, self.rules.delivery, self.tracing,
         )  # fmt: skip
 
     def deliver_broker(self, sender: Sender) -> DeliverEvents:
         claim = partial(self.store.deliveries.claim, BROKER_CHANNELS)
         return DeliverEvents(
             "deliver-broker", claim, sender, self.store.deliveries, self.clock, self.signals.deliver,
-            self.rules.delivery,
+            self.rules.delivery, self.tracing,
         )  # fmt: skip
 
 

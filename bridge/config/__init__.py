@@ -9,7 +9,7 @@ A value passes through these modules: `yaml_file` reads the file, `environment` 
 from bridge.config.amqp import Amqp, Source
 from bridge.config.errors import SettingsError
 from bridge.config.hooks import Hook, Verify
-from bridge.config.loading import Renewable, default_path, load, load_renewable
+from bridge.config.loading import Renewable, default_path, load, load_renewable, otel_variables
 from bridge.config.model import (
     Budget,
     Callbacks,
@@ -49,6 +49,7 @@ __all__ = [
     "default_path",
     "load",
     "load_renewable",
+    "otel_variables",
     "secret_values",
     "setting_names",
 ]

@@ -34,6 +34,11 @@ def load_renewable(path: Path, environ: Mapping[str, str] | None = None) -> tupl
     return renewable.reload(), renewable
 
 
+def otel_variables(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the variables of OpenTelemetry, whose SDK reads the environment itself."""
+    return {name: value for name, value in _environment(environ).items() if name.startswith("OTEL_")}
+
+
 class Renewable:
     """Keeps the loaded settings, and updates them when a secret's file changes, or on request."""
 

@@ -54,8 +54,11 @@ class CrewApi(Protocol):
     async def acquire(self) -> None:
         """Wait until the crew's rate limit permits one more call."""
 
-    async def kickoff(self, body: dict[str, Any]) -> KickoffResponse:
-        """Start an execution. Must not be cancelled: the POST may already be paid for."""
+    async def kickoff(self, body: dict[str, Any], traceparent: str | None = None) -> KickoffResponse:
+        """Start an execution. Must not be cancelled: the POST may already be paid for.
+
+        `traceparent`: the trace context to send with the POST.
+        """
 
     async def resume(self, body: dict[str, Any]) -> ResumeResponse:
         """Submit a human's answer to a crew. Must not be cancelled."""

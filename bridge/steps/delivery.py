@@ -13,9 +13,11 @@ from bridge.core.delivery.outcome import (
     outcome_of_attempt,
 )
 from bridge.core.delivery.receivers import receiver_name
+from bridge.core.runs import trace_context
 from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.deliveries import DeliveryStore, Sender
 from bridge.ports.lifecycle import Clock, Notify
+from bridge.ports.tracing import NOT_TRACED, Tracing
 
 TICK = 1.0
 MAX_BYTES_IN_PROGRESS = 32 * 1024 * 1024  # of events, beyond which none are claimed; a single claim has its own limit
@@ -44,6 +46,7 @@ class DeliverEvents:
         clock: Clock,
         notify: Notify,
         rules: DeliveryRules = DEFAULT_RULES,
+        tracing: Tracing = NOT_TRACED,
     ) -> None:
         self.name = name
         self._claim = claim
@@ -52,6 +55,7 @@ class DeliverEvents:
         self._clock = clock
         self._notify = notify
         self._rules = rules
+        self._tracing = tracing
         self._bytes_in_progress = 0
         self._memory_full = False
         self._pause = TICK
@@ -78,17 +82,20 @@ class DeliverEvents:
 
     async def _send(self, delivery: Delivery) -> None:
         began = self._clock()
-        result = await self._sender.send(delivery)
+        result = await self._sender.send(self._tracing.addressed(delivery))
         now = self._clock()
         outcome = outcome_of_attempt(delivery, result, now, max(now - began, 0.0), self._rules)
         _log(outcome)
+        self._tracing.attempted(outcome)
         await self._store.record_outcome(outcome)
         if delivery.destination.channel is Channel.CALLBACK:
             self._notify()
 
     def about(self, delivery: Delivery) -> dict[str, object]:
         """Identify the delivery."""
-        return {"delivery_id": delivery.delivery_id, "run_id": delivery.event.run_id}
+        event = delivery.event
+        trace_id = trace_context.log_fields(delivery.traceparent)
+        return {"delivery_id": delivery.delivery_id, "run_id": event.run_id, **trace_id}
 
     async def quarantine(self, delivery: Delivery) -> None:
         """Make the delivery dead: it is kept, listed, and can be redelivered."""
@@ -110,6 +117,7 @@ def _log(outcome: DeliveryOutcome) -> None:
             attempts=delivery.attempts,
             state=delivery.state.value,
             reason=delivery.last_error,
+            **trace_context.log_fields(delivery.traceparent),
         )
     if receiver is not None and receiver.paused_at is not None:
         log.error("receiver_paused", receiver=receiver_name(delivery.destination), failing_since=receiver.failing_since)

@@ -64,8 +64,8 @@ class RecordingApi:
     async def acquire(self) -> None:
         """Return at once: pauses after refusals take real seconds, and are tested elsewhere."""
 
-    async def kickoff(self, body: dict[str, Any]) -> KickoffResponse:
-        response = await self.api.kickoff(body)
+    async def kickoff(self, body: dict[str, Any], traceparent: str | None = None) -> KickoffResponse:
+        response = await self.api.kickoff(body, traceparent)
         self.seen[type(response).__name__] += 1
         return response
 

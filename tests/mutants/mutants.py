@@ -96,10 +96,10 @@ MUTANTS = (
     Mutant(
         "delivered before it is sent",
         "bridge/steps/delivery.py",
-        "        result = await self._sender.send(delivery)\n",
+        "        result = await self._sender.send(self._tracing.addressed(delivery))\n",
         "        from bridge.core.delivery.outcome import Confirmed\n"
         "        await self._store.record_outcome(outcome_of_attempt(delivery, Confirmed(), self._clock()))\n"
-        "        result = await self._sender.send(delivery)\n",
+        "        result = await self._sender.send(self._tracing.addressed(delivery))\n",
         SIMULATION,
     ),
     Mutant(

@@ -102,7 +102,7 @@ class World:
     async def acquire(self) -> None:
         await asyncio.sleep(0.01)
 
-    async def kickoff(self, body: dict[str, Any]) -> KickoffResponse:
+    async def kickoff(self, body: dict[str, Any], traceparent: str | None = None) -> KickoffResponse:
         run_id = body["meta"]["bridge_run_id"]
         self.tracked()
         await self.wire()

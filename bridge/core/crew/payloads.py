@@ -34,13 +34,18 @@ class Webhooks:
         }
 
 
-def kickoff_body(run: Run, policy: CrewPolicy, webhooks: Webhooks | None = None) -> dict[str, Any]:
+def kickoff_body(
+    run: Run, policy: CrewPolicy, webhooks: Webhooks | None = None, traceparent: str | None = None
+) -> dict[str, Any]:
     """Return the kickoff body. Inputs are always wrapped: a flow accepts a bare body with 200 and runs on defaults.
 
-    `meta` carries the bridge's ids beside the producer's, because it is the only thing that the API returns.
+    `meta` carries the bridge's ids beside the producer's, because it is the only thing that the API returns;
+    also the trace context of the POST, if any, because a crew does not see the headers.
     """
     inputs = run.request.inputs if policy.is_flow else _as_text(run.request.inputs)
     meta = {**run.request.meta, "bridge_run_id": run.run_id, "bridge_attempt": run.attempt}
+    if traceparent is not None:
+        meta["traceparent"] = traceparent
     restored = run.request.restore_from
     restore = {} if restored is None else {"restoreFromStateId": restored.state_id}
     return {"inputs": inputs, "meta": meta} | restore | (webhooks.members(run) if webhooks else {})

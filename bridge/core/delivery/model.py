@@ -84,6 +84,12 @@ class Delivery:
     requested: bool = field(default=True, compare=False)
 
     @property
+    def traceparent(self) -> str | None:
+        """The trace context of the event's run; a refused message is sent with its own headers."""
+        stored = self.event.headers.get("traceparent")
+        return str(stored) if stored is not None and self.event.run_id is not None else None
+
+    @property
     def paused(self) -> bool:
         """Whether the delivery waits for its receiver to be resumed."""
         return self.state is DeliveryState.PENDING and self.receiver is not None and self.receiver.paused_at is not None

@@ -5,6 +5,7 @@ history is shown. It contains no inputs, no answers, and no text of the crew API
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -60,6 +61,12 @@ def last_reason(entries: Entries, event: HistoryEvent) -> str | None:
     found = (entry for each in reversed(entries) if (entry := _decode(each)) and entry.get("event") == event)
     reason: str | None = next(found, {}).get("reason")
     return reason
+
+
+def without(entries: Entries, events: Sequence[HistoryEvent]) -> Entries:
+    """Return the entries of other events, without decoding them; quotes within a text are escaped."""
+    marks = [f'"event":"{event}"'.encode() for event in events]
+    return tuple(entry for entry in entries if not any(mark in entry for mark in marks))
 
 
 def _leave_out(entries: list[bytes], index: int) -> None:

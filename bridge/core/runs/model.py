@@ -190,6 +190,11 @@ class Run:
         return self.state in FINAL_STATES
 
     @property
+    def traceparent(self) -> str | None:
+        """The run's trace context, if it has one."""
+        return self.envelope.traceparent
+
+    @property
     def log_fields(self) -> dict[str, str]:
         """What identifies the run in a log line, as far as its sender gave a key and a trace context."""
         fields = {"run_id": self.run_id, "crew": self.crew}

@@ -17,6 +17,7 @@ from bridge.ports.inbound import Accepted, RefusedMessage
 from bridge.ports.lifecycle import Clock, NewId, Notify
 from bridge.ports.queries import Queries
 from bridge.ports.runs import RunStore
+from bridge.ports.tracing import NOT_TRACED, Tracing
 from bridge.steps._crew import Crew
 
 log = structlog.get_logger()
@@ -39,7 +40,9 @@ class AcceptRequest:
         check_inputs: CheckInputs,
         notify_crew: Callable[[str], None],
         redactor: Redactor,
+        tracing: Tracing = NOT_TRACED,
     ) -> None:
+        self._tracing = tracing
         self._redactor = redactor
         self._store = store
         self._queries = queries
@@ -62,7 +65,8 @@ class AcceptRequest:
             raise RequestRefused("unknown_crew", f"no crew named {request.crew} is configured; check the name", "crew")
         start_by = None if crew is None else crew.policy.start_by
         warnings = restore.warnings(request, is_flow=crew is not None and crew.policy.is_flow)
-        run = state_machine.accept(request, envelope, self._new_id(), self._clock(), start_by)
+        run_id = self._new_id()
+        run = state_machine.accept(request, self._tracing.begin(run_id, envelope), run_id, self._clock(), start_by)
         try:
             run = replace(run, request=await self._checked(request, envelope))
         except RequestRefused:
@@ -72,6 +76,7 @@ class AcceptRequest:
         accepted = await self._store.accept(run)
         if not accepted.replayed:
             log.info("run_accepted", **accepted.run.log_fields, by=envelope.source)
+            self._tracing.accepted(accepted.run, envelope.traceparent, self._clock())
         if warnings and not accepted.replayed:
             log.warning("inputs_id_sent", **accepted.run.log_fields)
         self._notify_crew(request.crew)

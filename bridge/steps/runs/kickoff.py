@@ -13,6 +13,7 @@ from bridge.core.runs.model import Decision, Run, State
 from bridge.ports.journal import Journal
 from bridge.ports.lifecycle import Clock, Notify
 from bridge.ports.runs import Conflict, RunStore
+from bridge.ports.tracing import NOT_TRACED, Tracing
 from bridge.steps._conflicts import log_adoption, log_taken, retry_on_conflict
 from bridge.steps._crew import Crew
 from bridge.steps._run_step import TICK, RunStep
@@ -41,6 +42,7 @@ class Kickoff(RunStep[Run]):
         notify_inbox: Notify,
         journal: Journal,
         max_bytes: Callable[[], int],
+        tracing: Tracing = NOT_TRACED,
     ) -> None:
         self.name = f"kickoff-{crew.name}"
         super().__init__({crew.name: crew}, store, clock)
@@ -51,6 +53,7 @@ class Kickoff(RunStep[Run]):
         self._notify_inbox = notify_inbox
         self._journal = journal
         self._max_bytes = max_bytes
+        self._tracing = tracing
         self._sizes: dict[str, int] = {}
         """The memory of each run in progress."""
         self._not_sent: set[str] = set()
@@ -84,9 +87,11 @@ class Kickoff(RunStep[Run]):
 
     async def _start(self, run: Run) -> None:
         """POST, and store the response. Until the first byte may be sent, an exception costs no execution."""
-        body = kickoff_body(run, self._crew.policy, self._crew.webhooks)
+        traceparent = self._tracing.kickoff_context(run)
+        body = kickoff_body(run, self._crew.policy, self._crew.webhooks, traceparent)
         self._not_sent.discard(run.run_id)
-        response = await self._crew.api.kickoff(body)
+        response = await self._crew.api.kickoff(body, traceparent)
+        self._tracing.answered(run, response, self._clock())
         name, reason = type(response).__name__, failure_reason(response)
         log.info("kickoff_answered", **run.log_fields, response=name, reason=reason)
         if not self._crew.pause_if_unavailable(response, self._clock()) and self._crew.breaker.on_kickoff_answered():

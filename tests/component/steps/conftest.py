@@ -33,6 +33,7 @@ from bridge.core.runs import state_machine
 from bridge.core.runs.kickoff_memory import MAX_BYTES
 from bridge.core.runs.model import Envelope, Run
 from bridge.ports.journal import Journal
+from bridge.ports.tracing import NOT_TRACED, Tracing
 from bridge.signals import Signals
 from bridge.steps._crew import Crew
 from bridge.steps.delivery import DeliverEvents
@@ -77,6 +78,7 @@ class Bench:
     webhooks: Webhooks | None = WEBHOOKS
     results_exchange: bool = True
     callbacks: CallbackRules = field(default_factory=CallbackRules)
+    tracing: Tracing = NOT_TRACED
     another_process: Any = None
     """Opens the store of a second process on the same database."""
 
@@ -96,7 +98,7 @@ class Bench:
         rules = StepRules(self.callbacks, orphaned, 86_400.0, dict.fromkeys(self.crews, self.max_running))
         return Steps(
             self.store, self.crews, self.clock, self.ids, self.journal, rules, self.signals,
-            max_kickoff_bytes=self.max_kickoff_bytes,
+            max_kickoff_bytes=self.max_kickoff_bytes, tracing=self.tracing,
         )  # fmt: skip
 
     @cached_property

@@ -46,7 +46,11 @@ def test_inputs_are_wrapped_even_when_empty(policy: CrewPolicy):
 
 def test_bridge_ids_are_added_to_meta_and_override_the_producers_values():
     run = replace(a_run(meta={"order": 17, "bridge_run_id": "forged"}), attempt=2)
-    assert kickoff_body(run, CREW)["meta"] == {"order": 17, "bridge_run_id": run_id(1), "bridge_attempt": 2}
+    bridge = {"bridge_run_id": run_id(1), "bridge_attempt": 2}
+    assert kickoff_body(run, CREW)["meta"] == {"order": 17} | bridge
+    assert (
+        kickoff_body(run, CREW, traceparent="00-1-2-01")["meta"] == {"order": 17, "traceparent": "00-1-2-01"} | bridge
+    )
 
 
 def test_only_inputs_and_meta_are_sent():

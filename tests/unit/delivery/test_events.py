@@ -145,6 +145,13 @@ def test_the_envelope_of_an_event_has_the_properties_of_a_message():
     assert event.headers == {"run_id": run_id(1), "crew": "research", "kickoff_id": "k-1", "traceparent": TRACE}
 
 
+def test_the_deliveries_of_a_run_have_its_trace_context_and_a_refused_message_has_only_its_header():
+    delivery = events.with_event(ended(), "run.succeeded", EXCHANGE, NOW).deliveries[0]
+    refused = events.dead_letter("d-1", b"", None, {"traceparent": TRACE}, NOW)
+    assert delivery.traceparent == ended().traceparent == TRACE
+    assert replace(delivery, event=refused).traceparent is None
+
+
 def test_the_key_is_the_default_correlation_id_and_unknown_headers_are_dropped():
     event = events.with_event(a_run(idempotency_key="k-9"), "run.cancelled", EXCHANGE, NOW).deliveries[0].event
     assert event.correlation_id == "k-9"

@@ -235,3 +235,10 @@ def test_an_entry_that_cannot_be_decoded_costs_only_itself(bad: bytes):
         run = history.record(run, "posted", NOW + attempt, attempt=attempt)
     shown = history.decoded(run.history)
     assert (shown[-1]["attempt"], len(run.history)) == (199, history.MAX_ENTRIES)
+
+
+def test_entries_of_some_events_are_left_out_whatever_a_text_says():
+    entries = history.added((), "posted", NOW)
+    entries = history.added(entries, "deferred", NOW, reason='"event":"posted"')
+
+    assert [entry["event"] for entry in history.decoded(history.without(entries, ["posted"]))] == ["deferred"]
