@@ -127,10 +127,11 @@ _partial_index("runs_finished_at", "finished_at IS NOT NULL", runs.c.finished_at
 Index("runs_by_state", runs.c.state, runs.c.run_id)
 Index("runs_by_crew", runs.c.crew, runs.c.state, runs.c.run_id)
 _partial_index("runs_by_source", OF_CLIENT, runs.c.source, runs.c.state, runs.c.run_id, runs.c.crew)
-# For searches. Rows without the value have no entry, so that most runs cost nothing.
+# For searches. Rows without the value have no entry, so that most runs cost nothing. The last two columns of
+# `runs_error` only save reading the rows of other crews and senders.
 _partial_index("runs_kickoff_id", "kickoff_id IS NOT NULL", runs.c.kickoff_id, runs.c.crew, unique=True)
 _partial_index("runs_correlation_id", "correlation_id IS NOT NULL", runs.c.correlation_id, runs.c.run_id)
-_partial_index("runs_error", "error_code IS NOT NULL", runs.c.error_code, runs.c.run_id)
+_partial_index("runs_error", "error_code IS NOT NULL", runs.c.error_code, runs.c.run_id, runs.c.crew, runs.c.source)
 
 run_meta = Table(
     "run_meta",

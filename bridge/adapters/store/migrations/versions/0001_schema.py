@@ -100,7 +100,7 @@ def _create_runs() -> None:
     _create_index("runs_finished_at", "runs", ["finished_at"], "finished_at IS NOT NULL")
     _create_index("runs_kickoff_id", "runs", ["kickoff_id", "crew"], "kickoff_id IS NOT NULL", unique=True)
     _create_index("runs_correlation_id", "runs", ["correlation_id", "run_id"], "correlation_id IS NOT NULL")
-    _create_index("runs_error", "runs", ["error_code", "run_id"], "error_code IS NOT NULL")
+    _create_index("runs_error", "runs", ["error_code", "run_id", "crew", "source"], "error_code IS NOT NULL")
 
 
 def _create_tables_of_runs() -> None:
