@@ -226,6 +226,13 @@ def test_log_events_are_literal_names() -> None:
     assert [line.where for line in _log_lines() if not line.names] == []
 
 
+def test_log_lines_of_a_run_have_its_fields() -> None:
+    """Its crew, key, and trace id, unless the run itself is not at hand; `observe.md` names these exceptions."""
+    bare = {name for line in _log_lines() for name in line.names if "run_id" in line.fields}
+
+    assert bare == {"command_dropped", "crew_webhook_discarded", "delivery_failed", "status_too_large"}
+
+
 def test_the_state_diagram_is_the_table_of_transitions() -> None:
     _, block, _ = _split(_text(ARCHITECTURE))
 

@@ -19,6 +19,7 @@ Responses of other systems (an HTTP status, a broken connection) are not errors 
 so are conflicts between writes (`ports.runs.Conflict`).
 """
 
+from collections.abc import Mapping
 from typing import Literal
 
 RefusalCode = Literal[
@@ -67,10 +68,11 @@ class NotVerified(BridgeError):
 class PostInProgress(BridgeError):
     """A POST to the crew is in progress for this run, and its response must be awaited."""
 
-    def __init__(self, run_id: str) -> None:
-        """Name the run."""
+    def __init__(self, run_id: str, log_fields: Mapping[str, str]) -> None:
+        """Name the run; `log_fields` identify it in a log line."""
         super().__init__("a POST to the crew is in progress for this run; retry in a moment")
         self.run_id = run_id
+        self.log_fields = log_fields
 
 
 class CrewUnreachable(BridgeError):

@@ -28,7 +28,7 @@ class RunStep(Generic[R]):
 
     def about(self, run: R) -> dict[str, object]:
         """Identify the run."""
-        return {"run_id": run.run_id, "crew": run.crew}
+        return dict(run.log_fields)
 
     async def quarantine(self, run: R) -> None:
         """Defer the run, unless another process owns it; put it in doubt if its POST may have been sent."""

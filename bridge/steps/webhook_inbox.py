@@ -77,18 +77,19 @@ class ReceiveWebhooks:
         if webhooks.is_relevant(run, attempt.number, webhook):
             now = self._clock()
             entry = InboxEntry(self._new_id(), run.crew, kind, content, now, run.run_id, attempt.number)
-            if not await self._add(entry):
+            if not await self._add(entry, run.log_fields):
                 raise StoreUnavailable("too many webhooks of the run are waiting; retry later")
         return True
 
     async def flow_question(self, crew: str, question: FlowQuestion) -> None:
         """Store a question; its deployment sends it only once."""
         kickoff_id, content = question.kickoff_id, asdict(question.content)
-        await self._add(InboxEntry(self._new_id(), crew, Kind.HUMAN, content, self._clock(), kickoff_id=kickoff_id))
+        entry = InboxEntry(self._new_id(), crew, Kind.HUMAN, content, self._clock(), kickoff_id=kickoff_id)
+        await self._add(entry, {"crew": crew})
 
-    async def _add(self, entry: InboxEntry) -> bool:
+    async def _add(self, entry: InboxEntry, about: Mapping[str, str]) -> bool:
         if not await self._inbox.add(entry):
-            log.warning("crew_webhook_discarded", run_id=entry.run_id, crew=entry.crew, reason="the inbox is full")
+            log.warning("crew_webhook_discarded", **about, reason="the inbox is full")
             return False
         self._notify_inbox()
         return True

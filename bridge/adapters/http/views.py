@@ -14,7 +14,7 @@ from bridge.adapters.http.body import DETAILS
 from bridge.core.delivery import events
 from bridge.core.delivery.model import Attempt, Channel, Delivery, DeliveryState, Destination
 from bridge.core.errors import RequestRefused
-from bridge.core.runs import history
+from bridge.core.runs import history, trace_context
 from bridge.core.runs.model import RequestWarning, Run, State
 from bridge.core.runs.waiting import Waiting
 from bridge.ports.inbound import ExplainWaiting
@@ -43,7 +43,7 @@ async def load_commanded_run(store: Queries, client: Client, request: web.Reques
     Raise as `load_visible_run`, and a `Problem` if the client may not command it.
     """
     run = await load_visible_run(store, client, request.match_info["run_id"])
-    request[DETAILS] = {"run_id": run.run_id}
+    request[DETAILS] = {"run_id": run.run_id, **trace_context.log_fields(run.traceparent)}
     if not client.may_command(run):
         raise problems.from_status(403, "this client did not submit the run; the role operate is required")
     return run

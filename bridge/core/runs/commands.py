@@ -54,7 +54,7 @@ def apply_command(run: Run, command: RunCommand, policy: CrewPolicy, now: float)
     open question.
     """
     if run.state is State.STARTING and not isinstance(command, Resume):
-        raise PostInProgress(run.run_id)
+        raise PostInProgress(run.run_id, run.log_fields)
     match command:
         case Resume():
             return rules.accept_answer(run, command, policy, now)

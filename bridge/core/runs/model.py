@@ -244,6 +244,11 @@ class TrackedRun:
     first_polled_at: float | None = field(default=None, compare=False)
 
     @property
+    def log_fields(self) -> dict[str, str]:
+        """What identifies the run in a log line, as far as memory holds it."""
+        return {"run_id": self.run_id, "crew": self.crew}
+
+    @property
     def deadline_at(self) -> float | None:
         """When the deadline passes; None until the execution was seen started."""
         return None if self.started_at is None else self.started_at + self.deadline

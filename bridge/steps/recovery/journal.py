@@ -57,5 +57,5 @@ async def _apply(entry: JournalEntry, crews: Mapping[str, Crew], store: RunStore
         run = doubted if isinstance(doubted, Run) else run
     if await adopt(run, entry.attempt, CrewWebhook(entry.kickoff_id), policy, store, clock) is None:
         reason = f"the run is {run.state}"
-        log.error("journal_entry_rejected", run_id=entry.run_id, kickoff_id=entry.kickoff_id, reason=reason)
+        log.error("journal_entry_rejected", **run.log_fields, kickoff_id=entry.kickoff_id, reason=reason)
     return True

@@ -50,7 +50,7 @@ class AcceptCommand:
             except PostInProgress as error:
                 if not await self._deferred.defer(error.run_id, by, self._clock()):
                     continue  # the POST has finished or the run has ended: apply it now
-                log.info("command_deferred", run_id=error.run_id, command=type(command).__name__, by=by)
+                log.info("command_deferred", **error.log_fields, command=type(command).__name__, by=by)
             return
 
 

@@ -120,7 +120,7 @@ async def test_an_invalid_decision_names_the_field(body: dict[str, Any], field: 
 async def test_during_a_post_the_client_is_asked_to_retry():
     async with serving() as bridge:
         run = bridge.store.add()
-        bridge.others.fail = PostInProgress("run-1")
+        bridge.others.fail = PostInProgress("run-1", {})
         response = await bridge.post(f"/v1/runs/{run.run_id}/cancel")
         await problem(response, 409, "post_in_progress")
         assert response.headers["Retry-After"] == "5"
