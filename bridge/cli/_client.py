@@ -2,9 +2,9 @@
 
 import json
 import os
-from collections.abc import Callable, Mapping
-from contextlib import closing
-from http.client import HTTPConnection, HTTPException, HTTPSConnection, IncompleteRead
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection, IncompleteRead
 from pathlib import Path
 from socket import gaierror
 from ssl import SSLError
@@ -33,7 +33,7 @@ _FAILURES = (
 )
 """Why a call has no usable response; the first class that matches counts."""
 
-TIMEOUT = 90.0  # seconds without any data
+TIMEOUT = 90.0  # seconds without any data; the event stream sends a comment every 15 s
 
 
 class BridgeClient:
@@ -118,6 +118,16 @@ class BridgeClient:
             raise self._not_a_bridge()
         return response
 
+    def event_lines(self, query: Mapping[str, str], last_id: str | None) -> Iterator[bytes]:
+        """Yield the lines of the event stream after the event with the id `last_id`, until the stream ends."""
+        headers = {} if last_id is None else {"Last-Event-ID": last_id}
+        with self._response("GET", "/v1/events", query, headers=headers) as response:
+            if response.status >= 400:  # noqa: PLR2004 - the boundary of HTTP errors
+                self._read(response)
+            if response.headers.get_content_type() != "text/event-stream":
+                raise self._not_a_bridge()
+            yield from response
+
     def _delivery(self, response: Json) -> Json:
         if not _is_delivery(response) or not isinstance(response.get("history"), list):
             raise self._not_a_bridge()
@@ -128,31 +138,48 @@ class BridgeClient:
             raise self._not_a_bridge()
         return response
 
-    def _call(self, method: str, *steps: str, query: Mapping[str, str] | None = None, body: Json | None = None) -> Json:
+    def _call(
+        self,
+        method: str,
+        *steps: str,
+        query: Mapping[str, str] | None = None,
+        body: Json | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Json:
+        with self._response(method, _path(steps), query, body, headers) as response:
+            return self._read(response)
+
+    def _read(self, response: HTTPResponse) -> Json:
+        """Return the JSON object of a response; raise `CommandFailed` if it is a problem."""
+        document = _decoded(response.read())
+        if not isinstance(document, dict):
+            raise self._not_a_bridge()
+        if response.status >= 400:  # noqa: PLR2004 - the boundary of HTTP errors
+            raise _refusal(response.status, document)
+        return document
+
+    @contextmanager
+    def _response(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Json | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Iterator[HTTPResponse]:
+        """Send a request, and read the response within the block; failures of both end the command."""
+        parts = urlsplit(self._url)
+        kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+        target = f"{parts.path}{path}{'?' if query else ''}{urlencode(query or {})}"
         try:
-            status, text = self._exchange(method, _path(steps), query, _encoded(body))
+            with closing(kind(parts.hostname or "", parts.port, timeout=TIMEOUT)) as connection:
+                connection.request(method, target, _encoded(body), {**self._headers, **(headers or {})})
+                yield connection.getresponse()
         except UnicodeEncodeError:  # the command line contained bytes that are not text
             raise CommandFailed(Exit.USAGE, "an argument is not UTF-8 text") from None
         except (HTTPException, OSError) as error:
             reason = f"no response from the bridge at {self._url}: {_describe(error)}"
             raise CommandFailed(Exit.UNAVAILABLE, reason, f"is it running? {_ADDRESS_FROM}") from None
-        response = _decoded(text)
-        if not isinstance(response, dict):
-            raise self._not_a_bridge()
-        if status >= 400:  # noqa: PLR2004 - the boundary of HTTP errors
-            raise _refusal(status, response)
-        return response
-
-    def _exchange(
-        self, method: str, path: str, query: Mapping[str, str] | None, body: bytes | None
-    ) -> tuple[int, bytes]:
-        parts = urlsplit(self._url)
-        kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
-        target = f"{parts.path}{path}{'?' if query else ''}{urlencode(query or {})}"
-        with closing(kind(parts.hostname or "", parts.port, timeout=TIMEOUT)) as connection:
-            connection.request(method, target, body, self._headers)
-            response = connection.getresponse()
-            return response.status, response.read()
 
     def _not_a_bridge(self) -> CommandFailed:
         return CommandFailed(Exit.UNAVAILABLE, f"the server at {self._url} is not a bridge", _ADDRESS_FROM)

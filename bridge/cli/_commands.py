@@ -26,6 +26,7 @@ MODULES = {
     "deliveries": "deliveries",
     "receivers": "receivers",
     "crews": "crews",
+    "events": "events",
     "hooks": "hooks",
     "sources": "sources",
     "store": "store",

@@ -51,6 +51,8 @@ RECEIVERS = (
     Column("paused", 3, ("paused_at",), relative_times),
 )
 
+_EVENT_TYPE, _SHORT_ID, _CREW = 22, 13, 8  # least widths in the line of an event; most names fit
+
 _FACTS = ("retry_of", "idempotency_key", "kickoff_id", "accepted_at", "started_at", "finished_at")
 _TIMES = frozenset({"accepted_at", "started_at", "finished_at", "next_attempt_at", "delivered_at", "asked_at"})
 _VALUES = ("polls", "meta", "usage", "restore_from", "error", "result", "result_json")
@@ -186,6 +188,41 @@ def print_delivery(delivery: Json, *, as_json: bool) -> None:
             f"  {attempt.get('number')}. {attempt.get('at')}, {attempt.get('ms')} ms: {result or 'confirmed'}",
             markup=False,
         )
+
+
+def print_event(event: Json, *, as_json: bool) -> None:
+    """Print an event in one line."""
+    if as_json:
+        print_json(event)
+    else:
+        out = console()
+        out.print(event_line(event, out.width if out.is_terminal else None))
+
+
+def event_line(event: Json, width: int | None) -> Text:
+    """Return the time (UTC) of an event, its type, run, and crew, and what happened; None: shorten nothing."""
+    data = event.get("data") or {}
+    at, type_, crew, run_id = map(as_line, (event.get("time"), event.get("type"), data.get("crew"), data.get("run_id")))
+    if width is not None:
+        at, [run_id] = at[11:19], short_ids([run_id], 0.0)
+    style = STYLES.get(type_.partition(".")[2], "")
+    rest = f"  {run_id:<{_SHORT_ID}}  {crew:<{_CREW}}  {_event_detail(data)}"
+    line = Text.assemble(f"{at}  ", (f"{type_:<{_EVENT_TYPE}}", style), rest)
+    line.rstrip()
+    if width is not None:
+        line.truncate(width, overflow="ellipsis")
+    return line
+
+
+def _event_detail(data: Json) -> str:
+    """Return what an event reports: an error, a question, a problem of a receiver, or the tasks that are done."""
+    if error := data.get("error") or (data if "code" in data else None):
+        return as_line(f"{error.get('code')}: {error.get('message')}")
+    if question := data.get("question"):
+        return as_line(question.get("message") or question.get("output"))
+    if data.get("receiver"):
+        return as_line(f"{data['receiver']}: {data.get('last_error')}")
+    return as_line(_progress(data.get("progress"))) if data.get("state") == State.RUNNING else ""
 
 
 def print_counts(counts: Json, *, as_json: bool, note: str = "") -> None:

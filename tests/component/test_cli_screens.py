@@ -123,6 +123,21 @@ SHOWN = RUNS[2] | {
         },
     ],
 }  # fmt: skip
+EVENTS: list[dict[str, Any]] = [
+    {"time": "2026-11-30T13:40:02.100Z", "type": "run.started", "data": RUNS[2]},
+    {"time": "2026-11-30T13:40:40.900Z", "type": "run.progress", "data": RUNS[1] | {"progress": SHOWN["progress"]}},
+    {"time": "2026-11-30T13:41:05.000Z", "type": "run.waiting_for_human", "data": SHOWN},
+    {"time": "2026-11-30T13:44:51.230Z", "type": "run.failed", "data": RUNS[4]},
+    {
+        "time": "2026-11-30T13:59:10.000Z", "type": "request.rejected",
+        "data": {"code": "unknown_crew", "message": "no crew has this name", "crew": "reserach"},
+    },
+    {
+        "time": "2026-11-30T14:01:00.000Z", "type": "delivery.paused",
+        "data": RECEIVERS[1] | {"crew": "research", "last_error": "HTTP 503"},
+    },
+    {"time": "2026-11-30T14:03:31.900Z", "type": "run.succeeded", "data": RUNS[5]},
+]  # fmt: skip
 TABLES: dict[str, tuple[tuple[Column, ...], list[dict[str, Any]]]] = {
     "runs list": (_output.RUNS, RUNS),
     "deliveries list": (_output.DELIVERIES, DELIVERIES),
@@ -147,6 +162,10 @@ def page() -> Iterator[str]:
             yield from ("", f"## `{name}` at {width} columns", "", "```text")
             yield from printed(table(columns, items, width, NOW), width)
             yield "```"
+    yield from ("", "## `events` at 80 columns", "", "```text")
+    for event in EVENTS:
+        yield from printed(_output.event_line(event, 80), 80)
+    yield "```"
     yield from ("", "## `runs show`", "", "```text")
     yield from printed(_output.run_view(SHOWN, NOW), 200)
     yield "```"
@@ -161,6 +180,14 @@ def test_the_page_shows_the_screens() -> None:
 def test_a_table_fits_the_terminal(name: str, width: int) -> None:
     lines = printed(table(*TABLES[name], width, NOW), width)
     assert max(map(cell_len, lines)) <= width
+
+
+@pytest.mark.parametrize("event", EVENTS)
+def test_an_event_fits_the_terminal_and_is_whole_elsewhere(event: dict[str, Any]) -> None:
+    [line], [whole] = (printed(_output.event_line(event, width), 1000) for width in (60, None))
+    assert cell_len(line) <= 60
+    assert whole.startswith(f"{event['time']}  {event['type']} ")
+    assert event["data"].get("run_id", "") in whole
 
 
 @pytest.mark.parametrize("name", TABLES)

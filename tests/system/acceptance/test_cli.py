@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from bridge.sandbox import SandboxSettings, parse_run_time, running
+from tests.patience import PATIENCE
 from tests.system.acceptance.harness import Daemon, eventually, free_port
 
 
@@ -34,10 +36,13 @@ class CommandLine:
     def __init__(self, url: str) -> None:
         self.url = url
 
-    async def says(self, *arguments: str) -> Output:
+    async def start(self, *arguments: str) -> asyncio.subprocess.Process:
         command = [sys.executable, "-m", "bridge", *arguments, "--url", self.url]
         pipe = asyncio.subprocess.PIPE
-        process = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe)
+        return await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe)
+
+    async def says(self, *arguments: str) -> Output:
+        process = await self.start(*arguments)
         out, err = await process.communicate()
         assert process.returncode is not None
         return Output(process.returncode, out.decode(), err.decode())
@@ -150,6 +155,42 @@ async def test_runs_accepted_before_a_start_with_hold_wait_until_they_are_releas
             await daemon.close()
     assert (later["state"], waiting["state"], waiting["waiting"]["reason"]) == ("succeeded", "accepted", "held")
     assert released.out == "1 released\n"
+
+
+async def test_events_are_printed_across_a_restart_until_ctrl_c(daemon: Daemon, command_line: CommandLine):
+    following = await command_line.start("events", "--crew", "research", "--json")
+    try:
+        reading = asyncio.create_task(next_event(following))
+        number = 0
+
+        async def first_event() -> bool:  # what happened before the stream was open is not in it
+            nonlocal number
+            number += 1
+            await command_line.says("send", "research", f"n={number}", "--no-wait")
+            return reading.done()
+
+        await eventually(first_event, "an event is printed")
+        await daemon.close()
+        await daemon.start()
+        sent = (await command_line.says("send", "research", "n=0", "--no-wait", "--json")).json["run_id"]
+        async with asyncio.timeout(PATIENCE):
+            event = await reading
+            while event["subject"] != sent:
+                event = await next_event(following)
+        following.send_signal(signal.SIGINT)
+        _, err = await following.communicate()
+    finally:
+        if following.returncode is None:
+            following.kill()
+    assert event["type"] == "run.waiting_for_human"
+    assert following.returncode == 130
+    assert err.decode().splitlines()[-2:] == ["connected again", "interrupted"]
+
+
+async def next_event(following: asyncio.subprocess.Process) -> Any:
+    """The next event that the command prints."""
+    assert following.stdout is not None
+    return json.loads(await following.stdout.readline())
 
 
 async def run_in(daemon: Daemon, state: str, number: int = 1) -> Any:
