@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -58,6 +58,7 @@ def sandbox(
     quota: Annotated[int | None, _crew("Refuse kickoffs with 403 after this many executions.")] = None,
     stop: Annotated[bool, _crew("Support POST /stop/{kickoff_id}; otherwise it returns 404.", "--stop")] = False,
     run_time: Annotated[str, _runs(f"Run time in seconds: {RUN_TIME_FORMS}.")] = "uniform:2:6",
+    script: Annotated[Path | None, _runs("File that says what runs with certain inputs do, as JSON.")] = None,
     failure_rate: Annotated[float, _runs("Fraction of runs that fail, from 0 to 1.")] = 0.0,
     workers: Annotated[int | None, _runs("Concurrent executions; others wait as PENDING.")] = None,
     status_lag: Annotated[float, _runs("Seconds by which /status is later than the webhooks.")] = 0.0,
@@ -131,12 +132,26 @@ def sandbox(
             resume_fault_rate=resume_fault_rate,
             stop_fault_rate=stop_fault_rate,
             faults=tuple(json.loads(rule) for rule in fault or ()),
+            script=() if script is None else read_script(script),
         )
     except ValueError as error:
         raise CommandFailed(Exit.USAGE, str(error)) from None
     logs.configure("info", "auto")
     with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
         _serve(settings)
+
+
+def read_script(file: Path) -> tuple[Mapping[str, object], ...]:
+    """Read the entries of a script from a JSON file; `SandboxSettings` checks them."""
+    try:
+        entries = json.loads(file.read_bytes())
+    except OSError as error:
+        raise CommandFailed(Exit.USAGE, f"--script: cannot read {file}: {os_error_text(error)}") from None
+    except ValueError as error:
+        raise CommandFailed(Exit.USAGE, f"--script: {file} is not JSON: {error}") from None
+    if not isinstance(entries, list):
+        raise CommandFailed(Exit.USAGE, f"--script: {file} must contain a list of entries")
+    return tuple(entries)
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from bridge.sandbox.hooks import Hooks, read_hooks
 from bridge.sandbox.inputs import Inputs
 from bridge.sandbox.planner import Planner
 from bridge.sandbox.responses import INTERNAL_SERVER_ERROR, INVALID_TOKEN, NO_TOKEN, Response, detail, json_response
+from bridge.sandbox.script import Script
 from bridge.sandbox.settings import SandboxSettings
 from bridge.sandbox.status import failed, live_status
 
@@ -50,11 +51,16 @@ class Crew:
     """A deployed crew or flow; keeps its inputs, the number of executions, and the IDs that resumes returned."""
 
     def __init__(
-        self, settings: SandboxSettings, planner: Planner, executions: Callable[[], Iterable[Execution]]
+        self,
+        settings: SandboxSettings,
+        planner: Planner,
+        executions: Callable[[], Iterable[Execution]],
+        script: Script,
     ) -> None:
         self._settings = settings
         self._planner = planner
         self._executions = executions
+        self._script = script
         self._started = sum(1 for _ in executions())
         self._bearer = f"Bearer {settings.token}"
         self._resumed: dict[str, Execution | None] = {}
@@ -81,7 +87,7 @@ class Crew:
         if refusal := self._missing(body) or self._invalid_id(body) or self._over_quota():
             return refusal, None
         try:
-            controls = read_controls(body.inputs)
+            controls = read_controls(self._script.with_controls(body.inputs))
         except ValueError as error:
             return detail(422, str(error)), None
         execution = self._planner.plan(str(uuid.uuid4()), number, body.inputs, body.meta, controls, now)

@@ -20,7 +20,9 @@ TOKENS = {
 
 
 def result_text(execution: Execution, kind: Kind = "crew") -> str:
-    """Return the final output of a success: the requested JSON as text, or a sentence about the first input."""
+    """Return the final output of a success: the requested text or JSON, or a sentence about the first input."""
+    if isinstance(execution.result, str):
+        return execution.result
     if execution.result_json is not None:
         return to_json(execution.result_json).decode()
     sentence = f"The sandbox {kind} has dealt with {execution.topic() or 'nothing in particular'}."

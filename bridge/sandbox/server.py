@@ -16,6 +16,7 @@ from bridge.sandbox.ledger import Ledger, Traffic
 from bridge.sandbox.planner import Planner
 from bridge.sandbox.responses import detail
 from bridge.sandbox.rules import Call, rules_from
+from bridge.sandbox.script import Script
 from bridge.sandbox.sender import Sender
 from bridge.sandbox.settings import SandboxSettings
 from bridge.sandbox.transmission import respond
@@ -46,12 +47,13 @@ class Sandbox:
         self._ledger = ledger = Ledger(settings.ledger_file)
         traffic = Traffic()
         busy_until = [execution.ends_at for execution in ledger.executions()]
-        crew = Crew(settings, Planner(settings, busy_until), ledger.executions)
+        script = Script(settings.script)
+        crew = Crew(settings, Planner(settings, busy_until), ledger.executions, script)
         self._writer = writer = Writer(settings)
         self._sender = sender = Sender(settings, clock, traffic.webhooks)
         humans = Humans(settings.kind, clock, crew, ledger, traffic, writer, sender)
         calls = CrewCalls(Parts(clock, crew, faults, humans, ledger, traffic, settings.kickoff_delay))
-        self._route_sources = (calls, humans, ControlApi(clock, crew, ledger, traffic, faults, humans))
+        self._route_sources = (calls, humans, ControlApi(clock, crew, ledger, traffic, faults, script, humans))
 
     def application(self) -> web.Application:
         """Return the aiohttp application."""

@@ -10,6 +10,7 @@ from bridge.sandbox.dialects import Dialect
 from bridge.sandbox.execution import Kind
 from bridge.sandbox.inputs import Inputs, InputsShape
 from bridge.sandbox.rules import rules_from
+from bridge.sandbox.script import Script
 from bridge.sandbox.stream import Parents
 from bridge.sandbox.times import Fixed, RunTime
 
@@ -53,7 +54,8 @@ class SandboxSettings:
     `workers` is how many executions run at the same time; others wait as PENDING; None means no limit.
     `kickoff_delay` passes between the start of an execution and the response with its ID.
     `failure_rate` is the fraction of executions that end FAILED; the fault rates are fractions of calls that get a 503.
-    `faults` are rules active from the start, in the form that `/_faults` accepts.
+    `faults` are rules active from the start, in the form that `/_faults` accepts; `script` are entries
+    of `/_script`.
     With a `ledger_file` the ledger outlives the process, and a sandbox restarted on it restores its executions.
     The same `seed` gives the same run times and failures, kickoff by kickoff.
 
@@ -92,6 +94,7 @@ class SandboxSettings:
     resume_fault_rate: float = 0.0
     stop_fault_rate: float = 0.0
     faults: tuple[Mapping[str, object], ...] = ()
+    script: tuple[Mapping[str, object], ...] = ()
     status_lag: float = 0.0
     dialect: Dialect = "live"
     inputs_shape: InputsShape = "list"
@@ -126,6 +129,7 @@ class SandboxSettings:
         _require(self.quota is None or self.quota >= 0, "quota must not be negative")
         _require(0 <= self.human_questions <= MOST_QUESTIONS, f"human_questions must be from 0 to {MOST_QUESTIONS}")
         rules_from(self.faults)
+        Script(self.script)
         _require(bool(self.signing_key), "flow_hitl_secret must have a key after whsec_")
         Inputs(self.inputs, self.required_inputs)
         _require(self.webhook_timeout > 0, "webhook_timeout must be more than 0")
