@@ -13,15 +13,13 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from bridge.adapters.http import views
 from bridge.config import Amqp
 from bridge.core.crew.webhooks import Kind
-from bridge.core.crew_policy import CrewPolicy
-from bridge.core.delivery import events
-from bridge.core.delivery.model import Attempt, Channel, DeliveryState
+from bridge.core.delivery.model import Attempt, DeliveryState
 from bridge.core.errors import RefusalCode
-from bridge.core.runs import request, state_machine
+from bridge.core.runs import request
 from bridge.core.runs.history import HistoryEvent
-from bridge.core.runs.model import Envelope, KickoffRequest, RunError, State
+from bridge.core.runs.model import RunError, State
 from bridge.core.runs.waiting import Reason, Waiting
-from bridge.documents import asyncapi, openapi
+from bridge.documents import asyncapi, event_schema, openapi
 from tests.fakes import NOW, a_delivery, a_run
 from tests.test_docs import HTTP, REQUESTS, ROOT, STATES, _calls, _event_types, _has_row
 
@@ -109,9 +107,8 @@ def test_the_codes_of_problems() -> None:
 
 
 def test_the_codes_of_errors() -> None:
-    _, with_members = SCHEMAS["Run"]["properties"]["error"]["oneOf"]
     used = {call.text for call in _calls() if call.name == RunError.__name__}
-    assert used <= set(with_members["properties"]["code"]["enum"])
+    assert used <= set(SCHEMAS["RunError"]["properties"]["code"]["enum"])
 
 
 def test_the_kinds_of_webhooks() -> None:
@@ -162,22 +159,13 @@ def test_every_operation_uses_a_channel_and_every_channel_is_used() -> None:
     assert {operation["action"] for operation in operations} == {"send", "receive"}
 
 
-def test_a_real_event_fits_its_schema() -> None:
-    """The complete event, as published."""
-    run = state_machine.accept(KickoffRequest("research", {}), Envelope("t"), a_run().run_id, NOW)
-    (delivery,) = events.with_event(run, "run.succeeded", CrewPolicy(results_exchange=True), NOW).deliveries
-    assert delivery.destination.channel is Channel.EXCHANGE
-    schema = {"$ref": "#/components/schemas/RunEvent", "components": asyncapi()["components"]}
-    assert [error.message for error in Draft202012Validator(schema).iter_errors(json.loads(delivery.event.body))] == []
-    assert list(Draft202012Validator(schema).iter_errors({"type": "run.succeeded"}))
-
-
-def test_a_refusal_fits_its_schema() -> None:
-    refusal = {"code": "unknown_crew", "message": "no", "crew": None, "idempotency_key": None}
-    event = json.loads(events.rejected("id-1", refusal, None, NOW).body)
-    payload = asyncapi()["components"]["messages"]["request.rejected"]["payload"]
-    schema = {**payload, "components": asyncapi()["components"]}
-    assert [error.message for error in Draft202012Validator(schema).iter_errors(event)] == []
+def test_the_event_schema_is_valid_and_names_the_types_of_the_channels() -> None:
+    """`tests/component/steps/test_published_events.py` compares it with real events."""
+    Draft202012Validator.check_schema(event_schema())
+    references = [one["$ref"].removeprefix("#/$defs/") for one in event_schema()["oneOf"]]
+    types = {event_schema()["$defs"][name]["properties"]["type"]["const"] for name in references}
+    assert types == _event_types()
+    assert "#/components" not in json.dumps(event_schema())
 
 
 def _operations() -> Iterator[dict[str, Any]]:

@@ -21,6 +21,7 @@ MODULES = {
     "migrate": "daemon",
     "openapi": "documents",
     "asyncapi": "documents",
+    "jsonschema": "documents",
     "runs": "runs",
     "dead": "dead_letters",
     "deliveries": "deliveries",

@@ -1,4 +1,4 @@
-"""The commands `openapi` and `asyncapi`."""
+"""The commands `openapi`, `asyncapi`, and `jsonschema`."""
 
 import json
 
@@ -19,3 +19,9 @@ def print_openapi() -> None:
 def print_asyncapi() -> None:
     """Print the AsyncAPI 3 document of the messages over RabbitMQ and to callback URLs as JSON."""
     print(json.dumps(documents.asyncapi(), indent=2))
+
+
+@app.command("jsonschema", epilog="Example: kickoff-bridge jsonschema > events.schema.json")
+def print_event_schema() -> None:
+    """Print the JSON Schema of the events, to generate types from it."""
+    print(json.dumps(documents.event_schema(), indent=2))
