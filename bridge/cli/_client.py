@@ -8,13 +8,14 @@ from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnec
 from pathlib import Path
 from socket import gaierror
 from ssl import SSLError
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
 from bridge.cli._errors import CommandFailed, Exit
 from bridge.core.http.target import check_base_url, check_token
 
 Json = dict[str, Any]
+T = TypeVar("T")
 
 _RUN = ("run_id", "crew", "state")
 """String fields that every representation of a run contains."""
@@ -54,8 +55,15 @@ class BridgeClient:
         return self._run(self._call("GET", "/v1/runs", run_id))
 
     def command_run(self, run_id: str, verb: str, body: Json) -> Json:
-        """Send a command (`cancel`, `resume`, `resolve`, `retry`) to a run; return the run, or the new one."""
+        """Send a command (`cancel`, `resume`, `resolve`) to a run; return the run."""
         return self._run(self._call("POST", "/v1/runs", run_id, verb, body=body))
+
+    def retry(self, run_id: str, key: str, body: Json) -> tuple[Json, bool]:
+        """Retry a run; return the new one, and whether an earlier call with this key has created it."""
+        quoted = '"' + key.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        path = _path(("/v1/runs", run_id, "retry"))
+        with self._response("POST", path, body=body, headers={"Idempotency-Key": quoted}) as response:
+            return self._run(self._read(response)), "Idempotency-Replayed" in response.headers
 
     def release(self, body: Json) -> Json:
         """Release held runs; return their number as `released`."""
@@ -138,15 +146,8 @@ class BridgeClient:
             raise self._not_a_bridge()
         return response
 
-    def _call(
-        self,
-        method: str,
-        *steps: str,
-        query: Mapping[str, str] | None = None,
-        body: Json | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> Json:
-        with self._response(method, _path(steps), query, body, headers) as response:
+    def _call(self, method: str, *steps: str, query: Mapping[str, str] | None = None, body: Json | None = None) -> Json:
+        with self._response(method, _path(steps), query, body) as response:
             return self._read(response)
 
     def _read(self, response: HTTPResponse) -> Json:
@@ -185,7 +186,7 @@ class BridgeClient:
         return CommandFailed(Exit.UNAVAILABLE, f"the server at {self._url} is not a bridge", _ADDRESS_FROM)
 
 
-def call_bridge(url: str | None, token: str | None, config: Path | None, call: Callable[[BridgeClient], Json]) -> Json:
+def call_bridge(url: str | None, token: str | None, config: Path | None, call: Callable[[BridgeClient], T]) -> T:
     """Connect to the bridge that the options name, make one call, and return its result."""
     bridge = BridgeClient(daemon_address(url, config), client_token(token))
     try:

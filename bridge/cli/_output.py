@@ -123,8 +123,12 @@ def _delivery_line(delivery: Json, now: float) -> str:
     line = f"{delivery['id']}  {delivery['state']}  to {as_line(delivery['destination'])}"
     if delivery.get("attempts"):
         line += f", attempts: {delivery['attempts']}"
+    if delivery.get("earlier_attempts"):
+        line += f", redelivered after {delivery['earlier_attempts']}"
     if delivery.get("next_attempt_at"):
         line += f", next {relative_time(delivery['next_attempt_at'], now)}"
+    elif delivery["state"] == "pending":
+        line += ", its receiver is paused"
     return f"{line}: {as_line(delivery['last_error'])}" if delivery.get("last_error") else line
 
 

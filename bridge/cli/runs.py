@@ -1,12 +1,14 @@
 """The commands `runs list`, `show`, `cancel`, `resume`, `resolve`, `retry`, and `release`."""
 
+import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bridge.cli._client import Json, call_bridge
+from bridge.cli._client import BridgeClient, Json, call_bridge
 from bridge.cli._errors import CommandFailed, Exit
 from bridge.cli._options import AsJson, Config, OfCrew, Since, Token, Until, Url, Watch, Wide, read_time
 from bridge.cli._output import print_counts, print_json, print_page, print_run, run_view, runs_view
@@ -26,6 +28,8 @@ Filter = Annotated[
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="With --filter: only count the runs that match.")]
 Reason = Annotated[str | None, typer.Option(help="Reason, for the audit log and the run's history.")]
+
+SHOWN_RUNS = 20  # of those that match a filter
 
 
 @app.command("list", epilog="Example: kickoff-bridge runs list --state in_doubt --crew research")
@@ -68,17 +72,26 @@ def list_runs(
         print_page(page, as_json=as_json, wide=wide)
 
 
-@app.command("show", epilog="Example: kickoff-bridge runs show RUN_ID --watch")
+@app.command("show", epilog="Example: kickoff-bridge runs show --filter meta.order=42")
 def show_run(
-    run_id: Annotated[str, typer.Argument(help="The run's id, or its beginning.")],
+    run_id: RunId = None,
+    filter_: Filter = None,
     watch: Watch = False,
     as_json: AsJson = False,
     url: Url = None,
     token: Token = None,
     config: Config = None,
 ) -> None:
-    """Show one run with its question, history, and deliveries; with --watch, until it ends."""
-    if watch:
+    """Show a run with its question, history, and deliveries; with --watch, until it ends.
+
+    With --filter, show each run that matches, such as a run and its retries, the oldest first.
+    """
+    wanted = _wanted_runs(run_id, filter_)
+    if watch and run_id is None:
+        raise CommandFailed(Exit.USAGE, "--watch applies only to a run id")
+    if run_id is None:
+        call_bridge(url, token, config, partial(_show_all, wanted, as_json))
+    elif watch:
         watch_bridge(
             url,
             token,
@@ -164,14 +177,49 @@ def retry_run(
     run_id: RunId = None,
     filter_: Filter = None,
     dry_run: DryRun = False,
+    key: Annotated[
+        str | None, typer.Option(help="Idempotency key of the new run; another one retries the run once more.")
+    ] = None,
     reason: Reason = None,
     as_json: AsJson = False,
     url: Url = None,
     token: Token = None,
     config: Config = None,
 ) -> None:
-    """Repeat the request of an ended run as a new run, whose execution is paid for."""
-    _apply_command_to(run_id, filter_, dry_run, "retry", {"reason": reason}, as_json, url, token, config)
+    """Repeat the request of an ended run as a new run, whose execution is paid for.
+
+    Repeating the command starts nothing more, so it is safe after a timeout: it returns the same new run.
+    """
+    if filter_ and key is not None:
+        raise CommandFailed(Exit.USAGE, "--key applies only to a run id")
+    if key is not None and not (key.isascii() and key.isprintable()):
+        raise CommandFailed(Exit.USAGE, "--key: must consist of printable ASCII characters")
+    if run_id is None or filter_ or dry_run:
+        _apply_command_to(run_id, filter_, dry_run, "retry", {"reason": reason}, as_json, url, token, config)
+        return
+    run, replayed = call_bridge(url, token, config, partial(_retry, run_id, key, {"reason": reason}))
+    print_run(run, as_json=as_json)
+    if replayed:
+        print("this run is an earlier retry; retry it in turn, or give a new --key to retry again", file=sys.stderr)
+
+
+def _retry(run_id: str, key: str | None, body: Json, bridge: BridgeClient) -> tuple[Json, bool]:
+    """Retry a run. The default key is that of a retry by filter, and requires the whole id."""
+    if key is None:
+        run_id = bridge.run(run_id)["run_id"]
+        key = f"retry-{run_id}"
+    return bridge.retry(run_id, key, body)
+
+
+def _show_all(wanted: dict[str, str], as_json: bool, bridge: BridgeClient) -> None:
+    """Print all runs that match, the oldest first."""
+    page = bridge.runs(wanted | {"limit": str(SHOWN_RUNS)})
+    if not page["runs"]:
+        print("no runs", file=sys.stderr)
+    elif page.get("next_cursor"):
+        print(f"only the newest {SHOWN_RUNS} runs; `runs list` shows all that match", file=sys.stderr)
+    for found in reversed(page["runs"]):
+        print_run(bridge.run(found["run_id"]), as_json=as_json)
 
 
 def _apply_command_to(
@@ -186,18 +234,23 @@ def _apply_command_to(
     config: Path | None,
 ) -> None:
     """Send a command to one run, or to all that match a filter."""
-    if (run_id is None) == (not filter_):
-        raise CommandFailed(Exit.USAGE, "give either a run id, or at least one --filter NAME=VALUE")
+    wanted = _wanted_runs(run_id, filter_)
     if run_id is not None:
         if dry_run:
             raise CommandFailed(Exit.USAGE, "--dry-run applies only to --filter")
         _apply_command(run_id, verb, body, as_json, url, token, config)
         return
-    wanted = _read_pairs("--filter", filter_)
-    times = {name: read_time(wanted[name]) for name in ("since", "until") if name in wanted}
-    body = {**body, "filter": {**wanted, **times}, "dry_run": dry_run}
+    body = {**body, "filter": wanted, "dry_run": dry_run}
     counts = call_bridge(url, token, config, lambda bridge: bridge.command_many(f"/v1/runs/{verb}", body))
     print_counts(counts, as_json=as_json, note="; each new run is paid for" if verb == "retry" else "")
+
+
+def _wanted_runs(run_id: str | None, filter_: list[str] | None) -> dict[str, str]:
+    """Return the filter as query parameters of `GET /v1/runs`; raise `CommandFailed` unless it replaces a run id."""
+    if (run_id is None) == (not filter_):
+        raise CommandFailed(Exit.USAGE, "give either a run id, or at least one --filter NAME=VALUE")
+    wanted = _read_pairs("--filter", filter_)
+    return wanted | {name: read_time(wanted[name]) or "" for name in ("since", "until") if name in wanted}
 
 
 def _run_filter(

@@ -36,6 +36,7 @@ def test_everything_known_about_a_run_is_printed(capsys: pytest.CaptureFixture[s
     question = {"number": 2, "stage": "open", "task_id": "t-1", "asked_at": "then", "output": "Is it\ngood?"}
     history = [{"at": "then", "event": "answered"}, {"at": "now", "event": "ended", "state": "failed", "error": "lost"}]
     failed = {"id": "d-1", "state": "pending", "destination": "exchange:x", "attempts": 2, "last_error": "HTTP\n503"}
+    later = failed | {"id": "d-3", "earlier_attempts": 1, "next_attempt_at": "later"}
     delivered = {"id": "d-2", "state": "delivered", "destination": "https://shop.example", "last_error": None}
     lines = printed(
         capsys,
@@ -47,7 +48,7 @@ def test_everything_known_about_a_run_is_printed(capsys: pytest.CaptureFixture[s
         tasks=[{"name": "collect", "agent": None, "finished_at": "then"}],
         question=question,
         history=history,
-        deliveries=[failed, delivered],
+        deliveries=[failed, delivered, later],
     )
     assert lines == [
         "  idempotency_key: order-42",
@@ -66,8 +67,9 @@ def test_everything_known_about_a_run_is_printed(capsys: pytest.CaptureFixture[s
         "    then  answered",
         "    now  ended  state=failed error=lost",
         "  deliveries:",
-        "    d-1  pending  to exchange:x, attempts: 2: HTTP 503",
+        "    d-1  pending  to exchange:x, attempts: 2, its receiver is paused: HTTP 503",
         "    d-2  delivered  to https://shop.example",
+        "    d-3  pending  to exchange:x, attempts: 2, redelivered after 1, next later: HTTP 503",
     ]
 
 

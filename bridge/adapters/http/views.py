@@ -131,6 +131,7 @@ def delivery(one: Delivery) -> dict[str, Any]:
         "destination": _destination(one.destination),
         "state": one.state.value,
         "attempts": one.attempts,
+        "earlier_attempts": one.earlier_attempts,
         "next_attempt_at": events.timestamp(one.due_at) if pending and not one.paused else None,
         "last_error": one.last_error,
         "delivered_at": events.timestamp(one.delivered_at),

@@ -36,6 +36,7 @@ async def test_a_run_is_returned_with_its_deliveries(bridge: Bridge) -> None:
             "destination": "exchange:research.succeeded",
             "state": "pending",
             "attempts": 2,
+            "earlier_attempts": 0,
             "next_attempt_at": "2023-11-14T22:13:20.500Z",
             "last_error": "connection refused",
             "delivered_at": None,

@@ -1,19 +1,25 @@
 """Commands that call a running bridge, each in a process of its own."""
 
 import asyncio
+import itertools
 import json
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from bridge.sandbox import SandboxSettings, parse_run_time, running
 from tests.patience import PATIENCE
 from tests.system.acceptance.harness import Daemon, eventually, free_port
+
+SCREENS = Path(__file__).parents[3] / "docs" / "cli-screens.md"
 
 
 @dataclass(frozen=True)
@@ -23,11 +29,15 @@ class Output:
     code: int
     out: str
     err: str
+    expected_code: int = 0
 
     @property
     def json(self) -> Any:
-        assert self.code == 0, self.err
+        self.assert_done()
         return json.loads(self.out)
+
+    def assert_done(self) -> None:
+        assert self.code == self.expected_code, self.err
 
 
 class CommandLine:
@@ -41,11 +51,11 @@ class CommandLine:
         pipe = asyncio.subprocess.PIPE
         return await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe)
 
-    async def says(self, *arguments: str) -> Output:
+    async def says(self, *arguments: str, expect: int = 0) -> Output:
         process = await self.start(*arguments)
         out, err = await process.communicate()
         assert process.returncode is not None
-        return Output(process.returncode, out.decode(), err.decode())
+        return Output(process.returncode, out.decode(), err.decode(), expect)
 
 
 @pytest.fixture
@@ -100,7 +110,9 @@ async def test_runs_are_found_cancelled_and_retried_by_what_their_sender_knows(
     only_counted = await command_line.says("runs", "cancel", *order, "--filter", "since=2h", "--dry-run", "--json")
     cancelled = await command_line.says("runs", "cancel", *order, "--json")
     retried = await command_line.says("runs", "retry", waiting["run_id"][:13], "--json")
+    once_more = await command_line.says("runs", "retry", waiting["run_id"], "--json")
     again = await command_line.says("runs", "retry", *order)
+    on_purpose = await command_line.says("runs", "retry", waiting["run_id"], "--key", 'a "second" time', "--json")
     by_key, by_execution, by_error, by_meta = await asyncio.gather(
         command_line.says("runs", "list", "--key", "order-42", "--json"),
         command_line.says("runs", "list", "--kickoff-id", waiting["kickoff_id"], "--json"),
@@ -111,11 +123,43 @@ async def test_runs_are_found_cancelled_and_retried_by_what_their_sender_knows(
     assert sent.json["run_id"] == waiting["run_id"] == retried.json["retry_of"]
     assert (only_counted.json, cancelled.json) == ({"matched": 1, "done": 0}, {"matched": 1, "done": 1})
     assert [warning["code"] for warning in retried.json["warnings"]] == ["paid_again"]
-    assert again.out == "1 matched, 1 done; each new run is paid for\n"
+    assert once_more.json["run_id"] == retried.json["run_id"]
+    assert "this run is an earlier retry" in once_more.err
+    assert again.out == "1 matched, 0 done; each new run is paid for\n"
+    assert on_purpose.json["run_id"] != retried.json["run_id"]
     for found in (by_key, by_execution):
         assert [run["run_id"] for run in found.json["runs"]] == [waiting["run_id"]]
     assert by_error.json["runs"] == []
     assert len(by_meta.json["runs"]) == 3
+
+
+async def test_one_command_says_what_happened_to_order_42(tmp_path: Path):
+    """In doubt, started again, refused, retried; and an event that its receiver got only when it was redelivered."""
+    lost = {"on": "kickoff", "do": "hang_up_after"}
+    refused = {"on": "kickoff", "do": "http", "code": 422}
+    sandbox = SandboxSettings(run_time=parse_run_time("fixed:0.3"), inputs=("n",), faults=(lost, refused))
+    async with running(sandbox) as crew_url, receiver_that_is_gone_once() as callback_url:
+        daemon = Daemon(tmp_path, crew_url, callbacks={"allow_private": True})
+        await daemon.start()
+        shell = CommandLine(daemon.url)
+        order = ("--meta", '{"order": 42}', "--key", "order-42", "--callback-url", callback_url)
+        try:
+            first = (await shell.says("send", "research", "n=1", *order, "--json", expect=1)).json["run_id"]
+            why = ("--reason", "the crew shows no execution")
+            (await shell.says("runs", "resolve", first[:13], "--retry", *why)).assert_done()
+            await run_in(daemon, "failed")
+            await eventually(lambda: has_delivery(daemon, "dead"), "the receiver is gone")
+            (await shell.says("deliveries", "redeliver", f"{first}-failed-1")).assert_done()
+            await eventually(lambda: has_delivery(daemon, "delivered"), "the event was redelivered")
+            (await shell.says("runs", "retry", first)).assert_done()
+            await eventually(lambda: has_ended(daemon, "succeeded"), "the retry has succeeded")
+            await eventually(lambda: has_delivery(daemon, "delivered", 2), "both events are delivered")
+            screen = (await shell.says("runs", "show", "--filter", "meta.order=42")).out
+        finally:
+            await daemon.close()
+    print(screen)
+    _, _, documented = SCREENS.read_text().partition("## What happened to order 42?")
+    assert shape(screen) == shape(documented.partition("```text\n")[2].partition("```")[0])
 
 
 async def test_mistakes_are_reported_in_one_line_with_the_documented_codes(command_line: CommandLine):
@@ -191,6 +235,42 @@ async def next_event(following: asyncio.subprocess.Process) -> Any:
     """The next event that the command prints."""
     assert following.stdout is not None
     return json.loads(await following.stdout.readline())
+
+
+@asynccontextmanager
+async def receiver_that_is_gone_once() -> AsyncIterator[str]:
+    """A receiver that answers its first event with 410, which ends the delivery."""
+    statuses = itertools.chain([410], itertools.repeat(204))
+
+    async def respond(_: web.Request) -> web.Response:
+        return web.Response(status=next(statuses))
+
+    app = web.Application()
+    app.router.add_post("/", respond)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/"
+    finally:
+        await runner.cleanup()
+
+
+async def has_delivery(daemon: Daemon, state: str, number: int = 1) -> bool:
+    _, page = await daemon.get(f"/v1/deliveries?state={state}")
+    return len(page["deliveries"]) == number
+
+
+async def has_ended(daemon: Daemon, state: str) -> bool:
+    """Whether the newest run has ended so."""
+    runs = await daemon.all_runs()
+    return bool(runs[0]["state"] == state)
+
+
+def shape(screen: str) -> list[str]:
+    """The lines of a screen without what differs from one to the next: ids, times, addresses."""
+    volatile = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|\d{4}-\d\d-\d\dT[\d:.]+Z|\(\d+ \w+ ago\)|https?://[^\s,]+"
+    return [re.sub(volatile, "…", line).rstrip() for line in screen.strip().splitlines() if "usage:" not in line]
 
 
 async def run_in(daemon: Daemon, state: str, number: int = 1) -> Any:
