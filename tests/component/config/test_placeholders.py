@@ -24,7 +24,7 @@ SHOWN = (
 )
 """Where an example shows a secret: in a setting, as the default of a variable, in a header, in a URL."""
 
-WORDS = {"printable"}  # placeholders in prose, not in values
+WORDS = {"printable", "HTTP"}  # placeholders in prose, not in values
 SANDBOX = "sandbox-token"
 
 
