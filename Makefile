@@ -15,7 +15,7 @@ help: ## print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 demo: $(VENV)/runtime ## sandbox crew, bridge, and receiver in one process: kickoffs, live progress, completion events
-	$(BIN)/kickoff-bridge demo
+	@$(BIN)/kickoff-bridge demo
 
 run: $(VENV)/runtime ## run the daemon with bridge.yaml
 	$(BIN)/kickoff-bridge run
@@ -121,9 +121,12 @@ clean: ## remove what these targets created
 	rm -rf $(VENV) build dist bench/out .mypy_cache .ruff_cache .pytest_cache .hypothesis tests/system/interop/node_modules
 
 $(VENV)/runtime: requirements.txt pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(PIP) --require-hashes -r requirements.txt -r requirements-build.txt
-	$(PIP) --no-deps --no-build-isolation --editable .
+	@echo "Creating $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV)
+	@echo "Installing the bridge's $$(grep -c == requirements.txt) libraries there (only this time; about half a minute)"
+	@$(PIP) --require-hashes -r requirements.txt -r requirements-build.txt
+	@echo "Installing the bridge"
+	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(CREWAI)/installed: tests/system/interop/real_crew/requirements.txt

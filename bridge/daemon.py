@@ -20,12 +20,13 @@ from bridge.adapters.clock import steady_clock
 from bridge.adapters.crew_api import HttpCrewApi, crew_sessions
 from bridge.adapters.store import migrate_store, probe_store
 from bridge.adapters.threads import start_threads
-from bridge.composition.build import open_bridge
+from bridge.composition.build import Bridge, open_bridge
 from bridge.composition.policies import broker_urls, build_topology, proxy_rule
 from bridge.config import Amqp as AmqpSettings
 from bridge.config import Renewable, Settings, Source
 from bridge.core.crew.rate_limiter import RateLimiter
 from bridge.ports.lifecycle import Health
+from bridge.supervisor import GRACE
 
 DEFAULT_THREADS = 16  # for the kickoff journal, checks of the store's files, and secret files
 GC_THRESHOLD = 20_000  # allocations minus deallocations; the default is 700
@@ -82,12 +83,19 @@ def _locations(settings: Settings) -> dict[str, str | None]:
 @asynccontextmanager
 async def serving(settings: Settings) -> AsyncIterator[str]:
     """Run a bridge inside this process; yield its URL."""
+    async with started(settings) as bridge:
+        yield f"http://{settings.http.host}:{bridge.servers[0].port}"
+
+
+@asynccontextmanager
+async def started(settings: Settings, grace: float = GRACE) -> AsyncIterator[Bridge]:
+    """Run a bridge inside this process; `grace`: the seconds that work in progress may take when it stops."""
     async with open_bridge(settings, migrate=True) as bridge:
         supervisor = await bridge.start()
         try:
-            yield f"http://{settings.http.host}:{bridge.servers[0].port}"
+            yield bridge
         finally:
-            await supervisor.stop(asyncio.Event())
+            await supervisor.stop(asyncio.Event(), grace)
 
 
 async def migrate(settings: Settings) -> str:

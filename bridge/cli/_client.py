@@ -37,11 +37,15 @@ _FAILURES = (
 TIMEOUT = 90.0  # seconds without any data; the event stream sends a comment every 15 s
 
 
+class NotListening(CommandFailed):
+    """No process listens at the bridge's address; nothing was sent."""
+
+
 class BridgeClient:
     """Calls a running bridge. A refusal ends the command with the `detail` of the bridge's problem."""
 
     def __init__(self, url: str, token: str | None) -> None:
-        self._url = url
+        self.url = url
         self._headers = {"Content-Type": "application/json"}
         if token is not None:
             self._headers["Authorization"] = f"Bearer {token}"
@@ -169,7 +173,7 @@ class BridgeClient:
         headers: Mapping[str, str] | None = None,
     ) -> Iterator[HTTPResponse]:
         """Send a request, and read the response within the block; failures of both end the command."""
-        parts = urlsplit(self._url)
+        parts = urlsplit(self.url)
         kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
         target = f"{parts.path}{path}{'?' if query else ''}{urlencode(query or {})}"
         try:
@@ -179,11 +183,12 @@ class BridgeClient:
         except UnicodeEncodeError:  # the command line contained bytes that are not text
             raise CommandFailed(Exit.USAGE, "an argument is not UTF-8 text") from None
         except (HTTPException, OSError) as error:
-            reason = f"no response from the bridge at {self._url}: {_describe(error)}"
-            raise CommandFailed(Exit.UNAVAILABLE, reason, f"is it running? {_ADDRESS_FROM}") from None
+            reason = f"no response from the bridge at {self.url}: {_describe(error)}"
+            failed = NotListening if isinstance(error, ConnectionRefusedError) else CommandFailed
+            raise failed(Exit.UNAVAILABLE, reason, f"is it running? {_ADDRESS_FROM}") from None
 
     def _not_a_bridge(self) -> CommandFailed:
-        return CommandFailed(Exit.UNAVAILABLE, f"the server at {self._url} is not a bridge", _ADDRESS_FROM)
+        return CommandFailed(Exit.UNAVAILABLE, f"the server at {self.url} is not a bridge", _ADDRESS_FROM)
 
 
 def call_bridge(url: str | None, token: str | None, config: Path | None, call: Callable[[BridgeClient], T]) -> T:

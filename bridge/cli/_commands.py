@@ -15,6 +15,7 @@ from typer.main import get_group
 MODULES = {
     "run": "daemon",
     "demo": "demo",
+    "dev": "dev",
     "sandbox": "sandbox",
     "check": "daemon",
     "send": "send",

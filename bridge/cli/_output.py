@@ -52,6 +52,7 @@ RECEIVERS = (
 )
 
 _EVENT_TYPE, _SHORT_ID, _CREW = 22, 13, 8  # least widths in the line of an event; most names fit
+MAX_TASK_NAME = 40  # characters; the library calls a task without a name by its whole description
 
 _FACTS = ("retry_of", "idempotency_key", "kickoff_id", "accepted_at", "started_at", "finished_at")
 _TIMES = frozenset({"accepted_at", "started_at", "finished_at", "next_attempt_at", "delivered_at", "asked_at"})
@@ -247,11 +248,20 @@ def print_receivers(listed: Json, *, as_json: bool, wide: bool = False) -> None:
 
 def progress_line(run: Json) -> Text:
     """Return one line with a run's state, its progress, and what it waits for."""
-    progress = run.get("progress") or {}
-    tasks = f"  {_progress(progress)}" if progress.get("total") else ""
+    tasks = f"  {progress}" if (progress := progress_text(run)) else ""
     waiting = run.get("waiting")
     waits = f"  waiting: {waiting['reason']}{_waiting_detail(waiting)}" if waiting else ""
     return Text(f"{run['run_id']}  {run['state']}{tasks}{waits}")
+
+
+def progress_text(run: Json) -> str:
+    """Return the finished tasks of a run and the current one, such as `2/3 review_task`; nothing if not reported."""
+    progress = run.get("progress") or {}
+    if not isinstance(progress, dict) or not progress.get("total"):
+        return ""
+    current = progress.get("current")
+    name = current.get("name") if isinstance(current, dict) else current
+    return f"{progress.get('completed') or 0}/{progress['total']} {as_line(name)[:MAX_TASK_NAME]}".rstrip()
 
 
 def _waiting_detail(waiting: Json) -> str:

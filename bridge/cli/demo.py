@@ -3,46 +3,57 @@
 import asyncio
 import base64
 import itertools
+import json
 import secrets
-import socket
-import tempfile
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
-import orjson
 import typer
 import uvloop
 from aiohttp import web
 from rich.console import Console
 from rich.live import Live
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 from standardwebhooks import Webhook
 
-from bridge import daemon
 from bridge.cli._client import BridgeClient, Json
 from bridge.cli._errors import CommandFailed, Exit
-from bridge.cli._tables import STYLES
-from bridge.config import Settings
+from bridge.cli._output import progress_text
+from bridge.cli._tables import STYLES, as_line
 from bridge.core.runs.model import FINAL_STATES
+from bridge.local import Deployment, local_bridge
 from bridge.observability import logging as logs
-from bridge.sandbox import SandboxSettings, parse_run_time, running
+from bridge.sandbox import SandboxSettings, parse_run_time
 
 app = typer.Typer()
 
 TOPICS = ("tidal power", "the history of tea", "quiet trains", "urban bees", "a run that fails")
 TIMEOUT = 60.0  # seconds, until the last of these has ended
 POLL_INTERVAL = 0.1
+BAR_WIDTH = 16  # characters
 SUBMIT_INTERVAL = 3.0  # seconds between two runs, with `--stay`
 
 _RUN_TIME = parse_run_time("uniform:1:4")
-CREWS = {
-    "research": SandboxSettings(run_time=_RUN_TIME),
-    "reviewed": SandboxSettings(run_time=_RUN_TIME, human_questions=1, human_status="paused"),
-    "doubtful": SandboxSettings(run_time=_RUN_TIME, faults=({"on": "kickoff", "do": "hang_up_before", "times": None},)),
-}
-"""With `--stay`: a crew that asks a human, and one that confirms no kickoff."""
+_POLL = {"min_interval": "200ms", "max_interval": "500ms"}
+_HANG_UP = {"on": "kickoff", "do": "hang_up_before", "times": None}
+DEPLOYMENTS = (
+    Deployment(SandboxSettings(run_time=_RUN_TIME), {"research": {"poll": _POLL}}),
+    Deployment(
+        SandboxSettings(run_time=_RUN_TIME, human_questions=1, human_status="paused"),
+        {"reviewed": {"poll": _POLL, "human_input": True}},
+    ),
+    Deployment(SandboxSettings(run_time=_RUN_TIME, faults=(_HANG_UP,)), {"doubtful": {"poll": _POLL}}),
+)
+"""With `--stay`: also a crew that asks a human, and one that confirms no kickoff."""
+
+NEXT = """
+What next:
+  {0} demo --stay   the console in a browser, with a question and a run in doubt
+  {0} dev           a bridge to test your own service against (docs/sandbox.md)
+  "Try it" in README.md: a bridge with a settings file, over HTTP and RabbitMQ"""
 
 
 @app.command(epilog="Example: kickoff-bridge demo --stay")
@@ -63,29 +74,35 @@ def demo(
 async def _demo(*, stay: bool) -> None:
     console = Console(highlight=False)
     secret = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
-    with tempfile.TemporaryDirectory(prefix="kickoff-bridge-") as folder:
-        async with AsyncExitStack() as stack:
-            crews = {
-                name: await stack.enter_async_context(running(crew))
-                for name, crew in CREWS.items()
-                if stay or name == "research"
-            }
-            events, callback_url = await stack.enter_async_context(_receiver(secret))
-            settings = _settings(crews, secret, Path(folder) / "demo.db")
-            bridge_url = await stack.enter_async_context(daemon.serving(settings))
-            console.print(
-                f"crew API (sandbox) at {crews['research']}, bridge at {bridge_url}, events to {callback_url}\n"
-            )
-            bridge = BridgeClient(bridge_url, None)
-            async with asyncio.timeout(TIMEOUT):
-                await _show_runs(bridge, [await _submit(bridge, topic, callback_url) for topic in TOPICS], console)
-                console.print("\nCompletion events, signed and delivered to the callback URL:")
-                for _ in TOPICS:
-                    console.print(orjson.dumps(await events.get()).decode(), soft_wrap=True, markup=False)
-            if stay:
-                console.print(f"\nConsole: {bridge_url}/ (stop with Ctrl+C)", style="bold")
-                await _keep_busy(bridge, callback_url)
-    console.print('\nNext: `demo --stay` shows the console; "Try it" in README.md starts a bridge.', style="bold")
+    deployments = [deployment for deployment in DEPLOYMENTS if stay or "research" in deployment.crews]
+    async with _receiver(secret) as (events, callback_url), local_bridge(deployments, secret, {}) as local:
+        console.print(f"A stand-in for your crew:  {local.crew_apis[0]}")
+        console.print(f"The bridge:                {local.url}")
+        console.print(f"A receiver of its events:  {callback_url}\n")
+        console.print(f"Sent {len(TOPICS)} kickoff requests (POST {local.url}/v1/runs):\n", style="bold")
+        bridge = BridgeClient(local.url, None)
+        async with asyncio.timeout(TIMEOUT):
+            await _show_runs(bridge, [await _submit(bridge, topic, callback_url) for topic in TOPICS], console)
+            _show_events([await events.get() for _ in TOPICS], console)
+        if stay:
+            console.print(f"\nConsole: {local.url}/ (stop with Ctrl+C)", style="bold")
+            await _keep_busy(bridge, callback_url)
+    command = sys.argv[0] if sys.argv[0].startswith(".") else "kickoff-bridge"  # in a checkout: `.venv/bin/…`
+    console.print(NEXT.format(command), markup=False, soft_wrap=True)
+
+
+def _show_events(events: list[Json], console: Console) -> None:
+    """Print one event in full, and a line for each of the others."""
+    first, *others = sorted(events, key=lambda event: event["type"] != "run.succeeded")
+    console.print(
+        "\nEach run ended with one event, signed and sent to the receiver. One of them in full:\n", style="bold"
+    )
+    console.print_json(json.dumps(first))
+    console.print("\nThe others:\n", style="bold")
+    for event in others:
+        data = event["data"]
+        outcome = as_line(data["result"] or data["error"]["message"])
+        console.print(f"  {event['type']:<14}  {outcome}", markup=False, soft_wrap=True)
 
 
 async def _keep_busy(bridge: BridgeClient, callback_url: str) -> None:
@@ -115,39 +132,14 @@ async def _show_runs(bridge: BridgeClient, runs: list[Json], console: Console) -
 
 
 def _table(runs: list[Json]) -> Table:
-    table = Table("topic", "run", "state", "polls", box=None, header_style="bold")
+    table = Table("topic", "run", "state", "progress", "", box=None, header_style="bold", padding=(0, 2, 0, 0))
     for topic, run in zip(TOPICS, runs, strict=True):
-        state = run["state"]
-        table.add_row(topic, run["run_id"], f"[{STYLES.get(state, 'white')}]{state}[/]", str(run.get("polls", "")))
+        state, progress = run["state"], run.get("progress") or {}
+        done, total = progress.get("completed") or 0, progress.get("total") or 1
+        over = state in FINAL_STATES
+        bar = ProgressBar(total=1.0, completed=1.0 if over else done / total, width=BAR_WIDTH)
+        table.add_row(topic, run["run_id"][:18], f"[{STYLES.get(state, 'white')}]{state}[/]", bar, progress_text(run))
     return table
-
-
-def _settings(crews: Mapping[str, str], secret: str, store: Path) -> Settings:
-    port = _free_port()
-    return Settings.model_validate(
-        {
-            "public_url": f"http://127.0.0.1:{port}",  # so that the crew reports the id of its question
-            "http": {"port": port},
-            "store": {"url": f"sqlite:///{store}"},
-            "crews": {
-                name: {
-                    "url": url,
-                    "token": CREWS[name].token,
-                    "human_input": name == "reviewed",
-                    "poll": {"min_interval": "200ms", "max_interval": "500ms"},
-                }
-                for name, url in crews.items()
-            },
-            "callbacks": {"secret": secret, "allow_private": True},
-        }
-    )
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 @asynccontextmanager

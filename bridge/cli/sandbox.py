@@ -101,8 +101,8 @@ def sandbox(
             token=token,
             ledger_file=ledger_file,
             kind=kind,
-            inputs=_names(inputs),
-            required_inputs=None if required_inputs is None else _names(required_inputs),
+            inputs=input_names(inputs),
+            required_inputs=None if required_inputs is None else input_names(required_inputs),
             status_lag=status_lag,
             dialect=dialect,
             inputs_shape=inputs_shape,
@@ -154,7 +154,8 @@ def read_script(file: Path) -> tuple[Mapping[str, object], ...]:
     return tuple(entries)
 
 
-def _names(text: str) -> tuple[str, ...]:
+def input_names(text: str) -> tuple[str, ...]:
+    """Return the names of a list that is separated by commas."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 

@@ -1,6 +1,8 @@
 """The command `send`: submit one kickoff request to a running bridge and wait for its end."""
 
+import contextlib
 import os
+import sys
 import time
 from collections.abc import Iterable
 from functools import partial
@@ -10,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from bridge.cli._client import BridgeClient, Json, call_bridge
+from bridge.cli._client import BridgeClient, Json, NotListening, call_bridge
 from bridge.cli._errors import CommandFailed, Exit
 from bridge.cli._options import AsJson, Config, Token, Url, crew_names
 from bridge.cli._output import print_run, progress_line
@@ -21,6 +23,8 @@ from bridge.core.runs.model import FINAL_STATES, State
 app = typer.Typer()
 
 POLL_INTERVAL = 0.5
+STARTUP = 10.0  # seconds that a bridge may take to start
+STARTUP_INTERVAL = 0.2
 STOP_STATES = FINAL_STATES | {State.IN_DOUBT}
 """States in which `send` stops waiting. Under the policy `hold`, only an operator resolves a run in doubt."""
 
@@ -94,8 +98,23 @@ def _parse_json(option: str, text: str | None) -> dict[str, Any]:
 
 
 def _send(request: Json, wait: bool, bridge: BridgeClient) -> Json:
-    run = bridge.submit(request)
+    run = submit_once_started(request, bridge)
     return _wait_until_ended(bridge, run["run_id"]) if wait else run
+
+
+def submit_once_started(request: Json, bridge: BridgeClient) -> Json:
+    """Submit the request; if no bridge listens yet, say so once and wait a few seconds for it to start."""
+    deadline = time.monotonic() + STARTUP
+    with contextlib.suppress(NotListening):
+        return bridge.submit(request)
+    print(f"no bridge at {bridge.url} yet; waiting up to {STARTUP:g} s for it to start", file=sys.stderr, flush=True)
+    while True:
+        time.sleep(STARTUP_INTERVAL)
+        try:
+            return bridge.submit(request)
+        except NotListening:
+            if time.monotonic() > deadline:
+                raise
 
 
 def _wait_until_ended(bridge: BridgeClient, run_id: str) -> Json:

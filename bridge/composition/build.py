@@ -9,6 +9,7 @@ from itertools import chain
 import structlog
 
 from bridge.adapters.http.server import HttpServer
+from bridge.adapters.store import SqlStore
 from bridge.adapters.store.files import StoreGuard
 from bridge.composition.amqp import Broker
 from bridge.composition.crews import CrewBuilder, build_crews, crews_check
@@ -33,6 +34,7 @@ log = structlog.get_logger()
 class Bridge:
     """Holds the parts of a bridge; `draining` is set when it begins to stop."""
 
+    store: SqlStore
     phases: list[list[Service]]
     supervisor: Supervisor
     servers: Sequence[HttpServer]
@@ -81,7 +83,7 @@ def _build(runtime: Runtime, crews: CrewBuilder, callbacks: Sender, renewable: R
     broker = None if settings.amqp is None else Broker(runtime, settings.amqp, inputs)
     watchdog, guard = Watchdog(), StoreGuard([runtime.store.verify, runtime.journal.verify], report)
     phases: list[list[Service]] = []
-    bridge = Bridge(phases, Supervisor(phases), servers=[], own_ports=runtime.own_ports)
+    bridge = Bridge(runtime.store, phases, Supervisor(phases), servers=[], own_ports=runtime.own_ports)
     checks = _checks(runtime, broker)
     public, *private = bridge.servers = build_http_servers(
         runtime, checks, lambda: bridge.draining, lambda: watchdog.stalled, inputs

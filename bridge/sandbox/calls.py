@@ -4,7 +4,7 @@ The fault applies before the token check, like one in a gateway in front of the 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -58,7 +58,7 @@ class CrewCalls:
 
     def _with_fault(self, call: Call, work: _Work) -> _Handler:
         async def handler(request: web.Request) -> web.StreamResponse:
-            fault = self._parts.faults.next_for(call)
+            fault = self._parts.faults.next_for(call, await self._inputs_for_faults(call, request))
             if fault.kind in UNRECORDED:
                 return await send(request, _NOT_READ, fault)
             response = await work(request, fault)
@@ -67,6 +67,12 @@ class CrewCalls:
             return await send(request, response, fault)
 
         return handler
+
+    async def _inputs_for_faults(self, call: Call, request: web.Request) -> Mapping[str, object]:
+        if call != "kickoff" or not self._parts.faults.depend_on_inputs:
+            return {}  # a fault may prevent that the body is read
+        body = read_body(await request.read())
+        return {} if isinstance(body, Response) else body.inputs
 
     def _refusal(self, request: web.Request, fault: Fault) -> Response | None:
         return fault.response or self._parts.crew.refuse(request.headers.get("Authorization"))

@@ -2,10 +2,11 @@
 
 A rule is a JSON object:
 
-    {"on": "kickoff" | "status" | "inputs" | "resume" | "stop", "do": ..., "times": 1, "rate": 1}
+    {"on": "kickoff" | "status" | "inputs" | "resume" | "stop", "do": ..., "times": 1, "rate": 1, "inputs": {}}
 
 `times` is how many calls it affects (default 1; null: all until it is removed), `rate` the fraction of the calls that
-it affects. Rules for the same call are used up in the order in which they were added. Values of `do`:
+it affects, `inputs` limits it to kickoffs with these inputs. Rules for the same call are used up in the order in which
+they were added. Values of `do`:
 
     http             respond with `code` (500) with `body` (text, or JSON), `content_type`, `headers`; nothing is done
     garbage          respond 200 with a page of HTML; nothing is done
@@ -30,6 +31,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from random import Random
 
+from bridge.sandbox.inputs import contain
 from bridge.sandbox.rules import UNAVAILABLE, Call, Fault, FaultKind, Rule
 
 UNRECORDED: frozenset[FaultKind | None] = frozenset({"hang_up_before", "reset_before"})
@@ -39,6 +41,7 @@ NO_RESPONSE: frozenset[FaultKind | None] = frozenset({"hang_up_after", "reset_du
 """The faults that send no response."""
 
 NO_FAULT = Fault()
+_NO_INPUTS: Mapping[str, object] = {}
 _UNAVAILABLE = Fault("http", response=UNAVAILABLE)
 
 
@@ -62,10 +65,15 @@ class Faults:
         """Return the active rules, each with its remaining `times`."""
         return {"rules": [{**rule.source, "times": rule.times} for rule in self._rules]}
 
-    def next_for(self, call: Call) -> Fault:
+    @property
+    def depend_on_inputs(self) -> bool:
+        """Whether some rule is limited to kickoffs with certain inputs."""
+        return any(rule.inputs for rule in self._rules)
+
+    def next_for(self, call: Call, inputs: Mapping[str, object] = _NO_INPUTS) -> Fault:
         """Return the fault for an incoming call, and decrement `times` of its rule."""
         for index, rule in enumerate(self._rules):
-            if rule.on == call and self._applies(rule):
+            if rule.on == call and contain(inputs, rule.inputs) and self._applies(rule):
                 self._consume(index, rule)
                 return rule.fault
         return _UNAVAILABLE if self._rng.random() < self._rates.get(call, 0.0) else NO_FAULT

@@ -1,10 +1,10 @@
-"""List the inputs of the deployment, and find those that a kickoff lacks; a deploy replaces them (contract 2)."""
+"""List the inputs of the deployment, find those that a kickoff lacks, and match kickoffs by them (contract 2)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from bridge.sandbox.exact_json import read_json
+from bridge.sandbox.exact_json import read_json, to_json
 from bridge.sandbox.execution import Kind
 from bridge.sandbox.responses import Response, json_response
 
@@ -49,6 +49,11 @@ class Inputs:
                 listed = [{"name": name, "type": "string", "required": name in demanded} for name in self.names]
         body = {"inputs": listed}
         return json_response(200, body if self.required is None else {**body, "required_inputs": list(self.required)})
+
+
+def contain(inputs: Mapping[str, object], wanted: Mapping[str, object]) -> bool:
+    """Return whether the inputs of a kickoff contain all of these, whose client may have converted them to text."""
+    return all(name in inputs and inputs[name] in (value, to_json(value).decode()) for name, value in wanted.items())
 
 
 def read_inputs(raw: bytes) -> Inputs:

@@ -34,7 +34,7 @@ UNAVAILABLE = detail(503, "Service Unavailable")
 _GARBAGE = Response(200, b"<!doctype html><title>Welcome</title><p>Something stands between you and the crew.", HTML)
 _NEVER_READ = Response(500, b"")
 
-_COMMON = {"on", "do", "times", "rate"}
+_COMMON = {"on", "do", "times", "rate", "inputs"}
 _MEMBERS: Mapping[str, set[str]] = {
     "http": {"code", "body", "content_type", "headers"},
     "delay": {"seconds"},
@@ -64,12 +64,16 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A fault for the next `times` calls (None: all of them); `source` is the JSON object it was read from."""
+    """A fault for the next `times` calls (None: all of them); `source` is the JSON object it was read from.
+
+    `inputs`: those that a kickoff must contain.
+    """
 
     on: Call
     fault: Fault
     times: int | None = 1
     rate: float = 1.0
+    inputs: Mapping[str, object] = field(default_factory=dict)
     source: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -99,7 +103,12 @@ def _rule(source: object, name: str) -> Rule:
     rate = _number(source.get("rate", 1), f"{name}: rate")
     if rate > 1:
         raise ValueError(f"{name}: rate must be from 0 to 1")
-    return Rule(source["on"], _fault(source, name), times, rate, source)
+    inputs = source.get("inputs", {})
+    if not isinstance(inputs, dict):
+        raise ValueError(f"{name}: inputs must be an object")  # noqa: TRY004
+    if inputs and source["on"] != "kickoff":
+        raise ValueError(f"{name}: inputs is only for kickoff")
+    return Rule(source["on"], _fault(source, name), times, rate, inputs, source)
 
 
 def _fault(source: Mapping[str, object], name: str) -> Fault:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 
 from bridge.sandbox.controls import PREFIX, Controls, read_controls
 from bridge.sandbox.exact_json import read_json, to_json
+from bridge.sandbox.inputs import contain
 
 _CONTROLS = frozenset(field.name for field in fields(Controls))
 
@@ -42,7 +43,7 @@ class Script:
 
     def with_controls(self, inputs: Mapping[str, object]) -> Mapping[str, object]:
         """Return the inputs of a kickoff with the controls of its entry; those of the caller take precedence."""
-        found = next((entry for entry in self._entries if _matches(entry, inputs)), None)
+        found = next((entry for entry in self._entries if contain(inputs, entry.inputs)), None)
         return inputs if found is None else {**found.controls, **inputs}
 
 
@@ -50,13 +51,6 @@ def read_entries(raw: bytes) -> list[object]:
     """Read one entry or a list of entries from JSON; raise ValueError for anything else."""
     value = read_json(raw)
     return value if isinstance(value, list) else [value]
-
-
-def _matches(entry: _Entry, inputs: Mapping[str, object]) -> bool:
-    """Return whether the inputs contain those of the entry, whose client may have converted values to text."""
-    return all(
-        name in inputs and inputs[name] in (value, to_json(value).decode()) for name, value in entry.inputs.items()
-    )
 
 
 def _entry(source: object, name: str) -> _Entry:

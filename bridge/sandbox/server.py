@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 
 from aiohttp import web
@@ -55,11 +55,12 @@ class Sandbox:
         calls = CrewCalls(Parts(clock, crew, faults, humans, ledger, traffic, settings.kickoff_delay))
         self._route_sources = (calls, humans, ControlApi(clock, crew, ledger, traffic, faults, script, humans))
 
-    def application(self) -> web.Application:
-        """Return the aiohttp application."""
+    def application(self, routes: Iterable[web.RouteDef] = ()) -> web.Application:
+        """Return the aiohttp application, with further `routes`."""
         app = web.Application(middlewares=[_errors_as_detail, self._send_due_webhooks], client_max_size=_MAX_BODY)
         for source in self._route_sources:
             app.add_routes(source.routes())
+        app.add_routes(routes)
         app.on_startup.append(self._start)
         app.on_cleanup.append(self._close)
         return app
@@ -83,10 +84,12 @@ class Sandbox:
 
 
 @asynccontextmanager
-async def running(settings: SandboxSettings, clock: Clock = time.time) -> AsyncIterator[str]:
-    """Run a sandbox for the duration of the `async with`; yield its base URL."""
+async def running(
+    settings: SandboxSettings, clock: Clock = time.time, routes: Iterable[web.RouteDef] = ()
+) -> AsyncIterator[str]:
+    """Run a sandbox for the duration of the `async with`; yield its base URL. It also serves the given `routes`."""
     sandbox = Sandbox(settings, clock)
-    runner = web.AppRunner(sandbox.application(), access_log=None, shutdown_timeout=_STOP_SECONDS)
+    runner = web.AppRunner(sandbox.application(routes), access_log=None, shutdown_timeout=_STOP_SECONDS)
     await runner.setup()
     try:
         await web.TCPSite(runner, settings.host, settings.port).start()

@@ -6,6 +6,8 @@ from typing import Any
 import aiohttp
 import pytest
 
+from bridge.sandbox import SandboxSettings
+
 from .conftest import SandboxClient, Start
 
 CALLS = [("kickoff", "POST", "/kickoff"), ("status", "GET", "/status/x"), ("inputs", "GET", "/inputs")]
@@ -198,3 +200,27 @@ async def test_a_fraction_of_polls_is_refused_with_503(start: Start) -> None:
     sandbox_client = await start(status_fault_rate=1.0)
     kickoff_id = await sandbox_client.kickoff()
     assert await sandbox_client.refusal("GET", f"/status/{kickoff_id}") == (503, {"detail": "Service Unavailable"})
+
+
+async def test_a_rule_can_be_limited_to_kickoffs_with_certain_inputs(start: Start) -> None:
+    """Inputs match as text as well, because the client may have converted them."""
+    sandbox_client = await start()
+    await sandbox_client.inject({"on": "kickoff", "do": "hang_up_before", "inputs": {"order": 7}, "times": 2})
+    await sandbox_client.kickoff(order=6)
+    await sandbox_client.kickoff()
+    for order in (7, "7"):
+        with pytest.raises(aiohttp.ServerDisconnectedError):
+            await sandbox_client.kickoff(order=order)
+    await sandbox_client.kickoff(order=7)
+
+
+@pytest.mark.parametrize(
+    ("rule", "reason"),
+    [
+        ({"on": "status", "do": "never", "inputs": {"order": 7}}, "rule 1: inputs is only for kickoff"),
+        ({"on": "kickoff", "do": "never", "inputs": 7}, "rule 1: inputs must be an object"),
+    ],
+)
+def test_a_rule_with_invalid_inputs_is_refused(rule: Any, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        SandboxSettings(faults=(rule,))

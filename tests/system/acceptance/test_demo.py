@@ -12,10 +12,15 @@ from tests.system.acceptance.harness import eventually
 
 
 async def console_url(output: asyncio.StreamReader) -> str:
-    """The URL that the demo prints once its first runs have ended."""
+    """The URL that the demo prints once its first runs, and one event in full, have been shown."""
+    shown = b""
     async with asyncio.timeout(PATIENCE):
         async for line in output:
+            shown += line
             if found := re.match(rb"Console: (\S+)/ ", line):
+                assert [
+                    text for text in (b"3/3", b'\n  "type": "run.succeeded"', b"run.failed") if text not in shown
+                ] == []
                 return found[1].decode()
     raise AssertionError("the demo ended without a URL")
 

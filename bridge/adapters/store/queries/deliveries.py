@@ -62,6 +62,10 @@ class SqlDeliveries:
         owned = _OwnedOutcome(self._process(), outcome)
         await until_available(partial(self._batches.write, _write_outcomes, owned))
 
+    async def store_receiver(self, receiver: Receiver) -> None:
+        """Replace what is known about a receiver, as the bridge of a test does to begin with a failing one."""
+        await self._batches.write_one(partial(_store_receivers, changed=[receiver]))
+
 
 @dataclass(frozen=True, slots=True)
 class _OwnedOutcome:
