@@ -25,6 +25,7 @@ from bridge.composition.policies import broker_urls, build_topology, proxy_rule
 from bridge.config import Amqp as AmqpSettings
 from bridge.config import Renewable, Settings, Source
 from bridge.core.crew.rate_limiter import RateLimiter
+from bridge.observability.systemd import ServiceManager
 from bridge.ports.lifecycle import Health
 from bridge.supervisor import GRACE
 
@@ -35,12 +36,18 @@ log = structlog.get_logger()
 
 
 async def run(
-    settings: Settings, renewable: Renewable | None = None, *, migrate: bool = True, hold: bool = False
+    settings: Settings,
+    renewable: Renewable | None = None,
+    *,
+    migrate: bool = True,
+    hold: bool = False,
+    notify_socket: str | None = None,
 ) -> None:
     """Run the daemon until a signal stops it or a part ends; a second signal skips waiting for work in progress.
 
-    SIGHUP makes it read its settings again.
+    SIGHUP makes it read its settings again. `notify_socket`: where systemd listens to its state.
     """
+    manager = ServiceManager(notify_socket)
     gc.freeze()  # imported code is never garbage
     stop, hurry = asyncio.Event(), asyncio.Event()
 
@@ -53,13 +60,15 @@ async def run(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
     loop.add_signal_handler(signal.SIGHUP, lambda: None)  # its default action would end the process
-    async with open_bridge(settings, renewable, migrate=migrate, hold=hold) as bridge:
+    async with open_bridge(settings, renewable, manager, migrate=migrate, hold=hold) as bridge:
         loop.add_signal_handler(signal.SIGHUP, bridge.reload)
         supervisor = await bridge.start()
         _tune_garbage_collection()
         log.info("started", version=__version__, crews=sorted(settings.crews), **_locations(settings), pid=os.getpid())
+        manager.ready()
         await supervisor.wait(stop)
         bridge.draining = True
+        manager.stopping()
         log.info("stopping", parts_ended=supervisor.ended)
         await supervisor.stop(hurry)
     log.info("stopped")

@@ -1,5 +1,6 @@
 """The commands `run`, `check`, and `migrate`."""
 
+import os
 import resource
 from collections.abc import Coroutine
 from pathlib import Path
@@ -45,7 +46,8 @@ def run(config: Config = None, no_migrate: NoMigrate = False, hold: Hold = False
     _raise_file_limit()
     settings, renewable = load_renewable_settings(config)
     _set_up_logs(settings)
-    run_or_fail(daemon.run(settings, renewable, migrate=not no_migrate, hold=hold))
+    notify_socket = os.environ.get("NOTIFY_SOCKET")  # set by systemd for a unit with Type=notify
+    run_or_fail(daemon.run(settings, renewable, migrate=not no_migrate, hold=hold, notify_socket=notify_socket))
 
 
 def _raise_file_limit() -> None:

@@ -20,6 +20,7 @@ from bridge.composition.steps import build_common_workers, build_crew_workers, b
 from bridge.config import Renewable, Settings, secret_values
 from bridge.config.settings_watch import SettingsWatch
 from bridge.observability import logging as logs
+from bridge.observability.systemd import ServiceManager
 from bridge.observability.watchdog import Watchdog
 from bridge.ports.deliveries import Sender
 from bridge.ports.lifecycle import HealthCheck, Service
@@ -54,9 +55,16 @@ class Bridge:
 
 @asynccontextmanager
 async def open_bridge(
-    settings: Settings, renewable: Renewable | None = None, *, migrate: bool, hold: bool = False
+    settings: Settings,
+    renewable: Renewable | None = None,
+    manager: ServiceManager | None = None,
+    *,
+    migrate: bool,
+    hold: bool = False,
 ) -> AsyncIterator[Bridge]:
     """Build a bridge, and close what it opened on exit; `renewable`: reads changed settings while it runs.
+
+    `manager`: is shown that the bridge works, and when it reads its settings.
 
     `hold`: the runs that are accepted now are not started until an operator releases them.
     """
@@ -70,18 +78,22 @@ async def open_bridge(
         await replay_journal(runtime.journal, runtime.crews, runtime.store, runtime.clock, runtime.counters.report)
         if hold:
             log.info("runs_held", runs=await runtime.store.queries.hold_accepted(runtime.clock()))
-        yield _build(runtime, crews, await build_callback_sender(runtime, stack), renewable)
+        sender = await build_callback_sender(runtime, stack)
+        yield _build(runtime, crews, sender, renewable, manager or ServiceManager())
 
 
 def _learn(learn: Callable[[frozenset[str]], None], settings: Settings) -> None:
     learn(secret_values(settings))
 
 
-def _build(runtime: Runtime, crews: CrewBuilder, callbacks: Sender, renewable: Renewable | None) -> Bridge:
+def _build(
+    runtime: Runtime, crews: CrewBuilder, callbacks: Sender, renewable: Renewable | None, manager: ServiceManager
+) -> Bridge:
     settings, report = runtime.settings, runtime.counters.report
     inputs = CrewInputs(runtime.crews, runtime.clock)
     broker = None if settings.amqp is None else Broker(runtime, settings.amqp, inputs)
-    watchdog, guard = Watchdog(), StoreGuard([runtime.store.verify, runtime.journal.verify], report)
+    watchdog = Watchdog(manager.alive)
+    guard = StoreGuard([runtime.store.verify, runtime.journal.verify], report)
     phases: list[list[Service]] = []
     bridge = Bridge(runtime.store, phases, Supervisor(phases), servers=[], own_ports=runtime.own_ports)
     checks = _checks(runtime, broker)
@@ -99,7 +111,8 @@ def _build(runtime: Runtime, crews: CrewBuilder, callbacks: Sender, renewable: R
     ]
     if renewable is not None:
         reload = Reload(runtime, crews, broker, bridge.supervisor, phases[1], phases[2], checks, workers)
-        watch = SettingsWatch(renewable, reload, report, watch_file=settings.reload == "watch")
+        watch_file = settings.reload == "watch"
+        watch = SettingsWatch(renewable, reload, report, watch_file=watch_file, reloading=manager.reloading)
         bridge.reload = watch.request
         phases[0].append(watch)  # stops first: it adds nothing to phases that have stopped
     return bridge

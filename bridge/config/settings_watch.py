@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import structlog
 
@@ -25,16 +26,26 @@ log = structlog.get_logger()
 class SettingsWatch:
     """`ports.Service`: reads files that have changed, and calls `apply` with valid settings.
 
-    `watch_file`: also when the settings file has changed, without a request.
+    `watch_file`: also when the settings file has changed, without a request. `reloading`: entered while all settings
+    are read and applied.
     """
 
     name = "settings-watch"
 
-    def __init__(self, renewable: Renewable, apply: Apply, report: ReportFault, *, watch_file: bool = False) -> None:
+    def __init__(
+        self,
+        renewable: Renewable,
+        apply: Apply,
+        report: ReportFault,
+        *,
+        watch_file: bool = False,
+        reloading: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
         self._renewable = renewable
         self._apply = apply
         self._report = report
         self._watch_file = watch_file
+        self._reloading = reloading
         self._requested = False
         self._stopping = False
         self._wake = asyncio.Event()
@@ -65,7 +76,8 @@ class SettingsWatch:
         """Check once. A thread reads the files, because they may be on a network."""
         if self._requested or (self._watch_file and await asyncio.to_thread(self._renewable.file_changed)):
             self._requested = False
-            await self._reload()
+            with self._reloading():
+                await self._reload()
         elif self._renewable.files:
             await self._renew_secrets()
 

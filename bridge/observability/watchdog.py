@@ -1,4 +1,4 @@
-"""Detect a stalled event loop from a separate thread."""
+"""Detect a stalled event loop from a separate thread, and report one that runs to the service manager."""
 
 import asyncio
 import sys
@@ -15,11 +15,20 @@ log = structlog.get_logger()
 
 
 class Watchdog:
-    """`ports.Service`. After `stalled_after` seconds without an iteration of the loop, logs its stack once."""
+    """`ports.Service`. After `stalled_after` seconds without an iteration of the loop, logs its stack once.
+
+    Calls `alive` thirty times in that period, as long as the loop runs.
+    """
 
     name = "watchdog"
 
-    def __init__(self, stalled_after: float = STALLED_AFTER, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        alive: Callable[[], None] = lambda: None,
+        stalled_after: float = STALLED_AFTER,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._alive = alive
         self._stalled_after = stalled_after
         self._monotonic = monotonic
         self._last_iteration = monotonic()
@@ -39,6 +48,7 @@ class Watchdog:
         try:
             while not self._stopping.is_set():
                 self._last_iteration = self._monotonic()
+                self._alive()
                 await asyncio.wait([stop := asyncio.ensure_future(self._stopping.wait())], timeout=self._pause())
                 stop.cancel()
         finally:

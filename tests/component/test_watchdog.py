@@ -5,6 +5,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import MutableMapping
+from functools import partial
 from typing import Any
 
 from structlog.testing import capture_logs
@@ -44,14 +45,15 @@ def stand_still(clock: Clock, logs: list[MutableMapping[str, Any]]) -> None:
 
 
 async def test_a_blocked_loop_is_reported_once_with_its_stack() -> None:
-    clock = Clock()
-    watchdog = Watchdog(stalled_after=0.1, monotonic=clock)
+    clock, alive = Clock(), list[int]()
+    watchdog = Watchdog(partial(alive.append, 1), stalled_after=0.1, monotonic=clock)
     running = asyncio.create_task(watchdog.run())
     await asyncio.sleep(0)
+    before = len(alive)
 
     with capture_logs() as logs:
         stand_still(clock, logs)
-        stalled = watchdog.stalled
+        stalled, meanwhile = watchdog.stalled, len(alive)
         async with asyncio.timeout(PATIENCE):
             await clock.acquire(0.0)
         watchdog.stop()
@@ -60,6 +62,8 @@ async def test_a_blocked_loop_is_reported_once_with_its_stack() -> None:
     assert [line["event"] for line in logs] == ["event_loop_stalled"]
     assert any("stand_still" in entry for entry in logs[0]["stack"])
     assert stalled
+    assert (before, meanwhile) == (1, 1), "a loop that does not run is not alive"
+    assert len(alive) > 1
     assert not watchdog.stalled
 
 
