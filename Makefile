@@ -1,6 +1,6 @@
 # What a developer runs; CI calls the same targets. `make` alone prints this list.
 .DEFAULT_GOAL := help
-.PHONY: help demo run check check-static check-core check-steps coverage fix test nightly crewai faults replicas soak mutants simulate proofs fuzz schemathesis bench bench-polling scale lock image clean
+.PHONY: help demo run check check-static check-core check-steps coverage fix test nightly crewai faults replicas soak mutants simulate proofs fuzz schemathesis bench bench-polling scale lock dist image clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -113,6 +113,10 @@ lock: $(VENV)/dev ## resolve the dependencies into requirements*.txt
 	    pyproject.toml -o requirements-dev.txt
 	cd tests/system/interop/real_crew && $(CURDIR)/$(BIN)/uv pip compile --quiet --universal --no-annotate --no-header \
 	    --no-emit-index-url --no-emit-find-links --python-version 3.11 requirements.in -o requirements.txt
+
+dist: $(VENV)/dev ## build the wheel and the source distribution into dist/
+	$(BIN)/python -m build --no-isolation --outdir dist .
+	$(BIN)/twine check --strict dist/*
 
 image: ## build the container image (needs a Docker engine)
 	docker build --tag kickoff-bridge .

@@ -1,3 +1,3 @@
 """Kickoff Bridge: accepts kickoff requests from RabbitMQ and HTTP, starts each at most once, and publishes events."""
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
