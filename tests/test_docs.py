@@ -264,6 +264,7 @@ def test_pages_contain_no_machine_specific_path() -> None:
 
 _OWN = {
     "ORDERS_TOKEN": "a-token-of-our-own",
+    "OPERATOR_TOKEN": "another-token-of-our-own",
     "RESEARCH_TOKEN": "the-token-of-the-crew",
     "CALLBACK_SECRET": "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
 }
@@ -299,7 +300,7 @@ def test_the_example_settings_mark_placeholders_of_secrets() -> None:
     lines = _text(EXAMPLE).splitlines()
     secrets = [line for line in lines if re.match(r"\s+(token|secret): \$\{", line)]
 
-    assert len(secrets) == 3
+    assert len(secrets) == 4
     assert [line for line in secrets if "PLACEHOLDER: replace" not in line] == []
     assert yaml.safe_load(_text(EXAMPLE)) is not None
 

@@ -84,7 +84,8 @@ def example(folder: Path) -> str:
 def test_every_setting_in_a_comment_is_valid(tmp_path: Path) -> None:
     text = example(tmp_path)
     environ = dict.fromkeys(re.findall(r"\$\{(\w+)", text), SECRET)
-    environ |= {"ORDERS_TOKEN": "another", "RESEARCH_URL": "https://research.crewai.com", "AMQP_URL": "amqp://broker"}
+    environ |= {"ORDERS_TOKEN": "another", "OPERATOR_TOKEN": "a-third"}
+    environ |= {"RESEARCH_URL": "https://research.crewai.com", "AMQP_URL": "amqp://broker"}
     problems, shown = list[tuple[str, str]](), list(variants(text, yaml.safe_load(text)))
     for name, settings in shown:
         (tmp_path / "bridge.yaml").write_text(yaml.safe_dump(settings))
