@@ -21,10 +21,12 @@ from pathlib import Path
 from tests.certificates import Files
 from tests.patience import PATIENCE
 
-PLACES = f"/usr/lib/rabbitmq/bin:{os.environ['PATH']}:/usr/local/sbin:/opt/homebrew/sbin"
+_CHOSEN = [place] if (place := os.environ.get("TEST_RABBITMQ")) else []  # the programs of another version
+PLACES = ":".join([*_CHOSEN, "/usr/lib/rabbitmq/bin", os.environ["PATH"], "/usr/local/sbin", "/opt/homebrew/sbin"])
 PORTS_PER_WORKER = 5000
 _WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 4
 _PORTS = (10_000 + _WORKER * PORTS_PER_WORKER + number % PORTS_PER_WORKER for number in count(os.getpid()))
+MAX_MESSAGE = 134_217_728  # bytes; the default of RabbitMQ 3, for every version
 UNREACHABLE = "amqp://guest:guest@127.0.0.1:1/"
 ERLANG = (
     "-kernel inet_dist_use_interface {127,0,0,1} "  # the distribution port listens on all interfaces otherwise
@@ -129,6 +131,7 @@ class Broker:
             f"listeners.tcp.default = 127.0.0.1:{self.port}\n"
             "log.file.level = info\n"
             "disk_free_limit.absolute = 50MB\n"
+            f"max_message_size = {MAX_MESSAGE}\n"
             "raft.wal_max_size_bytes = 16777216\n"  # the log is written in full at every stop
         )
         if self._tls:

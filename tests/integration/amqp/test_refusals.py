@@ -15,7 +15,7 @@ from bridge.core.delivery.events import dead_letter
 from bridge.core.delivery.model import Channel, Delivery, Destination
 from bridge.core.delivery.outcome import Confirmed, Retryable, Undeliverable
 from tests.amqp_client import Client, connection_kept, delivery, eventually, running
-from tests.broker import Broker
+from tests.broker import MAX_MESSAGE, Broker
 
 OTHERS = 40
 LIMIT = 100_000
@@ -32,13 +32,13 @@ async def publisher(link: LinkOptions, topology: Topology) -> AsyncIterator[Amqp
 
 @asynccontextmanager
 async def small_messages_only(broker: Broker) -> AsyncIterator[None]:
-    """Applies to channels opened from now on."""
-    setting = "application:set_env(rabbit, max_message_size, {})."
+    """Applies to channels opened from now on. RabbitMQ 4 reads the size from another place than 3."""
+    setting = "application:set_env(rabbit, max_message_size, {0}), persistent_term:put(max_message_size, {0})."
     await asyncio.to_thread(broker.ctl, "eval", setting.format(LIMIT))
     try:
         yield
     finally:
-        await asyncio.to_thread(broker.ctl, "eval", setting.format(134_217_728))
+        await asyncio.to_thread(broker.ctl, "eval", setting.format(MAX_MESSAGE))
 
 
 async def send_among_others(publisher: AmqpPublisher, refused: Delivery, queue: str) -> tuple[object, list[object]]:
