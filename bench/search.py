@@ -92,7 +92,7 @@ def plan(connection: Connection, filter_: RunFilter) -> list[str]:
     """The indexes that a list reads."""
     explain = "EXPLAIN QUERY PLAN " if connection.dialect.name == "sqlite" else "EXPLAIN "
     steps: list[str] = []
-    for query in run_ranges(filter_).newest(filter_.limit + 1):
+    for query in run_ranges(filter_).newest(connection, filter_.limit + 1):
         compiled = query.compile(connection, compile_kwargs={"literal_binds": True})
         steps += [str(row[-1]).strip() for row in connection.exec_driver_sql(f"{explain}{compiled}")]
     return list(dict.fromkeys(step for step in steps if "INDEX" in step.upper() or "SCAN runs" in step))

@@ -8,13 +8,16 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import product
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine, event
 
+from bench.search import fill
 from bridge.adapters.store import SqlStore
+from bridge.adapters.store.database import database, open_connections
 from bridge.core.delivery.model import Channel, DeliveryState
 from bridge.core.delivery.outcome import Retryable, outcome_of_attempt
 from bridge.core.delivery.receivers import ConcurrencyLimits
@@ -137,6 +140,21 @@ async def test_a_search_reads_its_own_index_whatever_else_is_asked(
     steps = [step for query, values in plans.statements.items() for step in plans.adapter.plan(query, values)]
     assert any(index in step for step in steps), steps
     assert not any("runs_by_" in step for step in steps), steps
+
+
+async def test_a_list_reads_only_the_index_of_its_crew_although_its_state_is_frequent(
+    plans: Plans, store: SqlStore
+) -> None:
+    """PostgreSQL would read the primary key, expecting to meet enough runs soon, and find none of them."""
+    async with open_connections(database(plans.adapter.url).writer()) as writer:
+        await writer.run(partial(fill, runs=5000))
+    with plans.caught():
+        found = await store.queries.find_runs(RunFilter(State.SUCCEEDED, "crew-10"))  # whose runs have all failed
+    lists = {query: values for query, values in plans.statements.items() if " LIMIT " in query}
+    steps = [step for query, values in lists.items() for step in plans.adapter.plan(query, values)]
+    assert not found.items
+    assert any("runs_by_crew" in step for step in steps)
+    assert [step for step in steps if "runs_pkey" in step or "autoindex" in step] == []
 
 
 async def test_lists_of_deliveries_use_indexes(plans: Plans, store: SqlStore) -> None:

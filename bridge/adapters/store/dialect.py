@@ -19,14 +19,14 @@ _END_IDLE = text(
 
 def insert_or_ignore(connection: Connection, table: Table) -> Insert:
     """Return an INSERT … ON CONFLICT DO NOTHING."""
-    dialect: Any = postgresql if _is_postgresql(connection) else sqlite
+    dialect: Any = postgresql if is_postgresql(connection) else sqlite
     statement: Insert = dialect.insert(table).on_conflict_do_nothing()
     return statement
 
 
 def insert_or_replace(connection: Connection, table: Table) -> Insert:
     """Return an INSERT that replaces all other columns if the primary key exists."""
-    dialect: Any = postgresql if _is_postgresql(connection) else sqlite
+    dialect: Any = postgresql if is_postgresql(connection) else sqlite
     insert = dialect.insert(table)
     key = list(table.primary_key.columns)
     others = {column.name: insert.excluded[column.name] for column in table.columns if column not in key}
@@ -39,7 +39,7 @@ def clock(connection: Connection, now: float) -> ColumnElement[float]:
 
     It is not the start time of the transaction, which may have waited for locks since.
     """
-    if _is_postgresql(connection):
+    if is_postgresql(connection):
         return cast(func.extract("epoch", func.clock_timestamp()), Float)
     return literal(now)
 
@@ -51,7 +51,7 @@ def storage_time(
 
     SQLite has a single writer, so the time at which the content was created is sufficient for the order.
     """
-    if _is_postgresql(connection):
+    if is_postgresql(connection):
         return func.greatest(clock(connection, 0.0), earliest)
     return func.max(made_at, earliest)
 
@@ -62,7 +62,7 @@ def serialize(connection: Connection, *names: str) -> None:
     SQLite has a single writer and needs no lock. The lock belongs to the transaction, because a pooler in transaction
     mode permits no other; names with the same hash merely wait for each other.
     """
-    if _is_postgresql(connection):
+    if is_postgresql(connection):
         key = func.hashtextextended(":".join(names), 0)
         connection.execute(select(func.pg_advisory_xact_lock(key)))
 
@@ -72,9 +72,10 @@ def end_idle_sessions(connection: Connection) -> None:
 
     The server's timeout for idle transactions does not apply while it waits for the rest of a pipeline of commands.
     """
-    if _is_postgresql(connection):
+    if is_postgresql(connection):
         connection.execute(_END_IDLE, {"application": APPLICATION, "after": IDLE_TRANSACTION_LIMIT})
 
 
-def _is_postgresql(connection: Connection) -> bool:
+def is_postgresql(connection: Connection) -> bool:
+    """Return whether the connection is one to PostgreSQL."""
     return connection.dialect.name == "postgresql"

@@ -9,9 +9,23 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, case, exists, func, literal, select, text, union_all
+from sqlalchemy import (
+    BinaryExpression,
+    ColumnElement,
+    Connection,
+    Select,
+    case,
+    exists,
+    func,
+    literal,
+    select,
+    text,
+    tuple_,
+    union_all,
+)
 
 from bridge.adapters.store.decoding import ReportUndecodable, decode_and_report, deliveries_from_rows, runs_by_id
+from bridge.adapters.store.dialect import is_postgresql
 from bridge.adapters.store.rows import attempt_from_row, run_columns, run_from_row, select_deliveries
 from bridge.adapters.store.schema import OF_CLIENT, deliveries, delivery_attempts, events, run_meta, runs
 from bridge.core.delivery.model import Attempt, Delivery, DeliveryState
@@ -50,25 +64,44 @@ _WITHOUT_BODIES = select_deliveries(*(_WITHOUT_BODY.get(column.name, column) for
 
 @dataclass(frozen=True, slots=True)
 class _Ranges:
-    """The ranges of an index that a list consists of; `rest` are further conditions on all of them."""
+    """The ranges of an index that a list consists of; `rest` are further conditions on all of them.
+
+    `between`: ids that bound all ranges, if the index consists of the compared columns, in this order, and the id.
+    """
 
     id_: ColumnElement[str]
     ranges: Sequence[Sequence[ColumnElement[bool]]]
     rest: Sequence[ColumnElement[bool]] = field(default=())
+    between: tuple[str, str] | None = None
 
-    def newest(self, limit: int) -> Iterator[Select[Any]]:
+    def newest(self, connection: Connection, limit: int) -> Iterator[Select[Any]]:
         """Yield queries that together find the ids of the newest rows."""
+        find = self._in_order_of_index if self.between and is_postgresql(connection) else self._in_order_of_ids
         for first in range(0, len(self.ranges), _BRANCHES):
             ranges = self.ranges[first : first + _BRANCHES]
-            ends = [
-                select(self.id_.label("id")).where(*conditions, *self.rest).order_by(self.id_.desc()).limit(limit)
-                for conditions in ranges
-            ]
+            ends = [find(conditions).limit(limit) for conditions in ranges]
             if len(ends) == 1:
                 yield ends[0]
             else:
                 together = union_all(*(select(end.subquery().c.id) for end in ends)).subquery()
                 yield select(together.c.id).order_by(together.c.id.desc()).limit(limit)
+
+    def _in_order_of_ids(self, conditions: Sequence[ColumnElement[bool]]) -> Select[Any]:
+        return select(self.id_.label("id")).where(*conditions, *self.rest).order_by(self.id_.desc())
+
+    def _in_order_of_index(self, conditions: Sequence[ColumnElement[bool]]) -> Select[Any]:
+        """Compare and sort by all columns of the index, so that PostgreSQL has no other to choose.
+
+        Sorted by the id alone, it would read the primary key, because it expects a frequent crew and a frequent state
+        to meet soon, and read all of it for a crew that has no such run.
+        """
+        equal = [condition for condition in conditions if isinstance(condition, BinaryExpression)]
+        others = [condition for condition in conditions if not isinstance(condition, BinaryExpression)]
+        columns, values = [*(each.left for each in equal), self.id_], [each.right for each in equal]
+        lowest, highest = (tuple_(*values, literal(id_)) for id_ in self.between or ())
+        in_range = tuple_(*columns).between(lowest, highest)
+        order = [column.desc() for column in columns]
+        return select(self.id_.label("id")).where(in_range, *others, *self.rest).order_by(*order)
 
 
 def runs_page(connection: Connection, filter_: RunFilter, report: ReportUndecodable) -> Page[Run]:
@@ -97,7 +130,7 @@ def run_ranges(filter_: RunFilter) -> _Ranges:
         first, *others = searches
         conditions = [condition for search in others for condition in search.unindexed]
         return _Ranges(first.id_, first.ranges, [*_id_bounds(first.id_, filter_), *conditions, *_scope(filter_)])
-    rest = _id_bounds(runs.c.run_id, filter_)
+    rest, between = _id_bounds(runs.c.run_id, filter_), _bounding_ids(filter_)
     crews = _crews(filter_.crew, filter_.crews)
     states = list(State) if filter_.state is None else [filter_.state]
     state_conditions = [runs.c.state == state.value for state in states]
@@ -107,13 +140,14 @@ def run_ranges(filter_: RunFilter) -> _Ranges:
             source_conditions.append(text(OF_CLIENT))  # type: ignore[arg-type]  # the index's own condition
         if crews is not None:
             rest.append(runs.c.crew.in_(crews))
-        return _Ranges(
-            runs.c.run_id, [[*source_conditions, state_condition] for state_condition in state_conditions], rest
-        )
+        ranges = [[*source_conditions, state_condition] for state_condition in state_conditions]
+        return _Ranges(runs.c.run_id, ranges, rest, between if len(source_conditions) > 1 else None)
     if crews is not None:
         pairs = product([runs.c.crew == crew for crew in crews], state_conditions)
-        return _Ranges(runs.c.run_id, [list(pair) for pair in pairs], rest)
-    return _Ranges(runs.c.run_id, [[]] if filter_.state is None else [state_conditions], rest)
+        return _Ranges(runs.c.run_id, [list(pair) for pair in pairs], rest, between)
+    if filter_.state is not None:
+        return _Ranges(runs.c.run_id, [state_conditions], rest, between)
+    return _Ranges(runs.c.run_id, [[]], rest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +219,14 @@ def _id_bounds(id_: ColumnElement[str], filter_: RunFilter) -> list[ColumnElemen
     if (prefix := filter_.prefix) is not None:
         bounds.append(id_.between(prefix + _LOWEST_ID[len(prefix) :], prefix + _HIGHEST_ID[len(prefix) :]))
     return bounds
+
+
+def _bounding_ids(filter_: RunFilter) -> tuple[str, str]:
+    """Return ids between which all ids within the bounds are."""
+    prefix = filter_.prefix or ""
+    lowest = [prefix + _LOWEST_ID[len(prefix) :], *([] if filter_.since is None else [_first_id_at(filter_.since)])]
+    highest = [prefix + _HIGHEST_ID[len(prefix) :], *([] if filter_.until is None else [_first_id_at(filter_.until)])]
+    return max(lowest), min([*highest, *([] if filter_.before is None else [filter_.before])])
 
 
 def _first_id_at(at: float) -> str:
@@ -290,7 +332,7 @@ def _first(connection: Connection, query: Select[Any]) -> Run | None:
 
 
 def _newest(connection: Connection, ranges: _Ranges, limit: int) -> list[str]:
-    queries = list(ranges.newest(limit))
+    queries = list(ranges.newest(connection, limit))
     found = [id_ for query in queries for id_ in connection.execute(query).scalars()]
     if len(queries) <= 1:
         return found
