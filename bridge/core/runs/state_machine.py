@@ -177,7 +177,12 @@ def on_evidence(
 def on_late_response(
     run: Run, attempt: int, response: responses.KickoffResponse, policy: CrewPolicy, now: float
 ) -> Decision | None:
-    """Reconcile a run with a response that arrived after another process took over the run."""
+    """Reconcile a run with a response that arrived after this process had lost the run to another one.
+
+    If the other one has not put it in doubt yet, the response counts as if it had come in time.
+    """
+    if run.state is State.STARTING and run.attempt == attempt:
+        return on_kickoff(replace(run, owner=None), response, policy, now)
     if isinstance(response, responses.Started):
         return on_evidence(run, response.kickoff_id, policy, now, attempt=attempt)
     if run.state is not State.IN_DOUBT or run.attempt != attempt or isinstance(response, responses.InDoubt):

@@ -29,13 +29,14 @@ async def another(bench: Bench) -> Bench:
     return other
 
 
-def expired_meanwhile(bench: Bench, other: Bench) -> Callable[[Any], Awaitable[None]]:
-    """During a POST, the other process expires this one, and its runs are in doubt."""
+def expired_meanwhile(bench: Bench, other: Bench, *, recovered: bool = True) -> Callable[[Any], Awaitable[None]]:
+    """During a POST, the other process expires this one; its runs are in doubt, if `recovered`."""
 
     async def sleep(_: Any) -> None:
         await other.store.cluster.expire_processes(bench.clock(), -1.0)
         await other.store.cluster.join(bench.clock())
-        assert len(await other.round(other.recover)) > 0
+        if recovered:
+            assert len(await other.round(other.recover)) > 0
 
     return sleep
 
@@ -247,11 +248,12 @@ async def test_evidence_that_reaches_another_process_calls_off_a_post_that_waits
     assert (found.state, found.kickoff_id, len(bench.api.bodies)) == (State.RUNNING, "k-1", 1)
 
 
-async def test_a_process_suspended_during_its_post_resolves_the_doubt_with_the_response(bench: Bench):
+@pytest.mark.parametrize("recovered", [True, False])
+async def test_a_process_suspended_during_its_post_resolves_the_doubt_with_the_response(bench: Bench, recovered: bool):
     """It expired during its POST; no process sends a second one, and the response is the evidence."""
     run = await bench.accepted()
     other = await another(bench)
-    bench.api.meanwhile = expired_meanwhile(bench, other)
+    bench.api.meanwhile = expired_meanwhile(bench, other, recovered=recovered)
     bench.api.kickoff_responses = [Started("k-late")]
     with capture_logs() as logs:
         await bench.round(bench.kickoff)

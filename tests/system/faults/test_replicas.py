@@ -107,6 +107,7 @@ async def test_bridges_suspended_beyond_their_expiry_post_nothing_twice(replicas
         f"{refused:.0f}, resolved by late responses {written}, in doubt {in_doubt}"
     )
     assert rejoined >= rounds * suspended
+    assert sum(events["late_kickoff_response_discarded"] for events in logged) == 0, "a kickoff id that was received"
     assert refused > 0, "the version check was needed"
 
 

@@ -1,6 +1,10 @@
 """A response to a POST that arrives after the process has expired: evidence for a run in doubt."""
 
-from bridge.core.crew.responses import InDoubt, NotStarted, Refused, Started
+from dataclasses import replace
+
+import pytest
+
+from bridge.core.crew.responses import InDoubt, KickoffResponse, NotStarted, Refused, Started
 from bridge.core.crew_policy import CrewPolicy
 from bridge.core.runs import late_results, state_machine
 from bridge.core.runs.model import Run, State
@@ -17,6 +21,25 @@ def test_a_started_execution_is_tracked():
     decision = state_machine.on_late_response(in_doubt(), 1, Started("k-1"), POLICY, NOW)
     assert decision is not None
     assert (decision.run.state, decision.run.kickoff_id, decision.run.owner) == (State.RUNNING, "k-1", None)
+
+
+@pytest.mark.parametrize(
+    ("response", "state"),
+    [
+        (Started("k-1"), State.RUNNING),
+        (Refused("no"), State.FAILED),
+        (NotStarted("no connection"), State.ACCEPTED),
+        (InDoubt("502"), State.IN_DOUBT),
+    ],
+)
+def test_before_the_run_is_in_doubt_a_response_counts_as_if_it_had_come_in_time(
+    response: KickoffResponse, state: State
+):
+    taken_over = replace(state_machine.begin(a_run(), NOW), owner="another")
+    decision = state_machine.on_late_response(taken_over, 1, response, POLICY, NOW)
+    assert decision is not None
+    assert (decision.run.state, decision.run.owner) == (state, None)
+    assert state_machine.on_late_response(taken_over, 2, response, POLICY, NOW) is None
 
 
 def test_a_refusal_ends_the_run():

@@ -160,30 +160,24 @@ async def test_a_poll_that_was_refused_a_permit_for_a_kickoff_is_made_when_none_
     assert rate_limiter.acquire_for_polls(now, 1) == 1
 
 
-async def test_the_response_for_a_run_with_another_owner_is_dropped(bench: Bench):
-    """The process was suspended so long that others own its rows; they decide."""
+@pytest.mark.parametrize(
+    ("response", "state", "events"),
+    [(Started("k-1"), State.RUNNING, []), (Refused("no"), State.FAILED, ["run.failed"])],
+)
+async def test_the_response_for_a_run_whose_owner_has_expired_counts(
+    bench: Bench, response: KickoffResponse, state: State, events: list[str]
+):
+    """The process was suspended for so long that it expired; the run is for others to track."""
     run = await bench.accepted()
 
-    async def taken_away(_: Any) -> None:
+    async def expire(_: Any) -> None:
         await bench.abandon()
 
-    bench.api.meanwhile = taken_away
-    bench.api.kickoff_responses = [Started("k-1")]
+    bench.api.meanwhile, bench.api.kickoff_responses = expire, [response]
     await bench.round(bench.kickoff)
-    assert (await bench.now(run)).state is State.STARTING
+    now = await bench.now(run)
+    assert (now.state, now.owner, await bench.events(run)) == (state, None, events)
     assert run.run_id not in bench.crew.tracker.queue
-
-
-async def test_a_dropped_response_does_not_signal_deliveries(bench: Bench):
-    run = await bench.accepted()
-
-    async def taken_away(_: Any) -> None:
-        await bench.abandon()
-
-    bench.api.meanwhile = taken_away
-    bench.api.kickoff_responses = [Refused("no")]
-    await bench.round(bench.kickoff)
-    assert await bench.events(run) == []
 
 
 async def test_the_id_of_another_run_is_in_doubt_and_logged(bench: Bench):
