@@ -2,7 +2,8 @@
 
 import os
 import resource
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -24,6 +25,7 @@ from bridge.core.errors import (
     StoreUnavailable,
 )
 from bridge.observability import logging as logs
+from bridge.ports.lifecycle import Health
 
 app = typer.Typer()
 
@@ -62,11 +64,10 @@ def _raise_file_limit() -> None:
 def check(config: Config = None, connect: Connect = False) -> None:
     """Validate the settings and report every problem at once."""
     settings = _settings(config)
-    out = Console(soft_wrap=True, highlight=False)
     crews = "1 crew" if len(settings.crews) == 1 else f"{len(settings.crews)} crews"
-    out.print(f"settings are valid: {crews}, {'RabbitMQ' if settings.amqp else 'no RabbitMQ'}")
+    print(f"settings are valid: {crews}, {'RabbitMQ' if settings.amqp else 'no RabbitMQ'}")
     if connect:
-        _connect(settings, out)
+        _connect(settings)
 
 
 @app.command(epilog="Example: kickoff-bridge migrate --config bridge.yaml")
@@ -79,8 +80,15 @@ def migrate(config: Config = None) -> None:
 
 def run_or_fail(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine; an error of the store or the network ends the command with its exit code."""
-    try:
+    with reported_errors():
         return uvloop.run(work)
+
+
+@contextmanager
+def reported_errors() -> Iterator[None]:
+    """End the command with the exit code of an error of the store or the network."""
+    try:
+        yield
     except StoreInUse as error:
         raise CommandFailed(Exit.STORE_IN_USE, str(error)) from None
     except StoreReplaced as error:
@@ -108,10 +116,16 @@ def _set_up_logs(settings: Settings) -> None:
     logs.configure(settings.log.level, settings.log.format, secrets=secret_values(settings))
 
 
-def _connect(settings: Settings, out: Console) -> None:
-    found = run_or_fail(daemon.try_connections(settings))
+def print_health(found: Mapping[str, Health]) -> None:
+    """Print one line for each part that was checked."""
+    out = Console(soft_wrap=True, highlight=False)
     for name, health in found.items():
         mark, style = ("ok", "green") if health.ok else ("failed", "red")
         out.print(f"{name}: {mark}: {health.detail}", style=style, markup=False)
+
+
+def _connect(settings: Settings) -> None:
+    found = run_or_fail(daemon.try_connections(settings))
+    print_health(found)
     if not all(health.ok for health in found.values()):
         raise CommandFailed(Exit.UNAVAILABLE, "some dependencies are unavailable")

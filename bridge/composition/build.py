@@ -66,7 +66,8 @@ async def open_bridge(
 
     `manager`: is shown that the bridge works, and when it reads its settings.
 
-    `hold`: the runs that are accepted now are not started until an operator releases them.
+    `hold`: the runs that are accepted now are not started until an operator releases them. In a restored backup, they
+    are always held, because they may have been started since the backup.
     """
     async with AsyncExitStack() as stack:
         runtime = await open_runtime(settings, stack, migrate=migrate)
@@ -76,8 +77,9 @@ async def open_bridge(
         runtime.renewals.append(lambda renewed: logs.use_level(renewed.log.level))
         crews = await build_crews(runtime, stack)
         await replay_journal(runtime.journal, runtime.crews, runtime.store, runtime.clock, runtime.counters.report)
-        if hold:
-            log.info("runs_held", runs=await runtime.store.queries.hold_accepted(runtime.clock()))
+        held = await runtime.store.queries.hold_accepted(runtime.clock(), always=hold)
+        if held is not None:
+            log.info("runs_held", runs=held, reason="--hold" if hold else "the store is a restored backup")
         sender = await build_callback_sender(runtime, stack)
         yield _build(runtime, crews, sender, renewable, manager or ServiceManager())
 

@@ -133,7 +133,7 @@ MUTANTS = (
     Mutant(
         "an I/O error is transient",
         "bridge/adapters/store/sqlite.py",
-        '        event.listen(engine, "handle_error", end_if_broken)\n',
+        '    event.listen(engine, "handle_error", end_if_broken)\n',
         "",
         pytest("tests/integration/test_store_faults.py"),
     ),

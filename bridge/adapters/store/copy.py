@@ -12,9 +12,9 @@ from sqlalchemy import Connection, Engine, Table, delete, func, select, tuple_, 
 from sqlalchemy.exc import DBAPIError
 
 from bridge.adapters.store import dialect
-from bridge.adapters.store.database import COPYING, Database, database, open_database
+from bridge.adapters.store.database import Database, database, open_database
 from bridge.adapters.store.errors import driver_message
-from bridge.adapters.store.schema import metadata, processes, served_crews, store_metadata
+from bridge.adapters.store.schema import COPYING, metadata, processes, served_crews, store_metadata
 from bridge.core.errors import StoreInUse, StoreUnavailable
 
 BATCH = 500  # rows

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DatabaseError
 from bridge.adapters.store import dialect
 from bridge.adapters.store.clock_correction import follow_clock
 from bridge.adapters.store.connections import Connections
-from bridge.adapters.store.schema import REVISION, store_metadata
+from bridge.adapters.store.schema import COPYING, REVISION, store_metadata
 from bridge.adapters.store.sqlite import Sqlite
 from bridge.adapters.store.store import UNCOUNTED, SqlStore
 from bridge.core.errors import BridgeError, StoreDamaged, StoreInUse, StoreUnavailable
@@ -24,8 +24,6 @@ from bridge.ports.metrics import StoreMetrics
 
 log = structlog.get_logger()
 
-COPYING = "copying"
-"""The row of `store_metadata` that exists until a copy into this store is complete."""
 _VERSION = table("alembic_version", column("version_num", String))
 
 
@@ -40,6 +38,9 @@ class Database(Protocol):
 
     def readers(self) -> Connections:
         """Return a new pool of connections for reads."""
+
+    def snapshot(self) -> AbstractContextManager[Connection]:
+        """Read one state of the database, also while processes use it. Raises `StoreUnavailable`."""
 
     def locked(self) -> AbstractContextManager[None]:
         """Exclude other processes unless `shared`. Raises `StoreInUse` or `StoreUnavailable`."""
@@ -102,7 +103,7 @@ async def open_store(
         open_connections(base.readers()) as reader,
         open_connections(base.readers()) as api,
     ):
-        await writer.run(_refuse_unfinished_copy)
+        await writer.run(refuse_unfinished_copy)
         if (problem := await writer.run(base.durability_problem)) is not None:
             log.warning("store_durability_reduced", reason=problem)
         key = await writer.run(_key)
@@ -174,15 +175,11 @@ async def _prepare(base: Database, writer: Connections, *, migrate: bool, any_re
 
     def prepare(connection: Connection) -> None:
         base.check(connection)
-        if (found := _revision(connection)) == REVISION:
+        if (found := revision(connection)) == REVISION:
             return
+        refuse_newer(found)
         from bridge.adapters.store import migration  # noqa: PLC0415 - Alembic takes long to import, and is rarely needed
 
-        if found is not None and found not in migration.revisions():
-            raise StoreUnavailable(
-                f"the store was made by a newer version of the bridge (its schema is {found}, the newest known here is "
-                f"{REVISION}): run that version, or restore a backup from before the upgrade"
-            )
         if migrate:
             migration.upgrade(connection)
         elif not any_revision:
@@ -195,7 +192,7 @@ async def _prepare(base: Database, writer: Connections, *, migrate: bool, any_re
 
 
 def _health(base: Database, connection: Connection) -> Health:
-    found, needed = _revision(connection), REVISION
+    found, needed = revision(connection), REVISION
     if found == needed:
         state = "sound and up to date"
     elif not base.may_create_tables(connection):
@@ -209,13 +206,26 @@ def _outdated(found: str | None) -> str:
     return f"the store's schema is {found or 'empty'}, {REVISION} is needed: run `migrate`"
 
 
-def _revision(connection: Connection) -> str | None:
+def refuse_newer(found: str | None) -> None:
+    """Raise `StoreUnavailable` if a schema is of a newer version of the bridge."""
+    from bridge.adapters.store import migration  # noqa: PLC0415 - as above
+
+    if found is not None and found not in migration.revisions():
+        raise StoreUnavailable(
+            f"the store was made by a newer version of the bridge (its schema is {found}, the newest known here is "
+            f"{REVISION}): run that version, or restore a backup from before the upgrade"
+        )
+
+
+def revision(connection: Connection) -> str | None:
+    """Return the revision of the schema, or None if there is none."""
     if not inspect(connection).has_table(_VERSION.name):
         return None
     return connection.execute(select(_VERSION.c.version_num)).scalar()
 
 
-def _refuse_unfinished_copy(connection: Connection) -> None:
+def refuse_unfinished_copy(connection: Connection) -> None:
+    """Raise `StoreUnavailable` if the store is an unfinished copy."""
     if connection.execute(select(store_metadata.c.name).where(store_metadata.c.name == COPYING)).first():
         raise StoreUnavailable("the store is an unfinished copy: run `store copy` again")
 

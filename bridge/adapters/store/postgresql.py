@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg
-from sqlalchemy import URL, Connection, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import DatabaseError
 
 from bridge.adapters.store.connections import Connections
@@ -62,6 +62,18 @@ class Postgresql:
         return self._connections(READERS)
 
     @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """Yield a connection on which every query reads the same state of the database, as long as it may take."""
+        engine = self._engine(1)
+        try:
+            with engine.begin() as connection:
+                connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+                yield connection
+        finally:
+            engine.dispose()
+
+    @contextmanager
     def locked(self) -> Iterator[None]:
         """Do nothing: processes share the database."""
         yield
@@ -108,6 +120,9 @@ class Postgresql:
         return StoreUnavailable(f"the store cannot be opened: {message}{remedy}")
 
     def _connections(self, number: int) -> Connections:
+        return Connections(self._engine(number), number)
+
+    def _engine(self, number: int) -> Engine:
         engine = create_engine(
             self.url.set(drivername="postgresql+psycopg"),
             pool_size=number,
@@ -119,7 +134,7 @@ class Postgresql:
         event.listen(engine, "connect", self._check_session)
         if self._pooler:
             event.listen(engine, "begin", _set_for_transaction)
-        return Connections(engine, number)
+        return engine
 
     def _connect_args(self) -> dict[str, Any]:
         """Return connection parameters; a pooler supports neither prepared statements nor session options."""

@@ -271,3 +271,8 @@ store_metadata = Table(
     Column("name", Text, primary_key=True),
     Column("value", LargeBinary, nullable=False),
 )
+
+COPYING = "copying"
+"""The row of `store_metadata` that exists until a copy into this store is complete."""
+BACKUP = "backup"
+"""The row of `store_metadata` that exists in a backup until a bridge starts on it: when the backup was made."""

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, NullPool, create_engine, event, make_url
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from bridge.adapters.store.connections import Connections
@@ -63,6 +63,23 @@ class Sqlite:
             if self._open_files is not None:
                 self._open_files.close()
             os.close(lock)
+
+    def open_read_only(self) -> sqlite3.Connection:
+        """Open the file for reading, also while another process uses it; raises `StoreUnavailable`."""
+        if self._named is None or self._path is None:
+            raise StoreUnavailable("the store is in memory")
+        refuse_foreign_link(self._named)
+        if not self._path.exists():
+            raise StoreUnavailable(f"the store {self._named} does not exist")
+        return sqlite3.connect(f"{self._path.as_uri()}?mode=ro", uri=True, isolation_level=None)
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """Yield a connection on which every query reads the same state of the file, while others may write to it."""
+        engine = create_engine("sqlite://", creator=self.open_read_only, poolclass=NullPool, hide_parameters=True)
+        _configure(engine, "BEGIN")
+        with engine.begin() as connection:
+            yield connection
 
     def watch_files(self) -> None:
         """Make every further transaction raise `StoreReplaced` if one of the files was changed by others."""
@@ -119,13 +136,18 @@ class Sqlite:
             hide_parameters=True,
         )
         event.listen(engine, "connect", _set_up_connection)
-        event.listen(engine, "handle_error", end_if_broken)
-        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+        _configure(engine, begin)
         return Connections(engine, number, self.verify)
 
     def _beside(self, suffix: str) -> Path:
         assert self._path is not None
         return self._path.with_name(self._path.name + suffix)
+
+
+def _configure(engine: Engine, begin: str) -> None:
+    """Let fatal errors end the process, and transactions begin with this statement."""
+    event.listen(engine, "handle_error", end_if_broken)
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
 
 
 def _open_locked(path: Path) -> int:

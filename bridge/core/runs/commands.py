@@ -100,14 +100,9 @@ def _adopt(run: Run, command: Adopt, policy: CrewPolicy, now: float) -> Decision
         )
     if run.unverified and run.state in TRACKED_STATES:
         return rules.on_corrected(run, command.kickoff_id, verified=command.verified, now=now)
-    posted = _as_posted(run, now) if run.held else _require_in_doubt(run)
+    posted = state_machine.as_posted(run, run.attempt + 1, now) if run.held else _require_in_doubt(run)
     evidence = state_machine.on_evidence(posted, command.kickoff_id, policy, now)
     return evidence and replace(evidence, run=replace(evidence.run, unverified=not command.verified))
-
-
-def _as_posted(run: Run, now: float) -> Run:
-    """Return a held run with an attempt more: the POST that was sent after the backup that this store is."""
-    return replace(run, attempt=run.attempt + 1, sent_at=now)
 
 
 def _require_in_doubt(run: Run) -> Run:

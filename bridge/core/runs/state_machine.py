@@ -161,9 +161,11 @@ def on_evidence(
     A run in doubt, or one that waits for its POST to be repeated, continues as if the POST had been answered. It has
     no owner, so that the recover step tracks it. A run that ended without an execution keeps its state; its execution
     is to be stopped and polled.
+
+    Each attempt is stored before its POST, so one that is not stored was made after the backup that the store is.
     """
     if attempt is not None and attempt > run.attempt:
-        return None
+        run = as_posted(run, attempt, now)
     if run.state is State.IN_DOUBT or (run.state is State.ACCEPTED and run.attempt):
         running = transition(run, State.RUNNING, kickoff_id=kickoff_id, due_at=None, owner=None)
         running = history.record(running, "execution_found", now, kickoff_id=kickoff_id)
@@ -172,6 +174,11 @@ def on_evidence(
         found = replace(run, kickoff_id=kickoff_id, due_at=run.finished_at, owner=None)
         return Decision(history.record(found, "execution_found", now, kickoff_id=kickoff_id))
     return None
+
+
+def as_posted(run: Run, attempt: int, now: float) -> Run:
+    """Return a run of a restored store with an attempt that was made after the backup."""
+    return replace(run, attempt=attempt, sent_at=now)
 
 
 def on_late_response(

@@ -82,7 +82,7 @@ def why_waiting(run: Run, crew: CrewSituation = UNKNOWN) -> Waiting | None:
     if run.state is State.STARTING:
         return None
     if run.held:
-        detail = "the run was accepted before a bridge was started with --hold; `runs release` lets it start"
+        detail = "the run was held when a bridge was started with --hold or on a backup; `runs release` lets it start"
         return Waiting(Reason.HELD, detail, run.accepted_at)
     return _paused(run, crew) or _retried(run, crew) or _by_state(run, crew)
 

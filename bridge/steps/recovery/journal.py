@@ -52,7 +52,7 @@ async def _apply(entry: JournalEntry, crews: Mapping[str, Crew], store: RunStore
     if run.crew not in crews:
         return False
     policy = crews[run.crew].policy
-    if run.state is State.STARTING and run.attempt == entry.attempt:
+    if run.state is State.STARTING and run.attempt <= entry.attempt:  # less, if the store is a restored backup
         doubted = await store.apply(state_machine.on_interrupted_kickoff(run, policy, clock()))
         run = doubted if isinstance(doubted, Run) else run
     if await adopt(run, entry.attempt, CrewWebhook(entry.kickoff_id), policy, store, clock) is None:

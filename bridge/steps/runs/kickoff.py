@@ -93,7 +93,8 @@ class Kickoff(RunStep[Run]):
         response = await self._crew.api.kickoff(body, traceparent)
         self._tracing.answered(run, response, self._clock())
         name, reason = type(response).__name__, failure_reason(response)
-        log.info("kickoff_answered", **run.log_fields, response=name, reason=reason)
+        kickoff_id = response.kickoff_id if isinstance(response, Started) else None
+        log.info("kickoff_answered", **run.log_fields, response=name, kickoff_id=kickoff_id, reason=reason)
         if not self._crew.pause_if_unavailable(response, self._clock()) and self._crew.breaker.on_kickoff_answered():
             log.info("crew_resumed", crew=self._crew.name)
         if isinstance(response, Refused):

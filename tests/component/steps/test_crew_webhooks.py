@@ -291,13 +291,6 @@ async def test_with_a_kickoff_response_the_webhook_is_not_needed(bench: Bench):
     assert await bench.round(bench.inbox) == []
 
 
-async def test_a_webhook_of_an_earlier_attempt_is_no_evidence_for_this_one(bench: Bench):
-    bench.api.kickoff_responses = [InDoubt("reset")]
-    run = await bench.started()
-    await send(bench, run, Kind.TASK, {"kickoff_id": "execution-9"}, attempt=2)
-    assert (await bench.now(run)).state is State.IN_DOUBT
-
-
 async def test_a_forged_token_is_refused_without_reading_the_body(bench: Bench):
     run = await bench.started()
 
@@ -664,3 +657,19 @@ async def test_a_poll_adds_the_tasks_that_the_status_reports(bench: Bench):
     bench.clock.forward(60)
     await bench.round(bench.poll)
     assert [task["name"] for task in (await final_event(bench, run))["tasks"]] == ["collect", "verdict"]
+
+
+@pytest.mark.parametrize("kind", [Kind.TASK, Kind.CREW])
+async def test_a_webhook_of_an_attempt_that_a_restored_store_does_not_know_adopts_the_execution(
+    bench: Bench, kind: Kind
+):
+    """The store is a backup, and the run was started after it. It would be started again once it is released."""
+    run = await bench.accepted()
+    assert await bench.store.queries.hold_accepted(bench.clock()) == 1
+
+    assert await send(bench, run, kind, CREW_DONE)
+    found = await bench.now(run)
+    assert (found.state, found.kickoff_id, found.attempt) == (State.RUNNING, "execution-1", 1)
+    assert await bench.store.queries.release(None, None, "client/ops", bench.clock()) == 0
+    await bench.round(bench.kickoff)
+    assert bench.api.bodies == []

@@ -59,7 +59,7 @@ def test_an_ambiguous_response_changes_nothing():
 
 
 def test_a_response_to_another_attempt_changes_nothing():
-    assert state_machine.on_late_response(in_doubt(), 2, Started("k-1"), POLICY, NOW) is None
+    assert state_machine.on_late_response(in_doubt(), 2, NotStarted("no connection"), POLICY, NOW) is None
 
 
 def test_an_earlier_decision_stands_and_the_unneeded_execution_is_stopped():

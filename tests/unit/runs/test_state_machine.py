@@ -494,10 +494,6 @@ def test_evidence_before_a_repeated_post_makes_it_unnecessary():
     assert (decision.run.state, decision.run.kickoff_id, decision.run.attempt) == (State.RUNNING, "k-7", 1)
 
 
-def test_evidence_of_an_attempt_that_was_never_made_is_ignored():
-    assert state_machine.on_evidence(in_doubt(), "k-7", POLICY, NOW, attempt=2) is None
-
-
 @pytest.mark.parametrize(
     "ended",
     [

@@ -48,9 +48,12 @@ class SqlQueries:
     async def redeliver(self, filter_: DeliveryFilter, now: float) -> int:
         return await self._batches.write_one(partial(delivery_queries.redeliver, filter_=filter_, now=now))
 
-    async def hold_accepted(self, now: float) -> int:
-        """Hold every accepted run until it is released; return how many were not held before."""
-        return await self._batches.write_one(partial(holds.hold, now=now))
+    async def hold_accepted(self, now: float, *, always: bool = True) -> int | None:
+        """Hold every accepted run until it is released; return how many were not held before.
+
+        Unless `always`, do so only if the store is a restored backup; otherwise return None.
+        """
+        return await self._batches.write_one(partial(holds.hold, now=now, always=always))
 
     async def release(self, run_id: str | None, crews: Collection[str] | None, by: str, now: float) -> int:
         return await self._batches.write_one(partial(holds.release, run_id=run_id, crews=crews, by=by, now=now))

@@ -2,14 +2,20 @@
 
 from collections.abc import Collection
 
-from sqlalchemy import ColumnElement, Connection, LargeBinary, cast, func, literal, text, update
+from sqlalchemy import ColumnElement, Connection, LargeBinary, cast, delete, func, literal, text, update
 
-from bridge.adapters.store.schema import WAITING, runs
+from bridge.adapters.store.schema import BACKUP, WAITING, runs, store_metadata
 from bridge.core.runs import history
 
 
-def hold(connection: Connection, now: float) -> int:
-    """Hold every accepted run; return how many were not held before."""
+def hold(connection: Connection, now: float, *, always: bool) -> int | None:
+    """Hold every accepted run, and return how many were not held before.
+
+    Unless `always`, do so only in a backup on which no bridge was started yet; otherwise return None.
+    """
+    marked = connection.execute(delete(store_metadata).where(store_metadata.c.name == BACKUP)).rowcount
+    if not (always or marked):
+        return None
     return _change(connection, [runs.c.due_at.is_not(None)], None, *history.added((), "held", now))
 
 

@@ -126,13 +126,28 @@ async def test_an_outdated_entry_changes_nothing(bench: Bench, entries: MemoryJo
     assert entries.kept == []
 
 
-async def test_an_entry_for_another_attempt_is_ignored(bench: Bench, entries: MemoryJournal) -> None:
+async def test_an_entry_of_an_earlier_attempt_is_ignored(bench: Bench, entries: MemoryJournal) -> None:
     run = await bench.left_starting()
-    entries.kept.append(JournalEntry(run.run_id, 2, "k-7"))
+    entries.kept.append(JournalEntry(run.run_id, 0, "k-7"))
 
     await replay_journal(entries, bench.crews, bench.store, bench.clock, raise_fault)
 
     assert (await bench.now(run)).state is State.STARTING
+
+
+async def test_an_entry_of_a_later_attempt_than_a_restored_store_has_seen_is_applied(
+    bench: Bench, entries: MemoryJournal
+) -> None:
+    """The journal was kept, and the backup is older: it would be POSTed a second time."""
+    accepted, starting = await bench.accepted(inputs={"topic": "another"}), await bench.left_starting()
+    entries.kept += [JournalEntry(accepted.run_id, 1, "k-7"), JournalEntry(starting.run_id, 2, "k-8")]
+
+    await replay_journal(entries, bench.crews, bench.store, bench.clock, raise_fault)
+
+    for run, attempt, kickoff_id in ((accepted, 1, "k-7"), (starting, 2, "k-8")):
+        now = await bench.now(run)
+        assert (now.state, now.attempt, now.kickoff_id, now.owner) == (State.RUNNING, attempt, kickoff_id, None)
+    assert bench.api.bodies == []
 
 
 async def test_the_execution_of_another_run_is_not_assigned_again(bench: Bench, entries: MemoryJournal) -> None:

@@ -232,6 +232,8 @@ async def test_the_reason_of_a_failed_kickoff_is_logged_without_the_message_of_t
         await bench.started()
     logged = [(line["event"], line["reason"]) for line in logs if line["event"] in {"kickoff_answered", "crew_paused"}]
     assert logged == [("kickoff_answered", reason)] + [("crew_paused", reason)] * isinstance(response, CrewUnavailable)
+    [answered] = [line for line in logs if line["event"] == "kickoff_answered"]
+    assert answered["kickoff_id"] == getattr(response, "kickoff_id", None)
     assert "4111" not in str(logs)
 
 
