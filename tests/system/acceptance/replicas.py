@@ -35,11 +35,11 @@ class Replicas:
         self._settings = {"store": {"url": server.url(self.database)}, "amqp": {"url": amqp}} | settings
         self.all: list[Daemon] = []
 
-    async def start(self, count: int = 1) -> None:
+    async def start(self, count: int = 1, kind: type[Daemon] = Daemon) -> None:
         new: list[Daemon] = []
         for number in range(len(self.all), len(self.all) + count):
             folder = self._folder / f"{self.database}-{number}"
-            new.append(Daemon(folder, self.crew_url, **self._settings))
+            new.append(kind(folder, self.crew_url, **self._settings))
         self.all += new
         await asyncio.gather(*(self.start_again(daemon) for daemon in new))
 
