@@ -1,12 +1,15 @@
 """One and two bridges on one PostgreSQL and one RabbitMQ, with the CPU of each part, in one run.
 
 `python -m bench.several --requests 3000 --rounds 2`. Everything shares the machine, so the figure that counts is the
-CPU of each part per run: it shows how many runs per second one core of that part supports.
+CPU of each part per run: it shows how many runs per second one core of that part supports. What the sessions of
+PostgreSQL do meanwhile is sampled, to show what they wait for.
 """
 
 import argparse
+import asyncio
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -14,6 +17,7 @@ from pathlib import Path
 
 import aio_pika
 import aiohttp
+import psycopg
 import uvloop
 
 from bench.daemon import bridge_process, cpu, cpu_of_tree, figures, process, responses, write_settings
@@ -22,6 +26,12 @@ from tests.broker import free_ports, running_broker
 from tests.postgres import running_postgres
 
 RUN_TIME = 0.3
+SAMPLE_INTERVAL = 0.02
+ACTIVITY = """
+SELECT CASE WHEN state = 'active' THEN coalesce(wait_event, 'on the CPU') ELSE state END, count(*)
+FROM pg_stat_activity
+WHERE datname = 'bench' AND pid <> pg_backend_pid() AND (state = 'active' OR state LIKE 'idle in transaction%')
+GROUP BY 1"""
 
 
 @dataclass(frozen=True)
@@ -65,11 +75,32 @@ async def _round(folder: Path, bridges: int, requests: int) -> str:
                 pids.append((await stack.enter_async_context(bridge_process(settings))).pid)
                 await responses(http, f"http://127.0.0.1:{port}/healthz")
             parts = Parts(pids, crew_process.pid, postgres.pid, broker.pid)
+            sampling = asyncio.create_task(_sample(postgres.url("bench")))
             took, spent = await _measure(parts, broker.url, requests)
+            sampling.cancel()
+            sessions = await sampling
             seen = await figures(http, crew)
     assert len(seen["started"]) == requests, "each request is POSTed once"
     each = ", ".join(f"{part} {seconds * 1000 / requests:.2f}" for part, seconds in spent.items())
-    return f"{requests / took:.0f} runs/s; ms of CPU per run: {each}; {seen['polls'] / requests:.2f} polls per run"
+    busy = ", ".join(f"{what} {mean:.2f}" for what, mean in sessions.items())
+    return (
+        f"{requests / took:.0f} runs/s; ms of CPU per run: {each}; {seen['polls'] / requests:.2f} polls per run; "
+        f"sessions of PostgreSQL, on average: {busy}"
+    )
+
+
+async def _sample(url: str) -> dict[str, float]:
+    """The mean number of sessions by what they do or wait for, until cancelled."""
+    found, samples = Counter[str](), 0
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        try:
+            while True:
+                rows = await (await connection.execute(ACTIVITY)).fetchall()
+                found.update(dict(rows))
+                samples += 1
+                await asyncio.sleep(SAMPLE_INTERVAL)
+        except asyncio.CancelledError:
+            return {what: count / samples for what, count in found.most_common()}
 
 
 async def _measure(parts: Parts, broker: str, requests: int) -> tuple[float, dict[str, float]]:
