@@ -132,7 +132,9 @@ async def test_a_quoted_secret_is_not_kept(tmp_path: Path) -> None:
 
             await eventually(finished, "four runs have ended and three callbacks were tried")
             responses = b""
-            for path in ("/v1/runs", "/v1/deliveries", "/v1/crews"):
+            async with http.get(f"{url}/v1/runs") as response:
+                shown = [f"/v1/runs/{run['run_id']}" for run in (await response.json())["runs"]]
+            for path in ("/v1/runs", "/v1/deliveries", "/v1/crews", *shown):
                 async with http.get(url + path) as response:
                     responses += await response.read()
     stored = await asyncio.to_thread(lambda: b"".join(path.read_bytes() for path in tmp_path.glob("bridge.db*")))
@@ -142,6 +144,7 @@ async def test_a_quoted_secret_is_not_kept(tmp_path: Path) -> None:
             for form in (secret, secret.encode().hex(), base64.b64encode(f"user:{secret}".encode()).decode()[8:-4]):
                 assert form.encode() not in text, (name, secret)
     assert b"401 for" in stored
+    assert b"from-a-hook" in responses  # with its inputs
 
 
 @pytest.mark.timeout(600)

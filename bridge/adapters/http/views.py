@@ -103,9 +103,14 @@ async def load_run_detail(store: Queries, explain_waiting: ExplainWaiting, run: 
 
 def run_detail(run: Run, deliveries: Sequence[Delivery], waiting: Waiting | None = None) -> dict[str, Any]:
     """Return one run with its tasks, its history, and its deliveries."""
-    shown = {**events.run_document(run), **run_summary(run, waiting)}
-    listed, retry_of = [delivery(one) for one in deliveries], run.request.retry_of
-    return {**shown, "history": run_history(run, deliveries), "retry_of": retry_of, "deliveries": listed}
+    return {
+        **events.run_document(run),
+        **run_summary(run, waiting),
+        "history": run_history(run, deliveries),
+        "retry_of": run.request.retry_of,
+        "trace_id": run.traceparent and trace_context.trace_id(run.traceparent),
+        "deliveries": [delivery(one) for one in deliveries],
+    }
 
 
 def run_history(run: Run, deliveries: Sequence[Delivery]) -> list[dict[str, Any]]:

@@ -1,13 +1,15 @@
 """Reading runs over HTTP: one run with its deliveries, and lists page by page."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from bridge.core.delivery.model import Channel, Delivery, DeliveryState, Destination, Event
-from bridge.core.runs.model import Outcome, State
+from bridge.core.json import EncodedObject, compact
+from bridge.core.runs.model import Envelope, KickoffRequest, Outcome, State
 from tests.http_client import STORE_AWAY, Bridge, problem, run_id, serving
 
 
@@ -42,6 +44,27 @@ async def test_a_run_is_returned_with_its_deliveries(bridge: Bridge) -> None:
             "delivered_at": None,
         }
     ]
+
+
+@pytest.mark.parametrize("as_stored", [dict, lambda inputs: EncodedObject(compact(inputs))], ids=["small", "large"])
+async def test_one_run_has_its_inputs_and_its_trace_id(
+    bridge: Bridge, as_stored: Callable[[dict[str, Any]], Mapping[str, Any]]
+) -> None:
+    """An operator had to ask the sender what a run was about; lists stay small."""
+    inputs, traceparent = {"topic": "peat", "big": 2**70}, f"00-{'ab' * 16}-{'cd' * 8}-01"
+    run = bridge.store.add(
+        request=KickoffRequest("research", as_stored(inputs)), envelope=Envelope("s", traceparent=traceparent)
+    )
+    shown = json.loads(await (await bridge.get(f"/v1/runs/{run.run_id}")).read())
+    assert (shown["inputs"], shown["trace_id"]) == (inputs, "ab" * 16)
+    [listed] = (await (await bridge.get("/v1/runs")).json())["runs"]
+    assert {"inputs", "trace_id"} & set(listed) == set()
+
+
+async def test_the_response_to_a_command_has_no_inputs(bridge: Bridge) -> None:
+    run = bridge.store.add(request=KickoffRequest("research", {"topic": "peat"}), envelope=Envelope("client/submitter"))
+    shown = await (await bridge.post(f"/v1/runs/{run.run_id}/cancel")).json()
+    assert (shown["run_id"], shown["trace_id"], "inputs" in shown) == (run.run_id, None, False)
 
 
 async def test_a_delivery_has_the_time_of_its_confirmation(bridge: Bridge) -> None:

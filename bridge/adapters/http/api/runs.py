@@ -131,7 +131,8 @@ class RunsApi:
 
     async def _show(self, request: web.Request, client: Client) -> web.Response:
         run = await views.load_visible_run(self._store, client, request.match_info["run_id"])
-        return respond(await views.load_run_detail(self._store, self._explain_waiting, run))
+        shown = await views.load_run_detail(self._store, self._explain_waiting, run)
+        return respond({**shown, "inputs": dict(run.request.inputs.items())})
 
     async def _result(self, request: web.Request, client: Client) -> web.Response:
         return respond(
