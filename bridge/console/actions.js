@@ -16,7 +16,7 @@ export function runActions(run, context) {
     const fields = known ? [] : [{ name: "task_id", text: t("action.task_id"), optional: true }];
     const resume = (answer) => (values) => post(`${path}/resume`, { ...(known && { task_id: known }), ...answer, ...values });
     for (const option of options) add("answer", { label: option, fields, send: resume({ feedback: option }) });
-    add("approve", { kind: "main", fields, send: resume({ approve: true }) });
+    if (!options.length) add("approve", { kind: "main", fields, send: resume({ approve: true }) });
     add("answer", { fields: [{ name: "feedback", text: t("action.feedback"), long: true }, ...fields], send: resume({}) });
   }
   if (run.state === "in_doubt" && may("operate")) {
@@ -61,7 +61,7 @@ export function deliveryActions(delivery, { may, reload }) {
 }
 
 // Return a button that opens a dialog. `fields`: texts, required unless `optional`; `checked`: a box. `kind`: `main`,
-// or `final` for what is paid or cannot be undone. `count()`: how many would be changed, asked before confirmation.
+// or `final` for what is paid or cannot be undone. `count(values)`: how many would be changed, asked before confirmation.
 // `reasonless`: what takes no reason. `send(values)` sends the command; then `done(response)`.
 export function button(name, { label, kind = "", ...options }) {
   const text = label ?? t(`action.${name}`);
@@ -75,6 +75,22 @@ function confirm(name, text, { fields = [], kind, count, send, done, reasonless 
   const counted = count && element("p", { role: "status" }, t("action.counting"));
   const title = text.replace(/ ?…$/, "");  // which announces the dialog
   const confirmButton = element("button", { class: kind || "main", disabled: Boolean(count) }, title);
+  const recount = async () => {
+    const values = valuesOf(inputs);
+    confirmButton.disabled = true;
+    counted.replaceChildren(t("action.counting"));
+    try {
+      const found = await count(values);
+      if (JSON.stringify(values) !== JSON.stringify(valuesOf(inputs))) return;  // changed meanwhile, and counted again
+      failure.replaceChildren();
+      counted.replaceChildren(element("strong", {}, t("action.counted", { count: number(found) })));
+      confirmButton.disabled = found === 0;
+    } catch (error) {
+      counted.replaceChildren();
+      failure.replaceChildren(explain(error));
+    }
+  };
+  if (count) inputs.forEach((each) => each.addEventListener("change", recount));
   const submit = async (event) => {
     event.preventDefault();
     confirmButton.disabled = true;
@@ -97,15 +113,12 @@ function confirm(name, text, { fields = [], kind, count, send, done, reasonless 
         element("button", { type: "button", click: () => dialog.close() }, t("action.back")), confirmButton)));
   document.body.append(dialog);
   dialog.showModal();
-  count?.().then((found) => {
-    counted.replaceChildren(element("strong", {}, t("action.counted", { count: number(found) })));
-    confirmButton.disabled = found === 0;
-  }).catch((error) => failure.replaceChildren(explain(error)));
+  if (count) recount();
 }
 
-function input({ name, long, checked, optional }) {
+function input({ name, long, checked, optional, type }) {
   if (checked) return element("input", { name, type: "checkbox" });
-  return element(long ? "textarea" : "input", { name, required: !optional, rows: long && 5, autocomplete: "off" });
+  return element(long ? "textarea" : "input", { name, type, required: !optional, rows: long && 5, autocomplete: "off" });
 }
 
 function valuesOf(inputs) {

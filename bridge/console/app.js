@@ -2,7 +2,7 @@
 
 import { Problem, authorization, get, setToken } from "./api.js";
 import { address, element, empty, labelled, update } from "./dom.js";
-import { explain } from "./format.js";
+import { explain, refreshTimes } from "./format.js";
 import { language, named, t } from "./i18n.js";
 import { follow } from "./stream.js";
 import * as crew from "./crew.js";
@@ -18,7 +18,6 @@ import * as runs from "./runs.js";
 
 const LISTS = new Map(Object.entries({ overview, runs, questions, "in-doubt": inDoubt, deliveries, "dead-letters": deadLetters, crews }));
 const ITEMS = new Map(Object.entries({ runs: run, deliveries: delivery, crews: crew }));
-const OPERATORS_ONLY = ["deliveries", "dead-letters"];
 const MIN_PAUSE = 1000, REFRESH = 5000;  // milliseconds: between two updates; without events
 
 const main = document.getElementById("main");
@@ -26,6 +25,7 @@ let client = null;
 let session = new AbortController();
 let leave = new AbortController();
 let onEvent = () => {};
+let isSearching = false;
 
 // A view exports `load(context)`, which reads the API, and `render(data, context)`, which returns nodes. Optional:
 // `keys(event, context)` handles a key, `concerns(eventId, context)` says whether an event changes what is shown, and
@@ -73,11 +73,25 @@ async function show() {
   onEvent = (eventId) => { if (eventId === null || (view.concerns?.(eventId, context) ?? true)) scheduled(); };
   document.onkeydown = (event) => {
     if (event.altKey || event.ctrlKey || event.metaKey || event.target.closest("input, textarea, select, dialog")) return;
-    view.keys?.(event, context);
+    if (event.key === "/") goToSearch(event);
+    else view.keys?.(event, context);
   };
   document.addEventListener("visibilitychange", () => document.hidden || refresh(), { signal });
-  signal.addEventListener("abort", () => clearTimeout(timer));
+  const clock = setInterval(refreshTimes, REFRESH);
+  signal.addEventListener("abort", () => { clearTimeout(timer); clearInterval(clock); });
   await refresh();
+  if (isSearching && !signal.aborted) {
+    isSearching = false;
+    runs.focusSearch();
+  }
+}
+
+// `/` goes to the search, from every view.
+function goToSearch(event) {
+  event.preventDefault();
+  if (document.querySelector("form.search input[name=terms]")) return runs.focusSearch();
+  isSearching = true;
+  location.hash = address("runs");
 }
 
 // Return a part of the address, or nothing for one that is not encoded properly.
@@ -91,9 +105,13 @@ function may(...roles) {
 }
 
 function navigation(current) {
-  const names = [...LISTS.keys()].filter((name) => may("operate") || !OPERATORS_ONLY.includes(name));
-  update(document.getElementById("nav"), names.map((name) =>
+  const hidden = { deliveries: !may("operate"), "dead-letters": !may("operate") || client.crews !== null };  // which belong to no crew
+  const names = [...LISTS.keys()].filter((name) => !hidden[name]);
+  const nav = document.getElementById("nav");
+  update(nav, names.map((name) =>
     element("a", { href: address(name), "aria-current": name === current && "page" }, t(`nav.${name}`))));
+  const shown = nav.querySelector("[aria-current]");
+  if (shown) nav.scrollLeft = shown.offsetLeft - (nav.clientWidth - shown.offsetWidth) / 2;  // where it does not fit
 }
 
 function askForToken(refused) {

@@ -67,10 +67,12 @@ export function density(quantiles, median) {
 // Return how long a run waited, ran, and was delivered, in proportion; a part that has not ended lasts until now.
 export function phases(run) {
   const now = new Date().toISOString();
+  const answered = run.history?.findLast((entry) => entry.event === "answered")?.at;  // the first poll may see it much later
+  const started = run.started_at && (answered ?? run.started_at);
   const delivered = run.deliveries.map((each) => each.delivered_at).filter(Boolean).sort().at(-1);
   const parts = [
-    ["waited", run.accepted_at, run.started_at ?? run.finished_at ?? now],
-    ["ran", run.started_at, run.finished_at ?? now],
+    ["waited", run.accepted_at, started ?? run.finished_at ?? now],
+    ["ran", started, run.finished_at ?? now],
     ["delivering", run.finished_at, delivered],
   ].filter(([, from, to]) => from && to);
   const lengths = parts.map(([, from, to]) => Math.max(new Date(to) - new Date(from), 0));

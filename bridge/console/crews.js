@@ -32,8 +32,8 @@ export function figures({ name, runs, slots, budget, request_rate: rate, polls_o
     slots && [t("crews.slots"), [t("crews.used_of", { used: number(slots.used), limit: number(slots.limit) }), bar(slots.used, slots.limit)]],
     budget && [t("crews.budget"), [t("crews.budget_left", { left: number(Math.max(budget.runs - budget.used, 0)), limit: number(budget.runs), per: duration(budget.per) }), bar(budget.used, budget.runs)]],
     runs && [t("crews.waiting"), linked(runs.accepted, "accepted")],
-    runs && runs.in_doubt > 0 && [t("state.in_doubt"), linked(runs.in_doubt, "in_doubt")],
-    runs && runs.waiting_for_human > 0 && [t("state.waiting_for_human"), linked(runs.waiting_for_human, "waiting_for_human")],
+    runs && runs.in_doubt > 0 && [t("nav.in-doubt"), linked(runs.in_doubt, "in_doubt")],
+    runs && runs.waiting_for_human > 0 && [t("nav.questions"), linked(runs.waiting_for_human, "waiting_for_human")],
     rate && [t("crews.rate"), t("crews.rate_of", { now: number(rate.now), limit: number(rate.limit) })],
     overdue > 0 && [t("crews.overdue"), number(overdue)],
   ].filter(Boolean));

@@ -42,6 +42,12 @@ export function labelled(text, field, kind = "") {
   return element("div", { class: field.type === "checkbox" ? "check" : `field ${kind}` }, field.type === "checkbox" ? [field, label] : [label, field]);
 }
 
+// Return a list of choices that begins with "all"; `options`: pairs of a value and its text.
+export function select(name, all, options, chosen) {
+  return element("select", { name }, element("option", { value: "" }, all),
+    options.map(([value, text]) => element("option", { value, selected: value === chosen }, text)));
+}
+
 // Return a table; `rows` are pairs of a key, which is unique, and cells. Each cell has its column's name for narrow screens.
 export function table(caption, columns, rows) {
   const cells = (row) => row.map((cell, index) => element("td", { "data-label": columns[index] }, cell));
@@ -59,12 +65,14 @@ export function pairs(entries) {
 
 export const empty = (text) => element("p", { class: "empty" }, text);
 
-// Change `parent` to have these children. What did not change stays: its focus, selection, and what is unfolded.
+// Change `parent` to have these children. What did not change stays: its focus, selection, and what is unfolded. If the
+// focused element is gone, its successor gets the focus: the same link, or the view, so that Tab continues there.
 export function update(parent, ...children) {
-  const focused = parent.contains(document.activeElement) ? document.activeElement.hash : null;
+  const focused = parent.contains(document.activeElement) ? document.activeElement : null;
   reconcile(parent, element("div", {}, ...children));
   if (focused && !parent.contains(document.activeElement)) {
-    [...parent.querySelectorAll("a")].find((each) => each.hash === focused)?.focus({ preventScroll: true });
+    const same = [...parent.querySelectorAll("a")].find((each) => each.hash === focused.hash);
+    (same ?? parent.closest("main"))?.focus({ preventScroll: true });
   }
 }
 

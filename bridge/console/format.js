@@ -26,18 +26,29 @@ export function state(value, kind = "state") {
 // Return a relative time, with the exact one on hover.
 export function time(text) {
   if (!text) return null;
-  const at = new Date(text), seconds = (at - Date.now()) / 1000;
-  const [unit, size] = UNITS.find(([, each]) => Math.abs(seconds) >= each) ?? UNITS.at(-1);
-  const shown = RELATIVE.format(Math.round(seconds / size), unit);
-  return element("time", { datetime: text, title: at.toLocaleString(language) + " · " + text }, shown);
+  return element("time", { datetime: text, title: new Date(text).toLocaleString(language) + " · " + text }, relative(text));
 }
 
-// Return the time between two times, for instance "1.5 sec" or "3 min".
+// Bring the relative times on the page up to date.
+export function refreshTimes() {
+  document.querySelectorAll("main time").forEach((each) => {
+    const shown = relative(each.dateTime);
+    if (each.textContent !== shown) each.textContent = shown;
+  });
+}
+
+function relative(text) {
+  const seconds = (new Date(text) - Date.now()) / 1000;
+  const [unit, size] = UNITS.find(([, each]) => Math.abs(seconds) >= each) ?? UNITS.at(-1);
+  return RELATIVE.format(Math.round(seconds / size), unit);
+}
+
+// Return the time between two times, for instance "40 ms", "1.5 sec", or "3 min".
 export const between = (from, to) => duration((new Date(to) - new Date(from)) / 1000);
 
 // Return some seconds in the unit that suits them.
 export function duration(seconds) {
-  const [unit, size] = UNITS.find(([, each]) => seconds >= 2 * each) ?? UNITS.at(-1);
+  const [unit, size] = UNITS.find(([name, each]) => seconds >= (name === "second" ? each : 2 * each)) ?? ["millisecond", 0.001];
   const digits = { maximumFractionDigits: seconds / size < 10 ? 1 : 0 };
   return new Intl.NumberFormat(language, { ...digits, style: "unit", unit, unitDisplay: "short" }).format(seconds / size);
 }
@@ -47,12 +58,13 @@ export const number = (value) => new Intl.NumberFormat(language).format(value);
 // Return a number of bytes in the unit that suits it.
 export function bytes(value) {
   const [unit, size] = [["megabyte", 2 ** 20], ["kilobyte", 2 ** 10], ["byte", 1]].find(([, each]) => value >= each) ?? ["byte", 1];
-  return new Intl.NumberFormat(language, { maximumFractionDigits: 1, style: "unit", unit }).format(value / size);
+  const unitDisplay = unit === "byte" ? "long" : "short";
+  return new Intl.NumberFormat(language, { maximumFractionDigits: 1, style: "unit", unit, unitDisplay }).format(value / size);
 }
 
-// Return why a run waits, in the API's words.
+// Return why a run waits, unless its state says so.
 export function waiting(run) {
-  if (!run.waiting) return null;
+  if (!run.waiting || ["human", "in_doubt"].includes(run.waiting.reason)) return null;
   return element("span", { title: run.waiting.detail }, named("waiting", run.waiting.reason));
 }
 
@@ -72,13 +84,13 @@ export function folded(title, value, { open = false } = {}) {
   const content = small ? element("div", { class: "json" }, json(value)) : element("pre", { tabindex: "0" }, cut(text));
   return element("details", { open, "data-name": title }, element("summary", {}, title), content,
     text.length > LONGEST ? element("p", { class: "muted" }, t("cut", { shown: number(LONGEST), all: number(text.length) }), " ",
-      element("button", { class: "plain", click: () => save(text) }, t("save"))) : null);
+      element("button", { class: "plain", click: () => save(text, typeof value === "string" ? "txt" : "json") }, t("save"))) : null);
 }
 
 // Save a text as a file, which the page has as a whole even where it shows only the beginning.
-function save(text) {
+function save(text, kind) {
   const url = URL.createObjectURL(new Blob([text], { type: "text/plain" }));
-  element("a", { href: url, download: "kickoff-bridge.txt" }).click();
+  element("a", { href: url, download: `kickoff-bridge.${kind}` }).click();
   URL.revokeObjectURL(url);
 }
 

@@ -20,7 +20,7 @@ export async function load({ may, signal }) {
     may("read") ? get("v1/stats", { signal, query: { since: since.toISOString() } }) : null,
     may("operate") ? undelivered(signal) : [],
   ]);
-  if (may("operate") && "broker_out" in ready.parts) deliveries.push(await deadLetters(signal));
+  if (may("operate") && "broker_out" in ready.parts) deliveries.unshift(await deadLetters(signal));
   return { ready, crews, since, stats, deliveries };
 }
 
@@ -51,14 +51,15 @@ async function count(chosen, signal) {
 }
 
 export function render({ ready, crews, since, stats, deliveries }) {
-  const runs = (...states) => crews.reduce((sum, crew) => sum + states.reduce((part, each) => part + (crew.runs?.[each] ?? 0), 0), 0);
+  const counted = crews.filter((crew) => crew.runs);  // none without the role `read`, or while storage is unavailable
+  const runs = (...states) => counted.reduce((sum, crew) => sum + states.reduce((part, each) => part + (crew.runs[each] ?? 0), 0), 0);
   const tiles = [
     { name: "in_doubt", number: runs("in_doubt"), attention: true, path: "in-doubt" },
     { name: "waiting_for_human", number: runs("waiting_for_human"), attention: true, path: "questions" },
     ...deliveries,
     { name: "accepted", number: runs("accepted"), path: "runs", query: { state: "accepted" } },
     { name: "running", number: runs("starting", "running"), path: "runs", query: { state: "running" } },
-  ];
+  ].filter((each) => counted.length || deliveries.includes(each));
   const minutes = Array.from({ length: SHOWN }, (_, index) => since.getTime() + index * MINUTE);
   const found = new Map((stats?.minutes ?? []).map(({ minute, state: ended, count: each, crew }) => [`${Date.parse(minute)} ${ended} ${crew}`, each]));
   return [

@@ -20,7 +20,7 @@ export function render(runs, context) {
     heading(element("h1", {}, t("nav.questions"))),
     element("p", { class: "muted" }, t("questions.text")),
     runs.length ? null : empty(t("questions.empty")),
-    element("div", { "data-list": true }, runs.map((run) => element("article", { class: "card", "data-key": run.run_id },
+    element("div", { class: "cards wide", "data-list": true }, runs.map((run) => element("article", { class: "card attention", "data-key": run.run_id },
       element("p", { class: "title" }, runLink(run.run_id), link(run.crew, crewPath(run.crew))),
       question(run), runActions(run, context)))),
   ];

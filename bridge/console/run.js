@@ -7,7 +7,7 @@ import { crewPath } from "./crews.js";
 import { deliveryTable } from "./deliveries.js";
 import { element, empty, heading, link, pairs } from "./dom.js";
 import { FINAL, between, cut, folded, runLink, runPath, shortId, state, time } from "./format.js";
-import { named, t } from "./i18n.js";
+import { detail, named, t } from "./i18n.js";
 
 export const load = ({ id, signal }) => get(`v1/${runPath(id)}`, { signal });
 
@@ -20,7 +20,7 @@ export function render(run, context) {
   return [
     heading(element("h1", {}, t("run.run"), " ", element("code", { title: run.run_id }, shortId(run.run_id))), state(run.state),
       runActions(run, context)),
-    question(run) ?? waits(run),
+    run.question ? element("section", { class: "panel attention" }, element("h2", {}, t("questions.title")), question(run)) : waits(run),
     element("div", { class: "columns" },
       element("div", {}, happened(run), content(run)),
       element("section", { class: "panel" }, element("h2", {}, t("run.facts")), facts(run))),
@@ -29,10 +29,11 @@ export function render(run, context) {
   ];
 }
 
+// Return why the run failed or waits.
 function waits({ waiting, error }) {
   if (error) return element("p", { class: "panel" }, element("code", { class: "error" }, error.code), " ", element("span", { class: "text" }, cut(error.message)));
   if (!waiting) return null;
-  return element("p", { class: "panel attention" }, element("strong", {}, t("run.waiting"), " ", named("waiting", waiting.reason)), " · ",
+  return element("p", { class: "panel attention" }, element("strong", {}, named("waiting", waiting.reason)), " · ",
     element("span", { class: "text" }, waiting.detail), " · ", t("since"), " ", time(waiting.since),
     waiting.until ? [" · ", t("until"), " ", time(waiting.until)] : null);
 }
@@ -48,19 +49,20 @@ function facts(run) {
     [t("run.started"), time(run.started_at)],
     [t("run.finished"), time(run.finished_at)],
     [t("run.polls"), String(run.polls)],
+    [t("run.trace_id"), run.trace_id && element("code", {}, run.trace_id)],
   ]);
 }
 
+// Return the open question of a run that waits for a human.
 export function question(run) {
-  if (!run.question) return null;
-  const { message, output, asked_at: asked, problem } = run.question;
-  return element("section", { class: "panel attention" },
-    element("h2", {}, t("questions.title")),
+  const { message, output, asked_at: asked, problem } = run.question ?? {};
+  return [
     message ? element("p", { class: "text" }, cut(message)) : null,
-    element("p", { class: "muted" }, t("questions.asked"), " ", time(asked),
-      run.waiting?.until ? [" · ", t("questions.deadline"), " ", time(run.waiting.until)] : null),
+    asked ? element("p", { class: "muted" }, t("questions.asked"), " ", time(asked),
+      run.waiting?.until ? [" · ", t("questions.deadline"), " ", time(run.waiting.until)] : null) : null,
     problem ? element("p", { class: "error text" }, problem) : null,
-    folded(t("questions.output"), output, { open: true }));
+    folded(t("questions.output"), output, { open: true }),
+  ];
 }
 
 function happened(run) {
@@ -78,14 +80,14 @@ function timesOf(run) {
 }
 
 function described({ by, state: ended, error, reason, ...rest }) {
-  const others = Object.entries(rest).map(([name, value]) => `${named("detail", name)} ${typeof value === "string" ? value : JSON.stringify(value)}`);
+  const others = Object.entries(rest).map(([name, value]) => detail(name, typeof value === "string" ? value : JSON.stringify(value)));
   return [ended && named("state", ended), error, reason, by && t("by", { name: by }), ...others].filter(Boolean).join(" · ");
 }
 
 function content(run) {
   const parts = [
     folded(t("run.result"), run.result, { open: true }), folded(t("run.result_json"), run.result_json, { open: run.result === null }),
-    ["meta", "progress", "tasks", "usage"].map((name) => folded(t(`run.${name}`), run[name])),
+    ["inputs", "meta", "progress", "tasks", "usage"].map((name) => folded(t(`run.${name}`), run[name])),
   ].flat().filter(Boolean);
   return parts.length ? element("section", { class: "panel" }, element("h2", {}, t("run.content")), parts) : null;
 }

@@ -2,8 +2,8 @@
 
 import { bulkActions } from "./actions.js";
 import { get } from "./api.js";
-import { address, element, empty, heading, labelled, link, table } from "./dom.js";
-import { STATES, between, runLink, state, time, waiting } from "./format.js";
+import { address, element, empty, heading, labelled, link, select, table } from "./dom.js";
+import { STATES, between, runLink, runPath, state, time, waiting } from "./format.js";
 import { named, t } from "./i18n.js";
 
 const RUN_ID = /^[0-9a-f]{8}(-[0-9a-f]{0,12}){0,4}$/;  // or the beginning of one
@@ -16,9 +16,10 @@ export async function load({ query, signal }) {
 
 export function render({ runs, next_cursor: next, crews }, context) {
   const { cursor, ...filter } = context.query;
-  const isFiltered = Object.keys(filter).some((name) => name !== "limit");
+  const { limit, ...matched } = filter;
+  const isFiltered = Object.keys(matched).length > 0;
   return [
-    heading(element("h1", {}, t("nav.runs")), isFiltered && runs.length > 0 ? bulkActions(filter, context) : null),
+    heading(element("h1", {}, t("nav.runs")), isFiltered && runs.length > 0 ? bulkActions(matched, context) : null),
     search(filter, crews),
     runs.length ? runTable(t("runs.caption"), runs) : empty(t(isFiltered ? "runs.none_match" : "runs.empty")),
     element("p", { class: "pages" },
@@ -37,29 +38,28 @@ export function runTable(caption, runs) {
   ]]));
 }
 
-// `/` goes to the search, `j` and `k` to the next and previous run; Enter opens the focused link, as everywhere.
+// `j` and `k` go to the next and previous run; Enter opens the focused link, as everywhere.
 export function keys(event) {
   const links = [...document.querySelectorAll("tbody td:first-child a")];
   const step = { j: 1, k: -1 }[event.key];
-  if (event.key === "/") {
-    event.preventDefault();
-    document.querySelector("input[name=terms]").focus();
-  } else if (step && links.length) {
+  if (step && links.length) {
     const at = links.indexOf(document.activeElement);
     links[at < 0 ? 0 : Math.min(Math.max(at + step, 0), links.length - 1)].focus();
   }
 }
 
+export const focusSearch = () => document.querySelector("input[name=terms]")?.focus();
+
 function search(filter, crews) {
   const { state: chosen = "", crew = "", ...others } = filter;
   const terms = element("input", { name: "terms", type: "search", placeholder: t("runs.search_example"), autocomplete: "off" });
   terms.value = Object.entries(others).map(([name, value]) => `${name}=${value}`).join(" ");
-  const states = select("state", STATES.map((value) => [value, named("state", value)]), chosen);
-  const names = select("crew", crews.map(({ name }) => [name, name]), crew);
-  const go = () => {
+  const states = select("state", t("all"), STATES.map((value) => [value, named("state", value)]), chosen);
+  const names = select("crew", t("all"), crews.map(({ name }) => [name, name]), crew);
+  const go = async () => {
     const text = terms.value.trim();
-    if (RUN_ID.test(text)) location.hash = address(`runs/${text}`);
-    else location.hash = address("runs", { ...parsed(text), state: states.value, crew: names.value });
+    const run = RUN_ID.test(text) ? await runWith(text) : null;
+    location.hash = run ? address(runPath(run.run_id)) : address("runs", { ...parsed(text), state: states.value, crew: names.value });
   };
   states.addEventListener("change", go);
   names.addEventListener("change", go);
@@ -69,13 +69,15 @@ function search(filter, crews) {
     element("button", {}, t("runs.find")));
 }
 
+// Return the run whose id begins so, or that has this kickoff id; null without one, since keys may look the same.
+async function runWith(id) {
+  const isAmbiguous = (error) => error.code === "ambiguous_run_id";
+  const found = await get(`v1/runs/${id}`).catch((error) => (isAmbiguous(error) ? { run_id: id } : null));  // whose page says so
+  return found ?? (await get("v1/runs", { query: { kickoff_id: id, limit: "1" } }).catch(() => ({ runs: [] }))).runs[0];
+}
+
 // Return the filters in a search: words of the form `name=value`; anything else is an idempotency key.
 function parsed(text) {
   const words = text.split(/\s+/).filter(Boolean).map((word) => word.match(TERM));
   return words.every(Boolean) ? Object.fromEntries(words.map(([, name, value]) => [name, value])) : { idempotency_key: text };
-}
-
-function select(name, options, chosen) {
-  return element("select", { name }, element("option", { value: "" }, t("all")),
-    options.map(([value, text]) => element("option", { value, selected: value === chosen }, text)));
 }

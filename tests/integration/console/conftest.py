@@ -4,7 +4,7 @@ import asyncio
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pytest_asyncio
 import yaml
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from playwright.async_api import Browser, Page, Response, async_playwright, expect
+from playwright.async_api import Browser, Locator, Page, Response, async_playwright, expect
 
 from bridge.composition.build import open_bridge
 from bridge.config import load
@@ -25,9 +25,11 @@ from tests.patience import PATIENCE
 from tests.system.acceptance.harness import free_port
 
 CHROMIUM = shutil.which("chromium")
-OPTIONS = ("--no-sandbox", "--disable-gpu")  # the tests may run as root, and open only their own pages
+# The tests may run as root, and open only their own pages. A bridge may get the one free port that browsers refuse.
+OPTIONS = ("--no-sandbox", "--disable-gpu", "--explicitly-allowed-ports=10080")
 TOKENS = {name: f"{name}-token-{'x' * 24}" for name in ("submit", "read", "operate")}
 SECRET = "whsec_" + "a1b2c3d4" * 5 + "a1b2"
+UNFOLD = "() => document.querySelectorAll('main details').forEach((each) => { each.open = true; })"
 HANG_UP = {"on": "kickoff", "do": "hang_up_before", "times": None}
 
 
@@ -40,13 +42,19 @@ class Console:
     browser: Browser
     received: list[str]
     """The ids of the events that the receiver got."""
+    database: Path
+    """The store of the bridge."""
     complaints: list[str] = field(default_factory=list)
     refusals: set[int] = field(default_factory=lambda: {401})
     """The statuses of expected refusals, which the browser logs; by one, the page learns that it needs a token."""
 
-    async def submit(self, crew: str, meta: Any = None, callback_url: str | None = None, **inputs: Any) -> str:
+    async def submit(
+        self, crew: str, meta: Any = None, callback_url: str | None = None, trace: str | None = None, **inputs: Any
+    ) -> str:
+        """Submit a run and return its id; `trace`: the trace id of the request."""
         body = {"crew": crew, "inputs": {"topic": "peat", **inputs}, "meta": meta, "callback_url": callback_url}
-        async with self.http.post("/v1/runs", json=body) as response:
+        headers = {} if trace is None else {"traceparent": f"00-{trace}-{'1' * 16}-01"}
+        async with self.http.post("/v1/runs", json=body, headers=headers) as response:
             assert response.status == 202, await response.text()
             run_id: str = (await response.json())["run_id"]
             return run_id
@@ -55,6 +63,11 @@ class Console:
         async with self.http.get(f"/v1/runs/{run_id}") as response:
             run: dict[str, Any] = await response.json()
             return run
+
+    async def get(self, path: str) -> dict[str, Any]:
+        async with self.http.get(path) as response:
+            body: dict[str, Any] = await response.json()
+            return body
 
     async def reached(self, run_id: str, state: str) -> dict[str, Any]:
         """The run, once it is in this state."""
@@ -89,10 +102,10 @@ class Console:
             self.complaints.append(f"another origin: {response.url}")
 
 
-async def confirm(page: Page, action: str, **fields: str) -> None:
+async def confirm(where: Page | Locator, action: str, **fields: str) -> None:
     """Use the button of an action, fill in its dialog, and confirm."""
-    await page.get_by_role("button", name=action).first.click()
-    dialog = page.get_by_role("dialog")
+    await where.get_by_role("button", name=action).first.click()
+    dialog = (where if isinstance(where, Page) else where.page).get_by_role("dialog")
     for label, text in fields.items():
         await dialog.get_by_label(label).fill(text)
     await dialog.get_by_role("button", name=action).click()
@@ -103,26 +116,31 @@ async def confirm(page: Page, action: str, **fields: str) -> None:
 async def serving(
     folder: Path, receiver: str | None = None, amqp: dict[str, str] | None = None, **http: Any
 ) -> AsyncIterator[str]:
-    """A bridge with the crews `research`, `reviewed` (asks a human), and `doubtful` (never confirms a kickoff).
+    """A bridge with four crews; its store is `bridge.db` in the folder.
 
-    `receiver`: the URL to which the events of successful runs are sent. `amqp`: its settings, if any.
+    `research` works, `reviewed` asks a human, `proposed` is a flow that asks with options, and `doubtful` never
+    confirms a kickoff. `receiver`: the URL to which the events of successful runs are sent. `amqp`: its settings.
     """
-    quick = Fixed(0.1)
+    quick, port = Fixed(0.1), free_port()
+    public_url = f"http://127.0.0.1:{port}"  # for the questions
+    asking = SandboxSettings(run_time=quick, human_questions=1, human_status="paused")
+    flow = replace(asking, kind="flow", flow_hitl_url=f"{public_url}/amp/crews/proposed/human", flow_hitl_secret=SECRET)
     async with (
         running(SandboxSettings(run_time=quick, inputs=("topic",))) as research,
-        running(SandboxSettings(run_time=quick, human_questions=1, human_status="paused")) as reviewed,
+        running(asking) as reviewed,
+        running(flow) as proposed,
         running(SandboxSettings(run_time=quick, faults=(HANG_UP,))) as doubtful,
     ):
-        urls = {"research": research, "reviewed": reviewed, "doubtful": doubtful}
+        urls = {"research": research, "reviewed": reviewed, "proposed": proposed, "doubtful": doubtful}
         poll = {"min_interval": "100ms", "max_interval": "200ms"}
         crews: dict[str, dict[str, Any]] = {
             name: {"url": url, "token": "sandbox-token", "poll": poll} for name, url in urls.items()
         }
         crews["reviewed"]["human_input"] = True
+        crews["proposed"] |= {"kind": "flow", "human": {"secret": SECRET}}
         clients = [{"name": name, "token": token, "roles": [name]} for name, token in TOKENS.items()]
-        port = free_port()
         settings = {
-            "public_url": f"http://127.0.0.1:{port}",  # so that crews report the ids of their questions
+            "public_url": public_url,
             "http": {"port": port, "clients": clients, **http},
             "store": {"url": f"sqlite:///{folder}/bridge.db"},
             "amqp": amqp,
@@ -151,11 +169,11 @@ async def launched() -> AsyncIterator[Browser]:
 
 
 @asynccontextmanager
-async def browsing(browser: Browser, url: str, received: list[str]) -> AsyncIterator[Console]:
-    """The page of this bridge in a browser, and its API as an operator."""
+async def browsing(browser: Browser, url: str, folder: Path, received: list[str]) -> AsyncIterator[Console]:
+    """The page of the bridge that has its store in this folder in a browser, and its API as an operator."""
     operator = {"Authorization": f"Bearer {TOKENS['operate']}"}
     async with aiohttp.ClientSession(url, headers=operator) as http:
-        console = Console(url, http, browser, received)
+        console = Console(url, http, browser, received, folder / "bridge.db")
         try:
             yield console
         finally:
@@ -191,7 +209,7 @@ async def console(browser: Browser, tmp_path: Path) -> AsyncIterator[Console]:
     async with (
         receiving() as (receiver, ids),
         serving(tmp_path, receiver) as url,
-        browsing(browser, url, ids) as console,
+        browsing(browser, url, tmp_path, ids) as console,
     ):
         yield console
         assert console.complaints == []

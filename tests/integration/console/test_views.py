@@ -1,16 +1,16 @@
-"""The console in a browser: each view, each action through to the store, live updates, roles, and hostile texts.
+"""The console in a browser: each view, live updates, the token, the keyboard, and hostile texts.
 
 By day, one test of each kind; a browser needs a second or two of CPU for each.
 """
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
 from playwright.async_api import Route, expect
 
-from tests.amqp_client import eventually
-from tests.integration.console.conftest import TOKENS, Console, confirm
+from tests.integration.console.conftest import TOKENS, Console
 from tests.patience import PATIENCE
 
 HOSTILE = [
@@ -83,123 +83,6 @@ async def test_runs_are_reached_by_keyboard(console: Console):
     await expect(page.get_by_role("heading", name=older[:18])).to_be_visible()
 
 
-async def test_a_run_in_doubt_is_abandoned_with_a_reason(console: Console):
-    run_id = await console.submit("doubtful")
-    await console.reached(run_id, "in_doubt")
-    page = await console.open(f"runs/{run_id}")
-    await confirm(page, "Abandon", Reason="no trace of it at the crew")
-    run = await console.reached(run_id, "failed")
-    assert run["error"]["code"] == "abandoned"
-    await expect(page.get_by_role("main")).to_contain_text("abandoned")
-    await expect(page.get_by_role("button", name="Abandon")).to_have_count(0)
-
-
-@pytest.mark.nightly
-async def test_a_refused_adoption_is_explained(console: Console):
-    console.refusals.add(409)
-    run_id = await console.submit("doubtful")
-    await console.reached(run_id, "in_doubt")
-    page = await console.open("in-doubt")
-    await page.get_by_role("button", name="Adopt").click()
-    dialog = page.get_by_role("dialog")
-    await dialog.get_by_label("Kickoff id").fill("00000000-0000-0000-0000-000000000000")
-    await dialog.get_by_role("button", name="Adopt").click()
-    await expect(dialog.get_by_role("alert")).to_contain_text("unknown_execution")
-    assert (await console.run(run_id))["state"] == "in_doubt"
-
-
-async def test_a_question_is_answered(console: Console):
-    run_id = await console.submit("reviewed")
-    await console.reached(run_id, "waiting_for_human")
-    page = await console.open("questions")
-    await confirm(page, "Approve")
-    await console.reached(run_id, "succeeded")
-    await expect(page.get_by_text("No run waits for a human")).to_be_visible()
-
-
-@pytest.mark.nightly
-async def test_a_run_is_cancelled(console: Console):
-    run_id = await console.submit("reviewed")
-    await console.reached(run_id, "waiting_for_human")
-    page = await console.open(f"runs/{run_id}")
-    await confirm(page, "Cancel")
-    await console.reached(run_id, "cancelled")
-
-
-async def test_an_ended_run_is_retried_as_a_new_one(console: Console):
-    run_id = await console.submit("research")
-    await console.reached(run_id, "succeeded")
-    page = await console.open(f"runs/{run_id}")
-    await confirm(page, "Retry", Reason="better luck")
-    await expect(page.get_by_role("heading", name=run_id[:18])).to_have_count(0)
-    await expect(page.get_by_role("link", name=run_id[:18])).to_be_visible()  # retry of
-    new = page.url.rpartition("/")[2]
-    assert (await console.reached(new, "succeeded"))["retry_of"] == run_id
-
-
-@pytest.mark.nightly
-async def test_the_runs_that_match_are_counted_then_abandoned_together(console: Console):
-    doubtful = [await console.submit("doubtful") for _ in range(2)]
-    for run_id in doubtful:
-        await console.reached(run_id, "in_doubt")
-    page = await console.open("in-doubt")
-    await page.get_by_role("button", name="Abandon all").click()
-    await expect(page.get_by_role("dialog")).to_contain_text("2 match")
-    await page.get_by_role("dialog").get_by_role("button", name="Abandon all").click()
-    for run_id in doubtful:
-        await console.reached(run_id, "failed")
-    await expect(page.get_by_text("No run is in doubt")).to_be_visible()
-
-
-@pytest.mark.nightly
-async def test_a_failing_receiver_is_shown_and_its_delivery_is_discarded(console: Console):
-    run_id = await console.submit("research", callback_url="http://127.0.0.1:9/closed")
-    await console.reached(run_id, "succeeded")
-    page = await console.open("deliveries?state=pending")
-    await expect(page.get_by_text("failing")).to_be_visible()
-    await confirm(page, "Discard", Reason="the receiver is gone")
-    await page.get_by_role("link", name="dead", exact=True).click()
-    await page.get_by_role("link", name="run.succeeded").click()
-    await expect(page.get_by_role("main")).to_contain_text("127.0.0.1:9/closed")
-    await expect(page.locator("tbody tr")).to_have_count(1)  # its attempt
-
-
-@pytest.mark.nightly
-async def test_a_crew_is_shown_with_its_settings_and_tried(console: Console):
-    page = await console.open("crews/research")
-    await expect(page.get_by_role("main")).to_contain_text("requests_per_second")
-    await page.get_by_role("button", name="Send a test kickoff").click()
-    dialog = page.get_by_role("dialog")
-    await dialog.get_by_label("topic").fill("peat")
-    await dialog.get_by_role("button", name="Send a test kickoff").click()
-    await page.wait_for_url("**/#/runs/*")
-    run = await console.reached(page.url.rpartition("/")[2], "succeeded")
-    assert run["meta"] == {"test": True}
-
-
-@pytest.mark.nightly
-async def test_a_delivery_is_sent_again(console: Console):
-    run_id = await console.submit("research")
-    await console.reached(run_id, "succeeded")
-    await eventually(lambda: console.received)
-    page = await console.open("deliveries?state=delivered")
-    await confirm(page, "Redeliver")
-    await eventually(lambda: len(console.received) == 2)
-    assert len(set(console.received)) == 1
-
-
-async def test_the_role_read_sees_no_action_and_may_send_none(console: Console):
-    run_id = await console.submit("doubtful")
-    await console.reached(run_id, "in_doubt")
-    page = await console.open(f"runs/{run_id}", role="read")
-    await expect(page.get_by_role("heading", name=run_id[:18])).to_be_visible()
-    await expect(page.get_by_role("main").get_by_role("button")).to_have_count(0)
-    await expect(page.get_by_role("link", name="Deliveries")).to_have_count(0)
-    headers = {"Authorization": f"Bearer {TOKENS['read']}"}
-    async with console.http.post(f"/v1/runs/{run_id}/cancel", headers=headers) as response:
-        assert response.status == 403
-
-
 async def test_a_wrong_token_is_refused_and_a_right_one_kept_in_the_tab(console: Console):
     page = await console.open(role=None)
     for token in ("wrong", TOKENS["read"]):
@@ -250,6 +133,51 @@ async def test_texts_from_outside_are_only_text(console: Console, text: str):
         assert await page.title() == f"{run_id} · Kickoff Bridge"
         assert await page.locator("main img").count() == 0
         assert await page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+@pytest.mark.nightly
+async def test_large_inputs_are_collapsed_and_can_be_saved(console: Console):
+    text, trace = "peat " * 8000, "4bf92f3577b34da6a3ce929d0e0e4736"
+    run_id = await console.submit("research", trace=trace, topic=text)
+    await console.reached(run_id, "succeeded")
+    page = await console.open(f"runs/{run_id}")
+    await expect(page.get_by_role("main")).to_contain_text(trace)
+    inputs = page.locator("details[data-name=Inputs]")
+    await expect(inputs.locator("pre")).to_be_hidden()
+    await inputs.get_by_text("Inputs", exact=True).click()
+    async with page.expect_download() as download:
+        await inputs.get_by_role("button", name="Save all as a file").click()
+    saved = await (await download.value).path()
+    assert json.loads(saved.read_text()) == {"topic": text}
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("kind", ["kickoff_id", "idempotency_key", "run_id"])
+async def test_an_id_of_any_kind_finds_its_run(console: Console, kind: str):
+    """A kickoff id, and many keys, look like the id of a run."""
+    console.refusals.add(404)
+    run_id = await console.submit("research")
+    run = await console.reached(run_id, "succeeded")
+    if kind == "idempotency_key":
+        body = {"crew": "research", "inputs": {"topic": "peat"}, kind: "12345678"}
+        async with console.http.post("/v1/runs", json=body) as response:
+            run = await response.json()
+    page = await console.open()
+    await page.keyboard.press("/")
+    await expect(page.get_by_label("Search")).to_be_focused()
+    await page.keyboard.type(run[kind])
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("main").get_by_text(run["run_id"][:18])).to_be_visible()
+    await expect(page.get_by_text("No run matches")).to_have_count(0)
+
+
+@pytest.mark.nightly
+async def test_a_client_that_only_submits_sees_no_numbers_of_others(console: Console):
+    """They read 0, although runs were in doubt."""
+    await console.reached(await console.submit("doubtful"), "in_doubt")
+    page = await console.open(role="submit")
+    await expect(page.get_by_role("main")).to_contain_text("research")
+    await expect(page.get_by_text("runs in doubt")).to_have_count(0)
 
 
 @pytest.mark.nightly
