@@ -46,8 +46,8 @@ async def local_bridge(
 ) -> AsyncIterator[Local]:
     """Run a bridge and its sandboxes. Raise pydantic's `ValidationError` if the settings are not valid.
 
-    `callback_secret` signs events to callback URLs; `settings`: further sections of the settings; `grace`: the seconds
-    that work in progress may take at the end.
+    `callback_secret` signs events to callback URLs; `settings`: further ones, which take precedence; `grace`: the
+    seconds that work in progress may take at the end.
     """
     url = f"http://{HOST}:{(port := _free_port())}"
     with tempfile.TemporaryDirectory(prefix="kickoff-bridge-") as folder:
@@ -63,11 +63,16 @@ async def local_bridge(
                 "store": {"url": f"sqlite:///{folder}/bridge.db"},
                 "crews": crews,
                 "callbacks": {"allow_private": True},
-                **settings,
             }
-            started = daemon.started(_with_secret(Settings(**document), callback_secret), grace)
+            started = daemon.started(_with_secret(Settings(**_merged(document, settings)), callback_secret), grace)
             bridge = await stack.enter_async_context(started)
             yield Local(bridge, url, crew_apis)
+
+
+def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the base with the changes, section by section."""
+    both = {name for name in base.keys() & changes.keys() if isinstance(changes[name], Mapping)}
+    return {**base, **changes, **{name: _merged(base[name], changes[name]) for name in both}}
 
 
 def _with_secret(settings: Settings, secret: str) -> Settings:

@@ -5,15 +5,14 @@ import json
 import os
 import re
 import shutil
-from collections.abc import AsyncIterator
 from pathlib import Path
+from string import Template
+from typing import Any
 
 import pytest
 import yaml
 
-from bridge import daemon
-from bridge.config import load
-from bridge.sandbox import SandboxSettings, running
+from bridge.testing import RunningBridge
 
 PAGE = (Path(__file__).parents[2] / "docs" / "hooks.md").read_text("utf-8")
 SECRETS = {
@@ -30,24 +29,20 @@ pytestmark = pytest.mark.skipif(not (shutil.which("openssl") and shutil.which("c
 
 
 @pytest.fixture
-async def url(tmp_path: Path) -> AsyncIterator[str]:
-    async with running(SandboxSettings(inputs=("title", "text"))) as crew_url:
-        settings = {
-            "http": {"port": 0},
-            "store": {"url": f"sqlite:///{tmp_path}/bridge.db"},
-            "crews": {"triage": {"url": crew_url, "token": "sandbox-token"}},
-            # The first block is the section, the others extend it.
-            **yaml.safe_load("".join(re.findall(r"^```yaml\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE))),
-        }
-        file = tmp_path / "bridge.yaml"
-        file.write_text(yaml.safe_dump(settings))
-        async with daemon.serving(load(file, environ=SECRETS)) as url:
-            yield url
+def crew_api_settings() -> dict[str, Any]:
+    return {"inputs": ("title", "text")}
+
+
+@pytest.fixture
+def kickoff_bridge_settings() -> dict[str, Any]:
+    """The first block is the section, the others extend it."""
+    blocks = "".join(re.findall(r"^```yaml\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE))
+    return {"crews": {"triage": {}}, **yaml.safe_load(Template(blocks).substitute(SECRETS))}
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda block: re.findall(r"/hooks/([\w-]+)", block)[0])
-async def test_the_examples_of_the_page_start_runs(url: str, command: str, tmp_path: Path):
-    script = command.replace("http://127.0.0.1:8080", url)
+async def test_the_examples_of_the_page_start_runs(kickoff_bridge: RunningBridge, command: str, tmp_path: Path):
+    script = command.replace("http://127.0.0.1:8080", kickoff_bridge.url)
     process = await asyncio.create_subprocess_exec(
         *("bash", "-ec", script), cwd=tmp_path, env={**os.environ, **SECRETS}, stdout=asyncio.subprocess.PIPE
     )
