@@ -1,8 +1,9 @@
-"""The quick starts of the README and of docs/integrate-rabbitmq.md, which a shell runs with other addresses."""
+"""The quick starts of the README and the pages on HTTP and RabbitMQ, which a shell runs with other addresses."""
 
 import asyncio
 import os
 import re
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from tests.system.interop import javascript
 
 ROOT = Path(__file__).parents[3]
 README = (ROOT / "README.md").read_text("utf-8")
+HTTP = (ROOT / "docs" / "integrate-http.md").read_text("utf-8")
 RABBITMQ = (ROOT / "docs" / "integrate-rabbitmq.md").read_text("utf-8")
 BROKER = "amqp://guest:guest@127.0.0.1:5672/"
 
@@ -63,6 +65,13 @@ async def test_over_http(tmp_path: Path):
     assert '"result": "The sandbox crew has dealt with topic: tidal power."' in run
     assert '"order": 42' in run
     assert listed.count("succeeded") == 2
+
+
+@pytest.mark.skipif(shutil.which("jq") is None, reason="needs jq")
+async def test_over_http_with_a_receiver(tmp_path: Path):
+    commands, port = blocks(HTTP, "## Quick start", "## Clients and roles"), str(free_port())
+    printed = await pasted(commands, tmp_path, [("9000", port)])
+    assert "run.succeeded {'order': 42} The sandbox crew has dealt with topic: tidal power." in printed.splitlines()
 
 
 async def test_over_rabbitmq_with_pika(tmp_path: Path, amqp: str):
