@@ -157,6 +157,15 @@ async def test_a_list_reads_only_the_index_of_its_crew_although_its_state_is_fre
     assert [step for step in steps if "runs_pkey" in step or "autoindex" in step] == []
 
 
+async def test_a_second_member_of_meta_is_looked_up_by_its_run(plans: Plans, store: SqlStore) -> None:
+    """A prepared plan of PostgreSQL would begin with all runs that have it, which may be half of them."""
+    with plans.caught():
+        await store.queries.find_runs(RunFilter(meta={"order": "42", "tier": "gold"}))
+    [(query, values)] = [item for item in plans.statements.items() if "EXISTS" in item[0]]
+    steps = [step for step in plans.adapter.plan(query, values) if "run_meta" in step]
+    assert len([step for step in steps if "run_meta_value" in step]) == 1, steps
+
+
 async def test_lists_of_deliveries_use_indexes(plans: Plans, store: SqlStore) -> None:
     with plans.caught():
         for which in [*DELIVERY_FILTERS, DeliveryFilter("event-0001-1", crews=frozenset({"research"}))]:

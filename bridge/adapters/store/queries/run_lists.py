@@ -171,7 +171,9 @@ def _searches(filter_: RunFilter) -> Iterator[_Search]:
         yield _Search([[runs.c.correlation_id == correlation_id], by_key], [either == correlation_id])
     for name, value in filter_.meta.items():
         member = run_meta.alias()
-        has_member = exists().where(member.c.run_id == runs.c.run_id, member.c.name == name, member.c.value == value)
+        has_member = exists().where(
+            member.c.run_id == runs.c.run_id, member.c.name == name, _unindexed(member.c.value) == value
+        )
         in_index = [run_meta.c.name == name, run_meta.c.value == value, run_meta.c.run_id == runs.c.run_id]
         yield _Search([in_index], [has_member], run_meta.c.run_id)
     if filter_.error is not None:
