@@ -26,6 +26,7 @@ from bridge.adapters.http.auth import Clients
 from bridge.adapters.http.console import ConsoleFiles
 from bridge.adapters.http.memory import HttpMemory
 from bridge.adapters.http.ops import OpsApi
+from bridge.adapters.http.reference import ReferencePage
 from bridge.adapters.http.server import HttpServer, build_servers
 from bridge.adapters.http.webhooks.crew import CrewWebhooksApi
 from bridge.adapters.http.webhooks.flow import FlowQuestionsApi
@@ -45,6 +46,7 @@ from bridge.composition.policies import (
 )
 from bridge.composition.runtime import Runtime
 from bridge.config import Settings
+from bridge.documents.reference import POLICY, render_reference
 from bridge.observability.metrics import CountedSender
 from bridge.observability.store_gauges import StoreGauges
 from bridge.ports.deliveries import Sender
@@ -87,6 +89,7 @@ def build_http_servers(
     runtime.renewals.append(lambda renewed: clients.renew(build_clients(renewed)))
     api = _api_routes(runtime, clients, inputs, gauges)
     public, private = [*api, *_webhook_routes(runtime, inputs)], ops.routes()
+    private += ReferencePage(lambda: render_reference(*published.values()), POLICY).routes()
     if settings.http.console:
         private += ConsoleFiles().routes()
         if listen.ops_port is not None:
