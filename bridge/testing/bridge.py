@@ -68,18 +68,26 @@ class RunningBridge:
     ) -> Event:
         """Return the first event of one of these types, by default the final ones, of this run or this key.
 
-        It may have been sent before. Raise `TimeoutError` after `within` seconds.
+        It may have been sent before. Raise `AssertionError` as soon as the run has ended otherwise, and `TimeoutError`
+        after `within` seconds; both name the events that were sent.
         """
         wanted = types or _FINAL
 
-        def found() -> Event | None:
-            return next((one for one in self._events if _matches(one, wanted, run_id, idempotency_key)), None)
+        def found(types: Sequence[str]) -> Event | None:
+            return next((one for one in self._events if _matches(one, types, run_id, idempotency_key)), None)
+
+        def ended_otherwise() -> bool:
+            named = run_id is not None or idempotency_key is not None
+            return named and set(wanted) <= set(_FINAL) and found(_FINAL) is not None
 
         with self._arrived:
-            event = self._arrived.wait_for(found, within)
-            sent = ", ".join(f"{one.type} of {one.subject}" for one in self._events)
+            self._arrived.wait_for(lambda: found(wanted) or ended_otherwise(), within)
+            event, ended = found(wanted), ended_otherwise()
+            sent = ", ".join(map(_shown, self._events)) or "nothing"
+        if event is None and ended:
+            raise AssertionError(f"no {' or '.join(wanted)}; sent: {sent}")
         if event is None:
-            raise TimeoutError(f"no {' or '.join(wanted)} within {within:g} s; sent: {sent or 'nothing'}")
+            raise TimeoutError(f"no {' or '.join(wanted)} within {within:g} s; sent: {sent}")
         return event
 
     def wait_for_deliveries(self, run_id: str, within: float = 30.0) -> list[dict[str, Any]]:
@@ -162,3 +170,8 @@ def _parts(bridge: RunningBridge) -> dict[str, Any]:
 def _matches(event: Event, types: Sequence[str], run_id: str | None, idempotency_key: str | None) -> bool:
     run_ids, keys = {None, event.subject}, {None, getattr(event.data, "idempotency_key", None)}
     return event.type in types and run_id in run_ids and idempotency_key in keys
+
+
+def _shown(event: Event) -> str:
+    error = getattr(event.data, "error", None)
+    return f"{event.type} of {event.subject}" + (f" ({error.code}: {error.message})" if error else "")

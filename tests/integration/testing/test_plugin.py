@@ -12,7 +12,7 @@ import pytest
 from aiohttp import ClientSession, web
 from standardwebhooks import Webhook
 
-from bridge.events import RunFailed, RunSucceeded, RunWaitingForHuman, parse
+from bridge.events import RunFailed, RunInDoubt, RunSucceeded, RunWaitingForHuman, parse
 from bridge.testing import CrewApi, RunningBridge, make_callback, make_event, running_bridge
 
 
@@ -73,6 +73,25 @@ class TestSettings:
         assert [event.type for event in kickoff_bridge.events] == ["run.waiting_for_human", "run.succeeded"]
 
 
+class TestWhatIsHardToReproduce:
+    """The table of docs/testing.md."""
+
+    @pytest.fixture
+    def kickoff_bridge_settings(self) -> Mapping[str, Any]:
+        return {"crews": {"research": {"in_doubt_after": "1s", "events": ["started", "progress"]}}}
+
+    def test_a_run_in_doubt(self, kickoff_bridge: RunningBridge, crew_api: CrewApi):
+        crew_api.inject({"on": "kickoff", "do": "hang_up_before"})
+        run_id = kickoff_bridge.submit({"topic": "tea"})
+        assert isinstance(kickoff_bridge.wait_for_event("run.in_doubt", run_id=run_id), RunInDoubt)
+
+    def test_a_late_result(self, kickoff_bridge: RunningBridge, crew_api: CrewApi):
+        crew_api.script({"seconds": 4})
+        run_id = kickoff_bridge.submit({"topic": "tea"}, deadline="500ms")
+        for type_ in ("run.started", "run.timed_out", "run.late_result"):
+            assert kickoff_bridge.wait_for_event(type_, run_id=run_id).type == type_
+
+
 class TestFromAnEventLoop:
     @pytest.fixture
     async def received(self) -> AsyncIterator[tuple[str, asyncio.Queue[Any]]]:
@@ -119,8 +138,15 @@ def test_a_refused_request_is_reported_with_its_problem(kickoff_bridge: RunningB
 def test_an_event_that_does_not_come_is_reported_with_those_that_did(kickoff_bridge: RunningBridge):
     run_id = kickoff_bridge.submit({"topic": "tea"})
     kickoff_bridge.wait_for_event(run_id=run_id)
-    with pytest.raises(TimeoutError, match=f"no run.failed within 0 s; sent: run.succeeded of {run_id}"):
-        kickoff_bridge.wait_for_event("run.failed", run_id=run_id, within=0.0)
+    with pytest.raises(TimeoutError, match=f"no run.late_result within 0 s; sent: run.succeeded of {run_id}"):
+        kickoff_bridge.wait_for_event("run.late_result", run_id=run_id, within=0.0)
+
+
+def test_a_run_that_ends_otherwise_is_reported_at_once_with_its_error(kickoff_bridge: RunningBridge, crew_api: CrewApi):
+    crew_api.fail("ValueError: too hot")
+    run_id = kickoff_bridge.submit({"topic": "fire"})
+    with pytest.raises(AssertionError, match=r"no run.succeeded; sent: run.failed of .* \(execution_failed: .*too hot"):
+        kickoff_bridge.wait_for_event("run.succeeded", run_id=run_id, within=600.0)
 
 
 def test_settings_that_are_not_valid_are_reported_and_no_thread_is_left(crew_api: CrewApi):
