@@ -23,7 +23,7 @@ from bridge.sandbox import SandboxSettings, parse_run_time
 
 app = typer.Typer()
 
-CALLBACK_SECRET = "whsec_cGxhY2Vob2xkZXIgb2Yga2lja29mZi1icmlkZ2UgZGV2"  # noqa: S105 - public, and refused elsewhere
+CALLBACK_SECRET = "whsec_cGxhY2Vob2xkZXIgb2Yga2lja29mZi1icmlkZ2UgdGVzdHM="  # noqa: S105 - public, and refused elsewhere
 CREW: Mapping[str, Any] = {
     "max_running": 100,
     "requests_per_second": 500,

@@ -539,6 +539,7 @@ NOT_REACHED: dict[str, Sequence[str]] = {
     ),
     "for requests that fail: component/test_http_client": ("http_client.describe_failure",),
     "for crew webhooks that are too large: http/test_crew_webhooks": ("http.body.read_beginning",),
+    "called only by the command dev: system/acceptance/test_dev": ("store.SqlDeliveries.store_receiver",),
     "called only by steps: component/steps/test_poison": (
         *(f"crew_api.HttpCrewApi.{name}" for name in (
             "acquire", "resume", "answer_flow", "stop", "probe", "inputs",

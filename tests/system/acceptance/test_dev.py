@@ -24,6 +24,7 @@ from bridge.cli import app
 from bridge.cli import dev as command
 from bridge.cli._errors import CommandFailed, Exit
 from bridge.local import SITUATIONS
+from bridge.testing import CALLBACK_SECRET
 from tests.broker import is_open
 from tests.patience import PATIENCE
 from tests.system.acceptance.harness import RESULTS, channel, eventually, free_port
@@ -112,6 +113,10 @@ async def event_of(run_id: str, type_: str, seen: asyncio.Queue[Any]) -> Any:
         event = await seen.get()
         if (event["subject"], event["type"]) == (run_id, type_):
             return event["data"]
+
+
+def test_the_page_names_the_secret_of_dev_and_of_the_plugin():
+    assert SECRET == command.CALLBACK_SECRET == CALLBACK_SECRET
 
 
 async def test_a_service_submits_over_http_and_reads_the_event(tmp_path: Path):
