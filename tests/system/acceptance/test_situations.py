@@ -23,6 +23,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
 from bridge.cli._output import run_view
+from bridge.core.crew.rate_limiter import FAILURES_UNTIL_BACKOFF
 from bridge.core.delivery.receivers import PAUSE_AFTER
 from bridge.sandbox import SandboxSettings, parse_run_time, running
 from tests.system.acceptance.harness import Daemon, eventually, free_port
@@ -40,7 +41,7 @@ NO_RESPONSE = {"on": "kickoff", "do": "hang_up_before", "times": None}
 class Situation:
     """How a situation shows.
 
-    `line`: how the line of `runs show` begins, about the newest run of `crew`. `part`: of `/readyz`; empty: it is not
+    `line`: how the line of `runs show` begins, about a run of `crew`. `part`: of `/readyz`; empty: it is not
     affected. `value` of the metric: a number, or more than one.
     """
 
@@ -117,7 +118,7 @@ class Staged:
     async def row(self, name: str) -> str | None:
         """The row of the table; None as long as something does not show the situation."""
         situation = SITUATIONS[name]
-        line = next((line for line in await self._lines(situation.crew) if line.startswith(situation.line)), None)
+        line = await self._find_line(situation)
         _, ready = await self.daemon.get("/readyz")
         part = ready["parts"].get(situation.part)
         problems = [each for each in (part["detail"] if part else "").split("; ") if self._is_about(situation, each)]
@@ -133,15 +134,17 @@ class Staged:
     def _is_about(self, situation: Situation, problem: str) -> bool:
         return situation.part != "crews" or re.match(rf"{situation.crew}\b", problem) is not None
 
-    async def _lines(self, crew: str) -> list[str]:
-        """What `runs show` prints about the newest run of the crew, without what differs from run to run."""
-        _, page = await self.daemon.get(f"/v1/runs?crew={crew}&limit=1")
-        if not page["runs"]:
-            return []
-        _, run = await self.daemon.get(f"/v1/runs/{page['runs'][0]['run_id']}")
-        out = io.StringIO()
-        Console(file=out, width=1000, color_system=None).print(run_view(run, time.time()))
-        return [masked(line.strip()) for line in out.getvalue().splitlines()]
+    async def _find_line(self, situation: Situation) -> str | None:
+        """The line that `runs show` prints about a run of the crew, the newest first."""
+        _, page = await self.daemon.get(f"/v1/runs?crew={situation.crew}")
+        for listed in page["runs"]:
+            _, run = await self.daemon.get(f"/v1/runs/{listed['run_id']}")
+            out = io.StringIO()
+            Console(file=out, width=1000, color_system=None).print(run_view(run, time.time()))
+            lines = [masked(line.strip()) for line in out.getvalue().splitlines()]
+            if found := next((line for line in lines if line.startswith(situation.line)), None):
+                return found
+        return None
 
     async def _value(self, situation: Situation) -> float | None:
         _, text = await self.daemon.get("/metrics")
@@ -246,7 +249,15 @@ async def test_twelve_situations_show_as_documented(staged: Staged):
             print(*staged.daemon.log().splitlines()[-30:], sep="\n")
             raise
 
-    for crew in ("token", "quota", "unreachable", "doubt", "removed", "limited", *("budget", "full") * 2):
+    for crew in (
+        "token",
+        "quota",
+        "doubt",
+        "removed",
+        "limited",
+        *("budget", "full") * 2,
+        *("unreachable",) * FAILURES_UNTIL_BACKOFF,
+    ):
         assert await staged.send(crew) == 202
     assert await staged.send("human", sandbox_seconds=0.1, sandbox_human_questions=1) == 202
     assert await staged.send("ended", sandbox_seconds=0.1) == 202
@@ -258,9 +269,8 @@ async def test_twelve_situations_show_as_documented(staged: Staged):
     assert (await staged.daemon.reload(crews=remaining))["event"] == "settings_reloaded"
     await shown("crew not configured")
     with staged.locked_store():
-        await shown("store unavailable")
         commits = await staged.daemon.metric(COMMITS)
-        assert await staged.send("full") == 503
+        await shown("store unavailable")
         assert await staged.daemon.metric(COMMITS) == commits
         assert (await staged.daemon.get("/readyz"))[0] == 503
     await eventually(lambda: store_works(staged.daemon), "the store works again")
