@@ -41,7 +41,7 @@ STATES = ROOT / "docs" / "states.md"
 HTTP = ROOT / "docs" / "integrate-http.md"
 SANDBOX = ROOT / "docs" / "sandbox.md"
 EXAMPLE = ROOT / "deploy" / "bridge.example.yaml"
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("docs/zh/*.md")])
 BEGIN, END = "<!-- states:begin -->", "<!-- states:end -->"
 
 _LOG_METHODS = {"debug", "info", "warning", "error", "exception", "critical"}
