@@ -34,13 +34,14 @@ CREW: Mapping[str, Any] = {
 """Settings of each crew: fast, and events of runs in doubt within a second."""
 RUN_TIME = "fixed:0.3"
 GRACE = 2.0  # seconds for work in progress when it stops
+_OPTIONS = {"amqp": "--amqp", "crews": "--crew"}  # by the setting that they become
 READY_WITHIN = 30.0  # seconds
 READY_INTERVAL = 0.05
 
 
 @app.command(epilog="Example: kickoff-bridge dev --crew triage --inputs title,text")
 def dev(
-    crew: Annotated[list[str] | None, typer.Option(help="Name of a crew; repeatable.  [default: research]")] = None,
+    crew: Annotated[list[str] | None, typer.Option(help="Name of a crew, by default research; repeatable.")] = None,
     inputs: Annotated[str, typer.Option(help="Names of the inputs, comma-separated; all are required.")] = "topic",
     script: Annotated[
         Path | None, typer.Option(help="File that says what runs with certain inputs do, as JSON.")
@@ -49,8 +50,11 @@ def dev(
 ) -> None:
     """Run a sandbox crew and a bridge to test your service against, until SIGTERM or SIGINT.
 
-    Prints one line of JSON on standard output once it is ready. Free ports, a temporary store, no clients; runs end
-    within a second. POST /_emit to the crew API stages what is hard to reproduce.
+    Prints one line of JSON on standard output once it is ready.
+
+    Takes free ports and a temporary store, and has no clients; runs end within a second.
+
+    POST /_emit to the crew API stages what is hard to reproduce.
     """
     logs.configure("info", "auto")
     names = list(dict.fromkeys(crew or ["research"]))
@@ -62,7 +66,8 @@ def dev(
         )
         run_or_fail(_dev(names, sandbox, amqp))
     except ValidationError as error:
-        raise CommandFailed(Exit.USAGE, *(problem.line(None) for problem in describe(error))) from None
+        problems = (f"{_OPTIONS[problem.path[0]]}: {problem.sentence}" for problem in describe(error))
+        raise CommandFailed(Exit.USAGE, *problems) from None
     except ValueError as error:
         raise CommandFailed(Exit.USAGE, str(error)) from None
 

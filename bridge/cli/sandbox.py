@@ -16,6 +16,7 @@ from bridge.sandbox import SandboxSettings, parse_run_time, serve
 from bridge.sandbox.dialects import Dialect
 from bridge.sandbox.execution import Kind
 from bridge.sandbox.inputs import InputsShape
+from bridge.sandbox.script import Script
 from bridge.sandbox.settings import DEFAULT_PORT, FlowHitlKey, FlowHitlShape, HumanStatus, ResumedStatus
 from bridge.sandbox.stream import Parents
 from bridge.sandbox.times import RUN_TIME_FORMS
@@ -142,15 +143,19 @@ def sandbox(
 
 
 def read_script(file: Path) -> tuple[Mapping[str, object], ...]:
-    """Read the entries of a script from a JSON file; `SandboxSettings` checks them."""
+    """Read the entries of a script from a JSON file."""
     try:
         entries = json.loads(file.read_bytes())
     except OSError as error:
-        raise CommandFailed(Exit.USAGE, f"--script: cannot read {file}: {os_error_text(error)}") from None
+        raise CommandFailed(Exit.USAGE, f"--script: cannot read {os_error_text(error)}") from None
     except ValueError as error:
         raise CommandFailed(Exit.USAGE, f"--script: {file} is not JSON: {error}") from None
     if not isinstance(entries, list):
         raise CommandFailed(Exit.USAGE, f"--script: {file} must contain a list of entries")
+    try:
+        Script(entries)
+    except ValueError as error:
+        raise CommandFailed(Exit.USAGE, f"--script: {error}") from None
     return tuple(entries)
 
 

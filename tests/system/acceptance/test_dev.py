@@ -240,13 +240,27 @@ def test_a_broker_that_stays_unreachable_ends_the_command(monkeypatch: pytest.Mo
     assert [line.split(":")[0] for line in result.exception.lines] == ["broker_in", "broker_out"]
 
 
-async def test_a_url_of_no_broker_is_refused():
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "bridge", "dev", "--amqp", "redis://127.0.0.1"), stderr=asyncio.subprocess.PIPE
-    )
-    _, err = await process.communicate()
-    assert process.returncode == 64
-    assert b"amqp.url" in err
+@pytest.mark.parametrize(
+    ("option", "value", "reason"),
+    [
+        ("--amqp", "redis://127.0.0.1", "--amqp: must look like amqp://"),
+        ("--crew", "a crew", "--crew: a crew's name is"),
+        ("--script", "absent.json", "--script: cannot read absent.json: No such file"),
+    ],
+)
+def test_an_invalid_option_is_named(option: str, value: str, reason: str):
+    result = CliRunner().invoke(app, ["dev", option, value])
+    assert isinstance(result.exception, CommandFailed)
+    assert result.exception.code is Exit.USAGE
+    assert result.exception.lines[0].startswith(reason)
+
+
+def test_an_invalid_entry_of_the_script_is_named(tmp_path: Path):
+    script = tmp_path / "script.json"
+    script.write_text('[{"topic": "tea"}]')
+    result = CliRunner().invoke(app, ["dev", "--script", str(script)])
+    assert isinstance(result.exception, CommandFailed)
+    assert result.exception.lines[0].startswith("--script: entry 1: there is no member 'topic'")
 
 
 @pytest.mark.skipif(not (shutil.which("curl") and shutil.which("jq")), reason="needs curl and jq")
