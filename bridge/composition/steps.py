@@ -68,16 +68,17 @@ class Steps:
     def accept(self, check_inputs: CheckInputs) -> AcceptRequest:
         return AcceptRequest(
             self.store, self.store.queries, self.crews, lambda: self.rules.callbacks, self.clock, self.new_id,
-            check_inputs, self.signals.kickoff, self.redactor, self.tracing,
+            check_inputs, self.signals, self.redactor, self.tracing,
         )  # fmt: skip
 
     def refuse(self, dead_queue: str) -> RefuseMessage:
-        return RefuseMessage(self.store.deliveries, dead_queue, self.clock, self.new_id, self.signals.deliver)
+        return RefuseMessage(self.store.deliveries, dead_queue, self.clock, self.new_id, self.signals)
 
     @property
     def apply_command(self) -> ApplyCommand:
-        notify = (self.signals.kickoff, self.signals.deliver, self.signals.recover)
-        return ApplyCommand(self.crews, self.store, self.clock, *notify, lambda: self.rules.orphaned, self.redactor)
+        return ApplyCommand(
+            self.crews, self.store, self.clock, self.signals, lambda: self.rules.orphaned, self.redactor
+        )
 
     @property
     def accept_command(self) -> AcceptCommand:
@@ -91,59 +92,43 @@ class Steps:
     def receive_webhooks(self) -> ReceiveWebhooks:
         store = self.store
         return ReceiveWebhooks(
-            store.key,
-            self.crews,
-            store.queries,
-            store.inbox,
-            self.clock,
-            self.new_id,
-            self.signals.inbox,
+            store.key, self.crews, store.queries, store.inbox, self.clock, self.new_id, self.signals,
             shared=store.shared,
-        )
+        )  # fmt: skip
 
     # ---- what workers run, for one crew
 
     def kickoff(self, crew: Crew) -> Kickoff:
-        notify = (partial(self.signals.kickoff, crew.name), partial(self.signals.poll, crew.name))
         return Kickoff(
-            crew,
-            self.store,
-            self.clock,
-            *notify,
-            self.signals.deliver,
-            self.signals.inbox,
-            self.journal,
-            lambda: self.max_kickoff_bytes // len(self.crews),
-            self.tracing,
-        )
+            crew, self.store, self.clock, self.signals, self.journal,
+            lambda: self.max_kickoff_bytes // len(self.crews), self.tracing,
+        )  # fmt: skip
 
     def poll(self, crew: Crew) -> Poll:
-        notify = (partial(self.signals.kickoff, crew.name), partial(self.signals.poll, crew.name))
-        return Poll(crew, self.store, self.clock, *notify, self.signals.deliver, self.signals.recover)
+        return Poll(crew, self.store, self.clock, self.signals)
 
     def human_input(self, crew: Crew) -> SubmitHumanInput:
-        return SubmitHumanInput(crew, self.store, self.clock, self.signals.deliver)
+        return SubmitHumanInput(crew, self.store, self.clock, self.signals)
 
     def late_results(self, crew: Crew) -> PollLateResults:
-        return PollLateResults(crew, self.store, self.clock, self.signals.deliver)
+        return PollLateResults(crew, self.store, self.clock, self.signals)
 
     def probe(self, crew: Crew) -> ProbeCrew:
-        notify = (partial(self.signals.kickoff, crew.name), partial(self.signals.poll, crew.name))
-        return ProbeCrew(crew, self.clock, *notify)
+        return ProbeCrew(crew, self.clock, self.signals)
 
     # ---- what workers run, for all crews
 
     @property
     def recover(self) -> Recover:
-        return Recover(self.crews, self.store, self.clock, self.signals.poll)
+        return Recover(self.crews, self.store, self.clock, self.signals)
 
     @property
     def in_doubt(self) -> ResolveInDoubt:
-        return ResolveInDoubt(self.crews, self.store, self.clock, self.signals.deliver)
+        return ResolveInDoubt(self.crews, self.store, self.clock, self.signals)
 
     @property
     def expire(self) -> ExpireRuns:
-        return ExpireRuns(self.crews, self.store, self.clock, self.signals.deliver)
+        return ExpireRuns(self.crews, self.store, self.clock, self.signals)
 
     @property
     def deferred_commands(self) -> ApplyDeferredCommands:
@@ -151,16 +136,15 @@ class Steps:
 
     @property
     def handle_webhooks(self) -> HandleWebhooks:
-        store, notify = self.store, (self.signals.poll, self.signals.recover, self.signals.deliver)
-        return HandleWebhooks(self.crews, store, store.inbox, self.clock, *notify)
+        return HandleWebhooks(self.crews, self.store, self.store.inbox, self.clock, self.signals)
 
     @property
     def housekeeping(self) -> Housekeeping:
-        return Housekeeping(self.crews, self.store.cluster, self.clock, self.rules.retention, self.signals.recover)
+        return Housekeeping(self.crews, self.store.cluster, self.clock, self.rules.retention, self.signals)
 
     @property
     def rebalance(self) -> Rebalance:
-        return Rebalance(self.crews, self.store.cluster, self.clock, self.signals.recover)
+        return Rebalance(self.crews, self.store.cluster, self.clock, self.signals)
 
     @property
     def run_times(self) -> SyncRunTimes:
@@ -170,14 +154,14 @@ class Steps:
         store = self.store.deliveries
         return DeliverEvents(
             "deliver-callbacks", lambda limit, now: store.claim_callbacks(limit, CALLBACK_LIMITS, now), sender, store,
-            self.clock, self.signals.deliver, self.rules.delivery, self.tracing,
+            self.clock, self.signals, self.rules.delivery, self.tracing,
         )  # fmt: skip
 
     def deliver_broker(self, sender: Sender) -> DeliverEvents:
         claim = partial(self.store.deliveries.claim, BROKER_CHANNELS)
         return DeliverEvents(
-            "deliver-broker", claim, sender, self.store.deliveries, self.clock, self.signals.deliver,
-            self.rules.delivery, self.tracing,
+            "deliver-broker", claim, sender, self.store.deliveries, self.clock, self.signals, self.rules.delivery,
+            self.tracing,
         )  # fmt: skip
 
 

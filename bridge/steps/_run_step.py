@@ -1,13 +1,14 @@
 """What the steps that work on one run at a time have in common."""
 
 from collections.abc import Mapping
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 from bridge.core.runs import quarantine
 from bridge.core.runs.model import Decision, Run, TrackedRun
 from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.lifecycle import Clock
 from bridge.ports.runs import RunStore
+from bridge.signals import Signals
 from bridge.steps._conflicts import retry_on_conflict
 from bridge.steps._crew import Crew
 
@@ -21,10 +22,11 @@ class RunStep(Generic[R]):
 
     kind = Quarantined.RUN
 
-    def __init__(self, crews: Mapping[str, Crew], store: RunStore, clock: Clock) -> None:
+    def __init__(self, crews: Mapping[str, Crew], store: RunStore, clock: Clock, signals: Signals) -> None:
         self._crews = crews
         self._store = store
         self._clock = clock
+        self._signals = signals
 
     def about(self, run: R) -> dict[str, object]:
         """Identify the run."""
@@ -45,3 +47,14 @@ class RunStep(Generic[R]):
     def pause(self) -> float:
         """Seconds until the next claim."""
         return TICK
+
+
+class CrewStep(RunStep[R]):
+    """A step for the runs of one crew; `work` is the first part of its name."""
+
+    work: ClassVar[str]
+
+    def __init__(self, crew: Crew, store: RunStore, clock: Clock, signals: Signals) -> None:
+        super().__init__({crew.name: crew}, store, clock, signals)
+        self.name = f"{self.work}-{crew.name}"
+        self._crew = crew

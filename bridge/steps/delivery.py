@@ -16,8 +16,9 @@ from bridge.core.delivery.receivers import receiver_name
 from bridge.core.runs import trace_context
 from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.deliveries import DeliveryStore, Sender
-from bridge.ports.lifecycle import Clock, Notify
+from bridge.ports.lifecycle import Clock
 from bridge.ports.tracing import NOT_TRACED, Tracing
+from bridge.signals import Signals
 
 TICK = 1.0
 MAX_BYTES_IN_PROGRESS = 32 * 1024 * 1024  # of events, beyond which none are claimed; a single claim has its own limit
@@ -30,10 +31,7 @@ log = structlog.get_logger()
 
 
 class DeliverEvents:
-    """Sends the due deliveries of one group of channels through their sender.
-
-    `notify` signals the delivery workers: a receiver has a free slot, or there is a notice to send.
-    """
+    """Sends the due deliveries of one group of channels through their sender."""
 
     kind = Quarantined.DELIVERY
 
@@ -44,7 +42,7 @@ class DeliverEvents:
         sender: Sender,
         store: DeliveryStore,
         clock: Clock,
-        notify: Notify,
+        signals: Signals,
         rules: DeliveryRules = DEFAULT_RULES,
         tracing: Tracing = NOT_TRACED,
     ) -> None:
@@ -53,7 +51,7 @@ class DeliverEvents:
         self._sender = sender
         self._store = store
         self._clock = clock
-        self._notify = notify
+        self._signals = signals
         self._rules = rules
         self._tracing = tracing
         self._bytes_in_progress = 0
@@ -78,7 +76,7 @@ class DeliverEvents:
         finally:
             self._bytes_in_progress -= len(delivery.event.body)
             if self._memory_full:
-                self._notify()
+                self._signals.deliver()
 
     async def _send(self, delivery: Delivery) -> None:
         began = self._clock()
@@ -89,7 +87,7 @@ class DeliverEvents:
         self._tracing.attempted(outcome)
         await self._store.record_outcome(outcome)
         if delivery.destination.channel is Channel.CALLBACK:
-            self._notify()
+            self._signals.deliver()  # the receiver has a free slot, or there is a notice to send
 
     def about(self, delivery: Delivery) -> dict[str, object]:
         """Identify the delivery."""
@@ -100,7 +98,7 @@ class DeliverEvents:
     async def quarantine(self, delivery: Delivery) -> None:
         """Make the delivery dead: it is kept, listed, and can be redelivered."""
         await self._store.record_outcome(on_internal_error(delivery, self._clock()))
-        self._notify()
+        self._signals.deliver()
 
     def pause(self) -> float:
         """Seconds until the next claim."""

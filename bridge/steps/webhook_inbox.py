@@ -21,10 +21,11 @@ from bridge.core.human_input.model import QuestionContent
 from bridge.core.runs import late_results, webhooks
 from bridge.core.runs.model import TRACKED_STATES, Decision, Run, State
 from bridge.core.runs.quarantine import Quarantined
-from bridge.ports.lifecycle import Clock, NewId, Notify
+from bridge.ports.lifecycle import Clock, NewId
 from bridge.ports.queries import Queries
 from bridge.ports.runs import RunStore
 from bridge.ports.webhook_inbox import InboxEntry, WebhookInbox
+from bridge.signals import Signals
 from bridge.steps._conflicts import adopt, retry_on_conflict
 from bridge.steps._crew import Crew
 
@@ -46,7 +47,7 @@ class ReceiveWebhooks:
         inbox: WebhookInbox,
         clock: Clock,
         new_id: NewId,
-        notify_inbox: Notify,
+        signals: Signals,
         *,
         shared: bool,
     ) -> None:
@@ -57,7 +58,7 @@ class ReceiveWebhooks:
         self._inbox = inbox
         self._clock = clock
         self._new_id = new_id
-        self._notify_inbox = notify_inbox
+        self._signals = signals
 
     async def crew_webhook(self, token: str, kind: Kind, read: Callable[[], Awaitable[Any]]) -> bool:
         """Store a webhook; return False if its token is forged, which costs one hash, or its run is unknown.
@@ -91,7 +92,7 @@ class ReceiveWebhooks:
         if not await self._inbox.add(entry):
             log.warning("crew_webhook_discarded", **about, reason="the inbox is full")
             return False
-        self._notify_inbox()
+        self._signals.inbox()
         return True
 
 
@@ -107,17 +108,13 @@ class HandleWebhooks:
         store: RunStore,
         inbox: WebhookInbox,
         clock: Clock,
-        notify_poll: Callable[[str], None],
-        notify_recover: Notify,
-        notify_deliveries: Notify,
+        signals: Signals,
     ) -> None:
         self._crews = crews
         self._store = store
         self._inbox = inbox
         self._clock = clock
-        self._notify_poll = notify_poll
-        self._notify_recover = notify_recover
-        self._notify_deliveries = notify_deliveries
+        self._signals = signals
         self._handling: set[str] = set()
 
     async def claim(self, limit: int) -> Sequence[InboxEntry]:
@@ -230,7 +227,7 @@ class HandleWebhooks:
             crew.tracker.signal_completion(run.run_id, webhook.webhook_result, self._clock())
         if webhook.poll_now or (webhook.task is not None and "progress" in crew.policy.optional_events):
             crew.tracker.queue.expedite(run.run_id)
-            self._notify_poll(run.crew)
+            self._signals.poll(run.crew)
 
     async def _poll_ended(self, run: Run) -> None:
         """Poll the execution of an ended run at short intervals, until the status confirms its end."""
@@ -238,7 +235,7 @@ class HandleWebhooks:
             return
         self._crews[run.crew].tracker.signal_late_end(run.run_id, self._clock())
         await retry_on_conflict(self._store, run, lambda latest: late_results.on_end_signalled(latest, self._clock()))
-        self._notify_recover()
+        self._signals.recover()
 
     async def _adopt(self, run: Run, entry: InboxEntry, webhook: CrewWebhook) -> None:
         """Give a run its execution; then apply the rest of the webhook to it."""
@@ -248,7 +245,7 @@ class HandleWebhooks:
         adopted = await adopt(run, entry.attempt, webhook, crew.policy, self._store, self._clock)
         if adopted is not None:
             crew.tracker.forget(run.run_id)  # it may have been tracked with another execution
-            self._notify_recover()
+            self._signals.recover()
         latest = adopted or await self._store.load(run.run_id)  # another webhook may have named the execution first
         if latest is not None and latest.state in TRACKED_STATES:
             await self._apply_to_tracked(latest, entry, webhook)
@@ -273,7 +270,7 @@ class HandleWebhooks:
         policy = self._crews[run.crew].policy
         if await self._write(run, lambda latest: rules.on_question(latest, content, policy, self._clock())):
             log.info("question_stored", **run.log_fields)
-            self._notify_deliveries()
+            self._signals.deliver()
 
     async def _write(self, run: Run, decide: Callable[[Run], Decision | None]) -> bool:
         """Write the decision, if any, and return whether there was one; poll the run now if it is tracked here."""
@@ -286,4 +283,4 @@ class HandleWebhooks:
     def _poll_changed(self, written: Run) -> None:
         if not self._store.owned_elsewhere(written):
             self._crews[written.crew].tracker.mark_changed(written)
-            self._notify_poll(written.crew)
+            self._signals.poll(written.crew)

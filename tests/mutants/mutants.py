@@ -290,7 +290,7 @@ MUTANTS = (
     Mutant(
         "webhooks during a POST wait for the next tick",
         "bridge/steps/runs/kickoff.py",
-        "self._notify_inbox()",
+        "self._signals.inbox()",
         "pass",
         pytest("tests/component/steps/test_crew_webhooks.py"),
     ),

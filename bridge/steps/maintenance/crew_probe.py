@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import structlog
 
 from bridge.core.runs.quarantine import Quarantined
-from bridge.ports.lifecycle import Clock, Notify
+from bridge.ports.lifecycle import Clock
+from bridge.signals import Signals
 from bridge.steps._crew import Crew
 
 TICK = 1.0
@@ -18,12 +19,11 @@ class ProbeCrew:
 
     kind = Quarantined.TASK
 
-    def __init__(self, crew: Crew, clock: Clock, notify_kickoff: Notify, notify_poll: Notify) -> None:
+    def __init__(self, crew: Crew, clock: Clock, signals: Signals) -> None:
         self.name = f"crew-probe-{crew.name}"
         self._crew = crew
         self._clock = clock
-        self._notify_kickoff = notify_kickoff
-        self._notify_poll = notify_poll
+        self._signals = signals
 
     async def claim(self, limit: int) -> Sequence[Crew]:
         """Return the crew if it is paused and a probe is due."""
@@ -37,8 +37,8 @@ class ProbeCrew:
         log.info("crew_probed", crew=crew.name, ok=health.ok, detail=health.detail)
         if paused_for:
             crew.tracker.queue.extend_deadlines(paused_for)
-            self._notify_kickoff()
-            self._notify_poll()
+            self._signals.kickoff(crew.name)
+            self._signals.poll(crew.name)
 
     def about(self, crew: Crew) -> dict[str, object]:
         """Identify the crew."""

@@ -7,7 +7,8 @@ import structlog
 
 from bridge.core.errors import ProcessExpired
 from bridge.ports.cluster import Cluster
-from bridge.ports.lifecycle import Clock, Notify
+from bridge.ports.lifecycle import Clock
+from bridge.signals import Signals
 from bridge.steps._crew import Crew
 from bridge.steps.maintenance._rounds import Rounds
 
@@ -24,13 +25,13 @@ class Housekeeping(Rounds):
     name = "housekeeping"
 
     def __init__(
-        self, crews: Mapping[str, Crew], store: Cluster, clock: Clock, retention: float, notify_recover: Notify
+        self, crews: Mapping[str, Crew], store: Cluster, clock: Clock, retention: float, signals: Signals
     ) -> None:
         super().__init__(HEARTBEAT_INTERVAL, clock)
         self._crews = crews
         self._store = store
         self._retention = retention
-        self._notify_recover = notify_recover
+        self._signals = signals
         self._last_heartbeat_at = -math.inf
         self._alive_since = 0.0
         self._unserved: frozenset[str] = frozenset()
@@ -45,7 +46,7 @@ class Housekeeping(Rounds):
         if expired or deleted:
             log.info("maintenance_done", processes_expired=expired, runs_deleted=deleted)
         if expired:
-            self._notify_recover()
+            self._signals.recover()
         await self._report_unserved()
 
     async def _report_unserved(self) -> None:

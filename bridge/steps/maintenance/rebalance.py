@@ -6,7 +6,8 @@ from itertools import product
 import structlog
 
 from bridge.ports.cluster import Cluster
-from bridge.ports.lifecycle import Clock, Notify
+from bridge.ports.lifecycle import Clock
+from bridge.signals import Signals
 from bridge.steps._crew import Crew
 from bridge.steps.maintenance._rounds import Rounds
 
@@ -20,11 +21,11 @@ class Rebalance(Rounds):
 
     name = "rebalance"
 
-    def __init__(self, crews: Mapping[str, Crew], store: Cluster, clock: Clock, notify_recover: Notify) -> None:
+    def __init__(self, crews: Mapping[str, Crew], store: Cluster, clock: Clock, signals: Signals) -> None:
         super().__init__(INTERVAL, clock)
         self._crews = crews
         self._store = store
-        self._notify_recover = notify_recover
+        self._signals = signals
 
     async def handle(self, _: float) -> None:
         """Read the membership and release the excess."""
@@ -38,4 +39,4 @@ class Rebalance(Rounds):
             for crew, run_id in product(self._crews.values(), excess):
                 crew.tracker.forget(run_id)
             log.info("runs_released", runs=released)
-        self._notify_recover()  # this process may claim what others have released
+        self._signals.recover()  # this process may claim what others have released

@@ -1,14 +1,11 @@
 """Apply the crew's policy to runs in doubt for which no evidence arrived in time."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import structlog
 
 from bridge.core.runs import state_machine
 from bridge.core.runs.model import Run, State
-from bridge.ports.lifecycle import Clock, Notify
-from bridge.ports.runs import RunStore
-from bridge.steps._crew import Crew
 from bridge.steps._run_step import RunStep
 
 log = structlog.get_logger()
@@ -18,10 +15,6 @@ class ResolveInDoubt(RunStep[Run]):
     """Reports that a run is in doubt, and holds, retries, or fails it by its crew's policy."""
 
     name = "in-doubt"
-
-    def __init__(self, crews: Mapping[str, Crew], store: RunStore, clock: Clock, notify_deliveries: Notify) -> None:
-        super().__init__(crews, store, clock)
-        self._notify_deliveries = notify_deliveries
 
     async def claim(self, limit: int) -> Sequence[Run]:
         """Claim runs in doubt whose `in_doubt_after` has passed."""
@@ -34,4 +27,4 @@ class ResolveInDoubt(RunStep[Run]):
         log.warning("run_in_doubt", **run.log_fields, policy=policy.in_doubt.value)
         written = await self._store.apply(decision)
         if isinstance(written, Run):  # otherwise evidence or a command came first
-            self._notify_deliveries()
+            self._signals.deliver()

@@ -7,11 +7,8 @@ import structlog
 from bridge.core.crew.responses import StatusResponse, StopResponse
 from bridge.core.runs import late_results
 from bridge.core.runs.model import Decision, Run
-from bridge.ports.lifecycle import Clock, Notify
-from bridge.ports.runs import RunStore
 from bridge.steps._conflicts import retry_on_conflict
-from bridge.steps._crew import Crew
-from bridge.steps._run_step import RunStep
+from bridge.steps._run_step import CrewStep
 from bridge.steps._tracker import LATE_POLL_TICK
 
 TICK = 5.0
@@ -19,14 +16,10 @@ TICK = 5.0
 log = structlog.get_logger()
 
 
-class PollLateResults(RunStep[Run]):
+class PollLateResults(CrewStep[Run]):
     """Polls such executions rarely, for a day; first asks the API to stop those of cancelled runs."""
 
-    def __init__(self, crew: Crew, store: RunStore, clock: Clock, notify_deliveries: Notify) -> None:
-        self.name = f"late-results-{crew.name}"
-        super().__init__({crew.name: crew}, store, clock)
-        self._crew = crew
-        self._notify_deliveries = notify_deliveries
+    work = "late-results"
 
     async def claim(self, limit: int) -> Sequence[Run]:
         """Claim ended runs of the crew whose execution is due to be polled."""
@@ -48,7 +41,7 @@ class PollLateResults(RunStep[Run]):
         crew.pause_if_unavailable(response, self._clock())
         written = await retry_on_conflict(self._store, run, lambda latest: self._decide(latest, response))
         if isinstance(written, Run):
-            self._notify_deliveries()
+            self._signals.deliver()
 
     def pause(self) -> float:
         """Seconds until the next claim."""

@@ -1,15 +1,12 @@
 """Take over runs without an owner after their process died, expired, or released them."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 import structlog
 
 from bridge.core.errors import StoreUnavailable
 from bridge.core.runs import state_machine
 from bridge.core.runs.model import Run, State
-from bridge.ports.lifecycle import Clock
-from bridge.ports.runs import RunStore
-from bridge.steps._crew import Crew
 from bridge.steps._run_step import RunStep
 
 TICK = 5.0
@@ -21,12 +18,6 @@ class Recover(RunStep[Run]):
     """Puts interrupted kickoffs in doubt, and tracks runs in progress again."""
 
     name = "recover"
-
-    def __init__(
-        self, crews: Mapping[str, Crew], store: RunStore, clock: Clock, notify_poll: Callable[[str], None]
-    ) -> None:
-        super().__init__(crews, store, clock)
-        self._notify_poll = notify_poll
 
     async def claim(self, limit: int) -> Sequence[Run]:
         """Claim ownerless runs of the configured crews, tracking no more than this process's fair share of each crew.
@@ -64,7 +55,7 @@ class Recover(RunStep[Run]):
             return  # after a conflict, too: the run's next owner decides
         at_once = run.deferral is not None or run.unverified
         crew.track(run, now, now if at_once else crew.planner.spread_first_poll(run.run_id, now))
-        self._notify_poll(run.crew)
+        self._signals.poll(run.crew)
 
     def pause(self) -> float:
         """Seconds until the next claim."""

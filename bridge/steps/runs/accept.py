@@ -14,10 +14,11 @@ from bridge.core.runs.model import Envelope, KickoffRequest, Run
 from bridge.core.values import replace
 from bridge.ports.deliveries import DeliveryStore
 from bridge.ports.inbound import Accepted, RefusedMessage
-from bridge.ports.lifecycle import Clock, NewId, Notify
+from bridge.ports.lifecycle import Clock, NewId
 from bridge.ports.queries import Queries
 from bridge.ports.runs import RunStore
 from bridge.ports.tracing import NOT_TRACED, Tracing
+from bridge.signals import Signals
 from bridge.steps._crew import Crew
 
 log = structlog.get_logger()
@@ -38,7 +39,7 @@ class AcceptRequest:
         clock: Clock,
         new_id: NewId,
         check_inputs: CheckInputs,
-        notify_crew: Callable[[str], None],
+        signals: Signals,
         redactor: Redactor,
         tracing: Tracing = NOT_TRACED,
     ) -> None:
@@ -51,7 +52,7 @@ class AcceptRequest:
         self._callbacks = callbacks
         self._clock = clock
         self._new_id = new_id
-        self._notify_crew = notify_crew
+        self._signals = signals
 
     async def __call__(self, request: KickoffRequest, envelope: Envelope) -> Accepted:
         """Store the request; the run is durable on return. Raise `RequestRefused` or `StoreUnavailable`.
@@ -79,7 +80,7 @@ class AcceptRequest:
             self._tracing.accepted(accepted.run, envelope.traceparent, self._clock())
         if warnings and not accepted.replayed:
             log.warning("inputs_id_sent", **accepted.run.log_fields)
-        self._notify_crew(request.crew)
+        self._signals.kickoff(request.crew)
         return replace(accepted, warnings=warnings)
 
     async def _checked(self, request: KickoffRequest, envelope: Envelope) -> KickoffRequest:
@@ -114,14 +115,12 @@ class RefuseMessage:
     publisher is unavailable.
     """
 
-    def __init__(
-        self, store: DeliveryStore, dead_queue: str, clock: Clock, new_id: NewId, notify_deliveries: Notify
-    ) -> None:
+    def __init__(self, store: DeliveryStore, dead_queue: str, clock: Clock, new_id: NewId, signals: Signals) -> None:
         self._store = store
         self._dead_queue = dead_queue
         self._clock = clock
         self._new_id = new_id
-        self._notify_deliveries = notify_deliveries
+        self._signals = signals
 
     async def __call__(self, message: RefusedMessage) -> None:
         """Store the message for the dead queue, and a notice for its `reply_to`. Raise `StoreUnavailable`."""
@@ -129,7 +128,7 @@ class RefuseMessage:
         if message.reply_to is not None:
             deliveries.append(self._notice(message, message.reply_to))
         await self._store.add(deliveries)
-        self._notify_deliveries()
+        self._signals.deliver()
 
     def _dead_letter(self, message: RefusedMessage) -> Delivery:
         headers = {**message.headers, "x-bridge-reason": message.code, "x-bridge-detail": message.detail}

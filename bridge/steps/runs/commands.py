@@ -14,8 +14,9 @@ from bridge.core.runs import state_machine
 from bridge.core.runs.commands import Abandon, Adopt, Cancel, RunCommand, apply_command, record_command
 from bridge.core.runs.model import Decision, Run, State
 from bridge.ports.inbound import RunKey
-from bridge.ports.lifecycle import Clock, Notify
+from bridge.ports.lifecycle import Clock
 from bridge.ports.runs import Conflict, RunStore
+from bridge.signals import Signals
 from bridge.steps._conflicts import retry_on_conflict
 from bridge.steps._crew import Crew
 
@@ -32,18 +33,14 @@ class ApplyCommand:
         crews: Mapping[str, Crew],
         store: RunStore,
         clock: Clock,
-        notify_crew: Callable[[str], None],
-        notify_deliveries: Notify,
-        notify_recover: Notify,
+        signals: Signals,
         orphaned: Callable[[], CrewPolicy],
         redactor: Redactor,
     ) -> None:
         self._crews = crews
         self._store = store
         self._clock = clock
-        self._notify_crew = notify_crew
-        self._notify_deliveries = notify_deliveries
-        self._notify_recover = notify_recover
+        self._signals = signals
         self._orphaned = orphaned
         self._redactor = redactor
 
@@ -110,9 +107,9 @@ class ApplyCommand:
         elif crew is not None:
             crew.tracker.mark_changed(run)
         if run.state in {State.ACCEPTED, State.CANCELLED, State.FAILED}:
-            self._notify_crew(run.crew)
-        self._notify_deliveries()
-        self._notify_recover()
+            self._signals.kickoff(run.crew)
+        self._signals.deliver()
+        self._signals.recover()
 
 
 async def _verify(command: Adopt, crew: Crew) -> Adopt:

@@ -6,8 +6,9 @@ import structlog
 
 from bridge.core.runs import state_machine
 from bridge.core.runs.model import Run
-from bridge.ports.lifecycle import Clock, Notify
+from bridge.ports.lifecycle import Clock
 from bridge.ports.runs import RunStore
+from bridge.signals import Signals
 from bridge.steps._crew import Crew
 from bridge.steps._run_step import RunStep
 
@@ -19,9 +20,8 @@ class ExpireRuns(RunStep[Run]):
 
     name = "expire"
 
-    def __init__(self, crews: Mapping[str, Crew], store: RunStore, clock: Clock, notify_deliveries: Notify) -> None:
-        super().__init__(crews, store, clock)
-        self._notify_deliveries = notify_deliveries
+    def __init__(self, crews: Mapping[str, Crew], store: RunStore, clock: Clock, signals: Signals) -> None:
+        super().__init__(crews, store, clock, signals)
         self._in_progress: set[str] = set()
 
     async def claim(self, limit: int) -> Sequence[Run]:
@@ -40,4 +40,4 @@ class ExpireRuns(RunStep[Run]):
             self._in_progress.discard(run.run_id)
         if isinstance(written, Run):  # otherwise a command, or evidence of an execution, came first
             log.warning("run_expired", **run.log_fields)
-            self._notify_deliveries()
+            self._signals.deliver()

@@ -11,23 +11,17 @@ from bridge.core.human_input import rules
 from bridge.core.human_input.model import Question
 from bridge.core.runs import state_machine
 from bridge.core.runs.model import Decision, Run, State
-from bridge.ports.lifecycle import Clock, Notify
-from bridge.ports.runs import Conflict, RunStore
+from bridge.ports.runs import Conflict
 from bridge.steps._conflicts import retry_on_conflict
-from bridge.steps._crew import Crew
-from bridge.steps._run_step import RunStep
+from bridge.steps._run_step import CrewStep
 
 log = structlog.get_logger()
 
 
-class SubmitHumanInput(RunStep[Run]):
+class SubmitHumanInput(CrewStep[Run]):
     """Marks an answer as sent immediately before its POST; a marked answer is never sent again."""
 
-    def __init__(self, crew: Crew, store: RunStore, clock: Clock, notify_deliveries: Notify) -> None:
-        self.name = f"human-input-{crew.name}"
-        super().__init__({crew.name: crew}, store, clock)
-        self._crew = crew
-        self._notify_deliveries = notify_deliveries
+    work = "human-input"
 
     async def claim(self, limit: int) -> Sequence[Run]:
         """Claim runs of the crew whose question has an answer to submit."""
@@ -83,7 +77,7 @@ class SubmitHumanInput(RunStep[Run]):
         )
         if isinstance(written, Run):
             self._crew.tracker.mark_changed(written)
-            self._notify_deliveries()
+            self._signals.deliver()
 
     def _track(self, run: Run) -> None:
         """Track the run from now on, even if another process tracked it before."""

@@ -11,12 +11,13 @@ from bridge.core.errors import StoreBroken, StoreDamaged
 from bridge.core.runs import kickoff_memory, quarantine, state_machine
 from bridge.core.runs.model import Decision, Run, State
 from bridge.ports.journal import Journal
-from bridge.ports.lifecycle import Clock, Notify
+from bridge.ports.lifecycle import Clock
 from bridge.ports.runs import Conflict, RunStore
 from bridge.ports.tracing import NOT_TRACED, Tracing
+from bridge.signals import Signals
 from bridge.steps._conflicts import log_adoption, log_taken, retry_on_conflict
 from bridge.steps._crew import Crew
-from bridge.steps._run_step import TICK, RunStep
+from bridge.steps._run_step import TICK, CrewStep
 
 MIN_PAUSE = 0.01  # seconds between claims while the rate limits them, so that one claim starts several runs
 JOURNAL_AFTER = 2.0  # seconds that the store may take before a kickoff id is also appended to the journal
@@ -24,33 +25,25 @@ JOURNAL_AFTER = 2.0  # seconds that the store may take before a kickoff id is al
 log = structlog.get_logger()
 
 
-class Kickoff(RunStep[Run]):
+class Kickoff(CrewStep[Run]):
     """Starts the runs of one crew. A claim marks them `starting`, as many as can be POSTed at once.
 
-    `notify` signals this step's worker. `max_bytes` returns how much memory runs in progress may use
-    before no more are claimed.
+    `max_bytes` returns how much memory runs in progress may use before no more are claimed.
     """
+
+    work = "kickoff"
 
     def __init__(
         self,
         crew: Crew,
         store: RunStore,
         clock: Clock,
-        notify: Notify,
-        notify_poll: Notify,
-        notify_deliveries: Notify,
-        notify_inbox: Notify,
+        signals: Signals,
         journal: Journal,
         max_bytes: Callable[[], int],
         tracing: Tracing = NOT_TRACED,
     ) -> None:
-        self.name = f"kickoff-{crew.name}"
-        super().__init__({crew.name: crew}, store, clock)
-        self._crew = crew
-        self._notify = notify
-        self._notify_poll = notify_poll
-        self._notify_deliveries = notify_deliveries
-        self._notify_inbox = notify_inbox
+        super().__init__(crew, store, clock, signals)
         self._journal = journal
         self._max_bytes = max_bytes
         self._tracing = tracing
@@ -71,7 +64,7 @@ class Kickoff(RunStep[Run]):
             claimed = await self._store.claim_accepted(crew.name, permits, crew.max_running, now, crew.budgets, left)
         finally:
             if crew.rate_limiter.return_kickoff_permits(permits - len(claimed)):
-                self._notify_poll()
+                self._signals.poll(self._crew.name)
         crew.breaker.begin_trial(len(claimed))
         self._not_sent.update(run.run_id for run in claimed)
         self._sizes |= {run.run_id: kickoff_memory.estimate_bytes(run) for run in claimed}
@@ -83,7 +76,7 @@ class Kickoff(RunStep[Run]):
             await self._start(run)
         finally:
             if self._sizes.pop(run.run_id, 0) >= kickoff_memory.LARGE:
-                self._notify()
+                self._signals.kickoff(self._crew.name)
 
     async def _start(self, run: Run) -> None:
         """POST, and store the response. Until the first byte may be sent, an exception costs no execution."""
@@ -101,7 +94,7 @@ class Kickoff(RunStep[Run]):
             self._crew.inputs.forget()  # a deploy may have changed them
         await self._store_response(run, response)
         if self._crew.webhooks is not None:
-            self._notify_inbox()  # webhooks that arrived during the POST wait for its response
+            self._signals.inbox()  # webhooks that arrived during the POST wait for its response
 
     async def quarantine(self, run: Run) -> None:
         """Defer the run; put it in doubt if its POST may have been sent."""
@@ -134,9 +127,9 @@ class Kickoff(RunStep[Run]):
                 if written.state is State.RUNNING:
                     self._crew.tracker.cache_written(written)
                     self._crew.track(written, self._clock())
-                    self._notify_poll()
+                    self._signals.poll(self._crew.name)
                 if decision.deliveries:
-                    self._notify_deliveries()
+                    self._signals.deliver()
             case Conflict.EXECUTION_TAKEN:
                 log_taken(starting, decision.run.kickoff_id)
                 await self._store_response(starting, InDoubt("the API named the execution of another run"))
@@ -183,7 +176,7 @@ class Kickoff(RunStep[Run]):
                     log_adoption(written)
                 else:
                     log.info("run_resolved_by_late_response", **starting.log_fields)
-                self._notify_deliveries()
+                self._signals.deliver()
             case Conflict.EXECUTION_TAKEN:
                 log_taken(starting, kickoff_id)
             case None:

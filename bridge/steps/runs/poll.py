@@ -20,10 +20,8 @@ from bridge.core.human_input import rules
 from bridge.core.runs import tracking
 from bridge.core.runs.model import TRACKED_STATES, Run, State, TrackedRun
 from bridge.core.runs.observation import Observation, apply_observation, observe
-from bridge.ports.lifecycle import Clock, Notify
-from bridge.ports.runs import Conflict, RunStore
-from bridge.steps._crew import Crew
-from bridge.steps._run_step import TICK, RunStep
+from bridge.ports.runs import Conflict
+from bridge.steps._run_step import TICK, CrewStep
 
 BATCH_WINDOW = 0.01  # seconds within which polls are made together, because a wakeup costs as much as a poll
 RETRY_AFTER = 1.0  # seconds until the next poll if the change found by this one could not be written
@@ -31,26 +29,10 @@ RETRY_AFTER = 1.0  # seconds until the next poll if the change found by this one
 log = structlog.get_logger()
 
 
-class Poll(RunStep[TrackedRun]):
+class Poll(CrewStep[TrackedRun]):
     """Polls the tracked runs of one crew in the order of its poll queue."""
 
-    def __init__(
-        self,
-        crew: Crew,
-        store: RunStore,
-        clock: Clock,
-        notify_kickoff: Notify,
-        notify_poll: Notify,
-        notify_deliveries: Notify,
-        notify_recover: Notify,
-    ) -> None:
-        self.name = f"poll-{crew.name}"
-        super().__init__({crew.name: crew}, store, clock)
-        self._crew = crew
-        self._notify_kickoff = notify_kickoff
-        self._notify_poll = notify_poll
-        self._notify_deliveries = notify_deliveries
-        self._notify_recover = notify_recover
+    work = "poll"
 
     async def claim(self, limit: int) -> Sequence[TrackedRun]:
         """Take due runs, within the permits available now; those first whose end is announced, or most likely."""
@@ -126,7 +108,7 @@ class Poll(RunStep[TrackedRun]):
     def _resume_polling(self, tracked: TrackedRun, due: float, *, outdated: bool = False) -> None:
         """Put a polled run back; if it is the first one due, its worker waits for a later one, and is notified."""
         if self._crew.tracker.resume_polling(tracked, due, outdated=outdated):
-            self._notify_poll()
+            self._signals.poll(self._crew.name)
 
     async def _request_status(self, tracked: TrackedRun, polled_at: float) -> StatusResponse:
         """Request the status, completed with what webhooks reported if it is inconclusive."""
@@ -145,7 +127,7 @@ class Poll(RunStep[TrackedRun]):
             match await self._store.apply(decision):
                 case Run() as written:
                     if decision.deliveries:
-                        self._notify_deliveries()
+                        self._signals.deliver()
                     return self._after_write(written, observation)
                 case Conflict():
                     run = await self._store.load(run_id)
@@ -168,10 +150,10 @@ class Poll(RunStep[TrackedRun]):
         if written.state is State.IN_DOUBT:
             log.warning("adopted_execution_unknown", **written.log_fields, kickoff_id=run.kickoff_id)
             self._crew.tracker.forget(run.run_id)
-            self._notify_kickoff()
+            self._signals.kickoff(self._crew.name)
             return None
         if written.due_at is not None:
-            self._notify_recover()
+            self._signals.recover()
         self._crew.tracker.cache_written(written)
         return tracking.sync_with_run(observation.tracked, written)
 
@@ -185,7 +167,7 @@ class Poll(RunStep[TrackedRun]):
             self._reschedule()
         self._crew.tracker.forget(ended.run_id)
         log.info("run_ended", **ended.log_fields, state=ended.state.value, polls=ended.polls)
-        self._notify_kickoff()
+        self._signals.kickoff(self._crew.name)
 
     def _learn_run_times(
         self, before: TrackedRun, response: StatusResponse, polled_at: float, *, completion_signalled: bool
