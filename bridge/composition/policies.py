@@ -18,7 +18,6 @@ from bridge.adapters.http.webhooks.flow import FlowSource
 from bridge.adapters.http_client import DIRECT, ProxyRule
 from bridge.config import Amqp as AmqpSettings
 from bridge.config import Budget as BudgetSettings
-from bridge.config import Crew as CrewSettings
 from bridge.config import Human as HumanSettings
 from bridge.config import Settings
 from bridge.config import Source as SourceSettings
@@ -35,7 +34,6 @@ from bridge.ports.lifecycle import ReportFault
 MAX_CONNECTIONS = 1000  # per port of the HTTP API
 MIN_CONNECTIONS = 50  # per port, whatever the limit on open files
 OTHER_FILES = 400  # files and sockets of all other parts: store, broker, crews, receivers
-MAX_CONCURRENT_KICKOFFS = 64  # per crew; after a crash, at most so many runs are in doubt
 
 
 def link_options(amqp: AmqpSettings, process: str, report: ReportFault) -> LinkOptions:
@@ -75,28 +73,26 @@ class StepRules:
     """What the settings define for the steps of all crews.
 
     `orphaned`: for runs whose crew is no longer configured, so that their events still reach destinations; `retention`:
-    seconds after a run's end; `kickoffs`: by crew, how many may be in progress.
+    seconds after a run's end.
     """
 
     callbacks: CallbackRules
     orphaned: CrewPolicy
     retention: float
-    kickoffs: Mapping[str, int]
     delivery: DeliveryRules = DEFAULT_RULES
 
     def use(self, rules: "StepRules") -> None:
         """Apply the rules of changed settings from now on."""
-        self.callbacks, self.orphaned, self.kickoffs = rules.callbacks, rules.orphaned, rules.kickoffs
+        self.callbacks, self.orphaned = rules.callbacks, rules.orphaned
 
 
 def step_rules(settings: Settings) -> StepRules:
     """Return the rules that the settings define for steps."""
     orphaned = CrewPolicy(**_event_rules(settings, None))
-    kickoffs = {name: kickoff_capacity(crew) for name, crew in settings.crews.items()}
     amqp = settings.amqp
     notice_key = None if amqp is None or amqp.results is None else amqp.routing_key
     delivery = DeliveryRules(math.inf if amqp is None else amqp.unroutable_after, notice_key)
-    return StepRules(callback_rules(settings), orphaned, settings.store.retention, kickoffs, delivery)
+    return StepRules(callback_rules(settings), orphaned, settings.store.retention, delivery)
 
 
 def _event_rules(settings: Settings, crew: str | None) -> dict[str, Any]:
@@ -113,11 +109,6 @@ def _event_rules(settings: Settings, crew: str | None) -> dict[str, Any]:
     if settings.amqp is not None and settings.amqp.results is not None:
         rules |= {"results_exchange": True, "routing_key": settings.amqp.routing_key}
     return rules
-
-
-def kickoff_capacity(crew: CrewSettings) -> int:
-    """Return how many kickoffs may be in progress: at most one second of permits, since a stop waits for all."""
-    return max(1, min(MAX_CONCURRENT_KICKOFFS, int(crew.requests_per_second)))
 
 
 def api_url(settings: Settings) -> str:

@@ -1,20 +1,16 @@
 """Apply changed settings to a running bridge: crews and sources come and go, every other part gets its new values."""
 
-import asyncio
 from dataclasses import dataclass, field
 
 from bridge.composition.amqp import Broker
 from bridge.composition.crews import CrewBuilder, connection
-from bridge.composition.policies import kickoff_capacity
 from bridge.composition.runtime import Renewal, Runtime
 from bridge.composition.steps import build_crew_workers
 from bridge.config import Settings
 from bridge.config.changes import SettingsChange, plan_change
-from bridge.core.errors import StoreUnavailable
 from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.lifecycle import HealthCheck, Service
 from bridge.supervisor import Supervisor
-from bridge.worker import STORE_RETRY_INTERVAL
 
 
 @dataclass
@@ -64,40 +60,18 @@ class Reload:
 
     async def _change_crews(self, former: Settings, settings: Settings) -> None:
         removed = [self.runtime.crews.remove(name) for name in former.crews.keys() - settings.crews.keys()]
-        added = settings.crews.keys() - former.crews.keys()
-        resized = [
-            name
-            for name in settings.crews.keys() - added
-            if kickoff_capacity(settings.crews[name]) != kickoff_capacity(former.crews[name])
-        ]
-        for name in added:
-            self._start_workers(name)
-        await self.supervisor.remove(
-            [worker for name in [*resized, *(crew.name for crew in removed)] for worker in self.workers.pop(name)]
-        )
+        for name in settings.crews.keys() - former.crews.keys():
+            steps = self.runtime.steps
+            self.workers[name] = build_crew_workers(steps, steps.crews[name], self.runtime.counters.report)
+            for worker in self.workers[name]:
+                self.supervisor.add(worker, self.steps)
+        await self.supervisor.remove([worker for crew in removed for worker in self.workers.pop(crew.name)])
         for crew in removed:
             crew.tracker.forget_everything()
             self.runtime.counters.hide_crew(crew.name)
-        for name in resized:
-            self._start_workers(name)
         if removed:
-            await self._release_unserved()
+            self.runtime.store.cluster.release_crews([crew.name for crew in removed])
         self.runtime.signals.recover()
-
-    async def _release_unserved(self) -> None:
-        while True:
-            try:
-                await self.runtime.store.cluster.release_unserved()
-            except StoreUnavailable:
-                await asyncio.sleep(STORE_RETRY_INTERVAL)
-            else:
-                return
-
-    def _start_workers(self, crew: str) -> None:
-        steps = self.runtime.steps
-        self.workers[crew] = build_crew_workers(steps, steps.crews[crew], self.runtime.counters.report)
-        for worker in self.workers[crew]:
-            self.supervisor.add(worker, self.steps)
 
     async def _change_sources(self, former: Settings, settings: Settings) -> None:
         if self.broker is None:

@@ -33,7 +33,7 @@ from bridge.steps.runs.commands import ApplyCommand
 from bridge.steps.runs.deferred_commands import AcceptCommand, ApplyDeferredCommands
 from bridge.steps.runs.expire import ExpireRuns
 from bridge.steps.runs.human_input import SubmitHumanInput
-from bridge.steps.runs.kickoff import Kickoff
+from bridge.steps.runs.kickoff import MAX_IN_PROGRESS, Kickoff
 from bridge.steps.runs.poll import Poll
 from bridge.steps.runs.waiting import ExplainWaiting
 from bridge.steps.webhook_inbox import HandleWebhooks, ReceiveWebhooks
@@ -190,7 +190,7 @@ def build_common_workers(steps: Steps, report: ReportFault) -> list[Service]:
 def build_crew_workers(steps: Steps, crew: Crew, report: ReportFault) -> list[Service]:
     """Build one worker per step of a crew, so that a slow crew delays no other."""
     own: list[tuple[Step[Any], int]] = [
-        (steps.kickoff(crew), steps.rules.kickoffs[crew.name]),
+        (steps.kickoff(crew), MAX_IN_PROGRESS),
         (steps.poll(crew), MAX_CONCURRENT_POLLS),
         (steps.probe(crew), 1),
         (steps.late_results(crew), MAX_CONCURRENT_LATE_POLLS),

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from bridge.config.model import Settings
 
@@ -32,7 +32,10 @@ class SettingsChange:
 
 
 def plan_change(current: Settings, wanted: Settings) -> SettingsChange:
-    """Return what applies: the wanted settings, but with the current value of each that needs a restart."""
+    """Return what applies: the wanted settings, but with the current value of each that needs a restart.
+
+    Nothing applies if the two do not fit together, such as a budget that needs the new `store.retention`.
+    """
     changed, kept = list[str](), list[str]()
     applied: dict[str, Any] = {}
     for section in Settings.model_fields:
@@ -48,7 +51,11 @@ def plan_change(current: Settings, wanted: Settings) -> SettingsChange:
     if "amqp" in kept and current.amqp is None:
         changed = [name for name in changed if not name.startswith("sources.")]
         applied["sources"] = current.sources  # they need the broker
-    return SettingsChange(wanted.model_copy(update=applied), tuple(changed), tuple(kept))
+    try:  # the rules between sections, with those that keep their former values
+        settings = Settings(**dict(wanted.model_copy(update=applied)))
+    except ValidationError:
+        return SettingsChange(current, (), (*changed, *kept))
+    return SettingsChange(settings, tuple(changed), tuple(kept))
 
 
 def _differing(section: str, old: Any, new: Any) -> Iterator[str]:

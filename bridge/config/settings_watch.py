@@ -99,6 +99,5 @@ class SettingsWatch:
         settings, problems = await asyncio.to_thread(self._renewable.renewed)
         for problem in problems:
             log.error("secret_file_rejected", reason=problem)
-        if settings is not None:
-            await self._apply(settings)
+        if settings is not None and (await self._apply(settings)).changed:
             log.info("secrets_reloaded")

@@ -7,7 +7,7 @@ from bridge.core.crew.fair_share import Membership
 
 
 class Cluster(Protocol):
-    """The processes on one store, their heartbeats, and what they own. Every call raises `StoreUnavailable`."""
+    """The processes on one store, their heartbeats, and what they own. Awaited calls raise `StoreUnavailable`."""
 
     async def heartbeat(self, now: float) -> None:
         """Record a heartbeat. Raises `ProcessExpired` if another process has expired this one."""
@@ -24,8 +24,8 @@ class Cluster(Protocol):
     async def serve(self, crews: Collection[str]) -> None:
         """Serve these crews from now on instead of the former ones."""
 
-    async def release_unserved(self) -> None:
-        """Release the runs of crews that this process no longer serves."""
+    def release_crews(self, crews: Collection[str]) -> None:
+        """Release the runs of crews that this process no longer works on, at the latest before its next claim."""
 
     async def unserved(self) -> dict[str, int]:
         """Return the number of unfinished runs of each crew that no process serves."""

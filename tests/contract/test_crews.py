@@ -71,3 +71,15 @@ async def test_a_webhook_for_a_run_in_doubt_waits_for_a_process_with_its_crew(ad
     assert await other.inbox.due(9, NOW, ()) == []
     await store.cluster.rejoin(NOW)
     assert await store.inbox.due(9, NOW, ()) == [entry]
+
+
+async def test_runs_of_a_removed_crew_are_released_before_the_next_claim(adapter: Adapter, store: SqlStore):
+    """No claim waits for the store to be available: a stop during an outage would wait with it."""
+    run = await started(store)
+    other = await adapter.twin(store, "other")
+    store.cluster.release_crews(["writers"])
+    assert await store.claim(ANY, ["writers"], 9) == []
+    assert await other.claim(ANY, ["research"], 9) == []
+    store.cluster.release_crews(["research"])
+    assert await store.claim(ANY, ["writers"], 9) == []
+    assert ids(await other.claim(ANY, ["research"], 9)) == [run.run_id]

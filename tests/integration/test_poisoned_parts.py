@@ -501,7 +501,7 @@ NOT_REACHED: dict[str, Sequence[str]] = {
         "byte_budget.values_budget", "threads.start_threads",
     ),
     "applies changed settings: system/acceptance/test_reload": (
-        "store.SqlCluster.serve", "store.SqlCluster.release_unserved", "crew_api.HttpCrewApi.use",
+        "store.SqlCluster.serve", "store.SqlCluster.release_crews", "crew_api.HttpCrewApi.use",
         "config.settings_watch.SettingsWatch.request", "store.Renewable.file_changed", "store.Renewable.reload",
         "observability.metrics.Counters.hide_crew",
         "observability.metrics.Counters.hide_link",

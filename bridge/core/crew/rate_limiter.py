@@ -44,7 +44,8 @@ class RateLimiter:
         """Calls other than kickoffs and polls that wait for a permit."""
         self.kickoffs_waiting = 0
         """Kickoffs that were refused a permit and may still want one."""
-        self._full_rate = per_second
+        self.full_rate = per_second
+        """The calls per second that all processes together may make while the crew is not overloaded."""
         self._share = share or FairShare()
         self._fraction = 1.0
         self._permits = max(1.0, BURST_SECONDS * per_second)
@@ -63,12 +64,12 @@ class RateLimiter:
 
     def use(self, per_second: float) -> None:
         """Permit another rate from now on."""
-        self._full_rate = per_second
+        self.full_rate = per_second
 
     @property
     def per_second(self) -> float:
         """The calls per second that this process may make now."""
-        return self._fraction * self._full_rate / self._share.processes
+        return self._fraction * self.full_rate / self._share.processes
 
     def backing_off(self, now: float) -> bool:
         """Return whether calls to the crew are suspended."""
@@ -211,7 +212,7 @@ class RateLimiter:
         self._failures += 1
         enough = self._failures >= FAILURES_UNTIL_BACKOFF or self._backoffs > 0
         if sent_at >= self._lowered_at and (at_once or enough):
-            lowest = min(1.0, max(MIN_RATE_FRACTION, MIN_RATE / self._full_rate))
+            lowest = min(1.0, max(MIN_RATE_FRACTION, MIN_RATE / self.full_rate))
             self._fraction = max(self._fraction / 2, lowest)
             self._lowered_at = self._raised_at = now
             self._permits, self._at = 0.0, now

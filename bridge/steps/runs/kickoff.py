@@ -19,6 +19,7 @@ from bridge.steps._conflicts import log_adoption, log_taken, retry_on_conflict
 from bridge.steps._crew import Crew
 from bridge.steps._run_step import TICK, CrewStep
 
+MAX_IN_PROGRESS = 64  # per crew; after a crash, at most so many runs are in doubt
 MIN_PAUSE = 0.01  # seconds between claims while the rate limits them, so that one claim starts several runs
 JOURNAL_AFTER = 2.0  # seconds that the store may take before a kickoff id is also appended to the journal
 
@@ -55,7 +56,8 @@ class Kickoff(CrewStep[Run]):
     async def claim(self, limit: int) -> Sequence[Run]:
         """Claim accepted runs within the rate, the crew's free slots, the budgets, and memory."""
         crew, now, left = self._crew, self._clock(), self._max_bytes() - sum(self._sizes.values())
-        wanted = crew.breaker.capacity(limit) if left > 0 else 0
+        free = min(limit, self._max_in_progress() - len(self._sizes))
+        wanted = crew.breaker.capacity(free) if left > 0 and free > 0 else 0
         permits = crew.rate_limiter.acquire_for_kickoffs(now, wanted)
         if not permits:
             return []
@@ -75,8 +77,13 @@ class Kickoff(CrewStep[Run]):
         try:
             await self._start(run)
         finally:
-            if self._sizes.pop(run.run_id, 0) >= kickoff_memory.LARGE:
+            was_full = len(self._sizes) >= self._max_in_progress()
+            if self._sizes.pop(run.run_id, 0) >= kickoff_memory.LARGE or was_full:
                 self._signals.kickoff(self._crew.name)
+
+    def _max_in_progress(self) -> int:
+        """Return how many kickoffs may be in progress: at most one second of permits, since a stop waits for all."""
+        return max(1, min(MAX_IN_PROGRESS, int(self._crew.rate_limiter.full_rate)))
 
     async def _start(self, run: Run) -> None:
         """POST, and store the response. Until the first byte may be sent, an exception costs no execution."""

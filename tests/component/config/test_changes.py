@@ -65,3 +65,13 @@ def test_sources_wait_for_a_restart_with_their_broker():
     source = {"queue": "orders", "crew": "research", "inputs": {"topic": "body.topic"}}
     change = plan_change(settings(), settings(amqp={"url": "amqp://broker"}, sources={"orders": source}))
     assert (change.changed, change.needs_restart, dict(change.settings.sources)) == ((), ("amqp",), {})
+
+
+def test_settings_that_do_not_fit_those_in_use_wait_for_a_restart_with_them():
+    """A budget that needs the longer retention would be counted too low, because ended runs are deleted before."""
+    budget = {"budget": {"runs": 9, "per": "60d"}}
+    wanted = settings(crews={"research": CREW | budget}, store={"retention": "90d"}, log={"level": "debug"})
+    current = settings()
+    change = plan_change(current, wanted)
+    assert (change.settings, change.changed) == (current, ())
+    assert change.needs_restart == ("crews.research", "log.level", "store.retention")

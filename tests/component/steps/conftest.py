@@ -95,7 +95,7 @@ class Bench:
     @property
     def steps(self) -> Steps:
         orphaned = CrewPolicy(results_exchange=self.results_exchange)
-        rules = StepRules(self.callbacks, orphaned, 86_400.0, dict.fromkeys(self.crews, self.max_running))
+        rules = StepRules(self.callbacks, orphaned, 86_400.0)
         return Steps(
             self.store, self.crews, self.clock, self.ids, self.journal, rules, self.signals,
             max_kickoff_bytes=self.max_kickoff_bytes, tracing=self.tracing,

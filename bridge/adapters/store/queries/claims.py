@@ -147,10 +147,9 @@ def serve(connection: Connection, process: str, crews: Collection[str]) -> None:
         connection.execute(served_crews.insert(), [{"crew": crew, "process": process} for crew in sorted(crews)])
 
 
-def release_unserved(connection: Connection, process: str) -> None:
-    """Release the runs that a process owns of crews that it does not serve."""
-    served = select(served_crews.c.crew).where(served_crews.c.process == process)
-    _release_owned(connection, (runs.c.owner == process) & runs.c.crew.not_in(served))
+def release_crews(connection: Connection, process: str, crews: Collection[str]) -> None:
+    """Release the runs of some crews that a process owns."""
+    _release_owned(connection, (runs.c.owner == process) & runs.c.crew.in_(crews))
 
 
 def heartbeat(connection: Connection, process: str, now: float) -> bool:

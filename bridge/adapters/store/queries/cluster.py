@@ -52,8 +52,8 @@ class SqlCluster:
         self._crews.clear()
         self._crews.update(crews)
 
-    async def release_unserved(self) -> None:
-        await self._batches.write_one(partial(claims.release_unserved, process=self.process))
+    def release_crews(self, crews: Collection[str]) -> None:
+        self._claimer.release_later(partial(claims.release_crews, process=self.process, crews=crews))
 
     async def heartbeat(self, now: float) -> None:
         """First terminate sessions of stopped processes, over a reader, because the writer may wait for their locks."""

@@ -254,3 +254,20 @@ async def test_runs_with_large_inputs_wait_until_others_are_posted(bench: Bench)
     assert await kickoff.claim(9) == []
     await kickoff.handle(first[0])
     assert bench.notified("kickoff-research")
+
+
+async def test_one_second_of_kickoffs_is_in_progress_at_most(bench: Bench):
+    """A changed rate applies at once, without waiting for the POSTs in progress."""
+    for _ in range(4):
+        await bench.accepted()
+    kickoff, crew = bench.kickoff, bench.crew
+    crew.use(crew.policy, crew.max_running, 2.0, crew.budgets)
+    first = await kickoff.claim(9)
+    assert len(first) == 2
+    assert await kickoff.claim(9) == []
+    crew.use(crew.policy, crew.max_running, 3.0, crew.budgets)
+    assert len(await kickoff.claim(9)) == 1
+    assert bench.notified("kickoff-research")
+    await kickoff.handle(first[0])
+    assert bench.notified("kickoff-research"), "it has made room for another one"
+    assert len(await kickoff.claim(9)) == 1
