@@ -80,14 +80,12 @@ class Crew:
         one is made when an answer, or its effect, is due. After an answer they are regular, because it is not certain
         that an execution sends webhooks when it continues.
         """
-        expects_webhook = (
-            self.webhook_reliability.reliable
-            and tracked.human_input.question is None
-            and not self.tracker.completion_signalled(tracked.run_id)
-        )
+        signalled_at = self.tracker.known(tracked.run_id).completion_signalled_at
+        no_question = tracked.human_input.question is None
+        expects_webhook = self.webhook_reliability.reliable and no_question and signalled_at is None
         due = self.planner.next_poll_at(tracked, now, after, at_fallback_interval=tracked.waiting or expects_webhook)
         due = min([due, *(at for at in rules.deadlines(tracked.human_input.question) if at > now)])
-        again = timing.signalled_end_poll_at(self.tracker.completion_signalled_at(tracked.run_id), now)
+        again = timing.signalled_end_poll_at(signalled_at, now)
         return due if again is None else min(due, max(again, now + (after or 0.0)))
 
     def figures(self, clock: Clock) -> CrewFigures:

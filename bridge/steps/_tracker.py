@@ -1,6 +1,8 @@
 """What this process keeps in memory of one crew's runs between steps."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 from bridge.core.crew.responses import StatusResponse, Succeeded
 from bridge.core.crew.webhooks import TasksDone, add_task, with_task_progress, with_webhook_result
@@ -11,6 +13,33 @@ from bridge.core.runs.model import TRACKED_STATES, Run, TrackedRun
 from bridge.core.values import replace
 
 LATE_POLL_TICK = 0.3  # seconds between claims while executions of ended runs are polled at short intervals
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What this process knows about a tracked run besides its `TrackedRun`, most of it from crew webhooks.
+
+    `outdated`: its next poll loads it first. `too_large`: its status was too large to be read.
+    `completion_signalled_at`: when a webhook last reported that the execution has ended, or may have; `webhook_result`:
+    the result that one reported and no status has confirmed. `state_id`: the id that the request has set for the state
+    of its flow, whose questions name it.
+    """
+
+    outdated: bool = False
+    too_large: bool = False
+    webhook_seen: bool = False
+    completion_signalled_at: float | None = None
+    webhook_result: Succeeded | None = None
+    tasks: TasksDone | None = None
+    state_id: str | None = None
+
+    @property
+    def completion_signalled(self) -> bool:
+        """Whether a webhook has signalled completion."""
+        return self.completion_signalled_at is not None
+
+
+NOTHING = Known()
 
 
 class RunTracker:
@@ -28,21 +57,22 @@ class RunTracker:
         self.queue = PollQueue()
         self._being_polled: dict[str, str] = {}
         """The execution that is polled, by run."""
-        self._outdated: set[str] = set()
-        self._too_large: set[str] = set()
+        self._known: dict[str, Known] = {}
         self._written = RunCache()
-        self._webhook_seen: set[str] = set()
-        self._completion_signalled: dict[str, Succeeded | None] = {}
-        self._completion_signalled_at: dict[str, float] = {}
         self._late_end_signalled_at: dict[str, float] = {}
-        self._tasks: dict[str, TasksDone] = {}
-        self._state_ids: dict[str, str] = {}
 
     def __len__(self) -> int:
         return len(self.queue) + len(self._being_polled)
 
     def __contains__(self, run_id: str) -> bool:
         return run_id in self.queue or run_id in self._being_polled
+
+    def known(self, run_id: str) -> Known:
+        """Return what is known about a run."""
+        return self._known.get(run_id, NOTHING)
+
+    def _update(self, run_id: str, **changes: Any) -> None:
+        self._known[run_id] = replace(self.known(run_id), **changes)
 
     # Polls --------------------------------------------------------------------------------------------------------
 
@@ -65,13 +95,13 @@ class RunTracker:
         if not self._is_being_polled(tracked):
             return False
         if outdated:
-            self._outdated.add(tracked.run_id)
+            self._update(tracked.run_id, outdated=True)
         return self.queue.put(tracked, due)
 
     def mark_too_large(self, run_id: str) -> bool:
         """Record that the status of a run is too large to be read; return whether that is new."""
-        new = run_id not in self._too_large
-        self._too_large.add(run_id)
+        new = not self.known(run_id).too_large
+        self._update(run_id, too_large=True)
         return new
 
     def poll_finished(self, tracked: TrackedRun) -> None:
@@ -91,29 +121,15 @@ class RunTracker:
         """Remove everything about a run that has ended or has another owner; a poll in progress is its last."""
         self.queue.drop(run_id)
         self._written.pop(run_id)
-        for by_run in (
-            self._being_polled, self._completion_signalled, self._completion_signalled_at, self._tasks, self._state_ids,
-        ):  # fmt: skip
-            by_run.pop(run_id, None)
-        for run_ids in (self._webhook_seen, self._outdated, self._too_large):
-            run_ids.discard(run_id)
+        self._being_polled.pop(run_id, None)
+        self._known.pop(run_id, None)
 
     def forget_everything(self) -> None:
         """Remove all tracked runs, because this process owns none of them any more."""
         self.queue.clear()
         self._written = RunCache()
-        for kept in (
-            self._being_polled,
-            self._outdated,
-            self._too_large,
-            self._webhook_seen,
-            self._completion_signalled,
-            self._completion_signalled_at,
-            self._late_end_signalled_at,
-            self._tasks,
-            self._state_ids,
-        ):
-            kept.clear()
+        for by_run in (self._being_polled, self._known, self._late_end_signalled_at):
+            by_run.clear()
 
     # Writes -------------------------------------------------------------------------------------------------------
 
@@ -123,15 +139,15 @@ class RunTracker:
         A run without an owner that is not tracked here needs no mark: the process that claims it loads it.
         """
         if run.state in TRACKED_STATES and (run.owner is not None or run.run_id in self):
-            self._outdated.add(run.run_id)
+            self._update(run.run_id, outdated=True)
             self._written.pop(run.run_id)
             self.queue.expedite(run.run_id)
 
     def take_outdated(self, run_id: str) -> bool:
         """Return whether a run must be loaded before its poll, and clear the mark: later writes set it again."""
-        if run_id not in self._outdated:
+        if not self.known(run_id).outdated:
             return False
-        self._outdated.remove(run_id)
+        self._update(run_id, outdated=False)
         return True
 
     def cache_written(self, run: Run) -> None:
@@ -146,20 +162,12 @@ class RunTracker:
 
     def mark_webhook_seen(self, run_id: str) -> None:
         """Record that a webhook about a run has arrived."""
-        self._webhook_seen.add(run_id)
-
-    def webhook_seen(self, run_id: str) -> bool:
-        """Return whether a webhook about a run has arrived."""
-        return run_id in self._webhook_seen
+        self._update(run_id, webhook_seen=True)
 
     def signal_completion(self, run_id: str, webhook_result: Succeeded | None, now: float) -> None:
         """Record that a webhook reported that an execution has ended, or may have, possibly with its result."""
-        self._completion_signalled_at[run_id] = now
-        self._completion_signalled[run_id] = webhook_result or self._completion_signalled.get(run_id)
-
-    def completion_signalled_at(self, run_id: str) -> float | None:
-        """Return when a webhook last signalled completion."""
-        return self._completion_signalled_at.get(run_id)
+        result = webhook_result or self.known(run_id).webhook_result
+        self._update(run_id, completion_signalled_at=now, webhook_result=result)
 
     def signal_late_end(self, run_id: str, now: float) -> None:
         """Record that the execution of an ended run has ended, by a webhook or by the response to a stop."""
@@ -176,33 +184,26 @@ class RunTracker:
                 del self._late_end_signalled_at[run_id]
         return bool(self._late_end_signalled_at)
 
-    def completion_signalled(self, run_id: str) -> bool:
-        """Return whether a webhook has signalled completion."""
-        return run_id in self._completion_signalled
-
     def awaits_end(self, run_id: str, now: float) -> bool:
         """Return whether a run is polled at short intervals now, because a webhook has signalled its completion."""
-        at = self._completion_signalled_at.get(run_id)
+        at = self.known(run_id).completion_signalled_at
         return timing.signalled_end_poll_at(at, now - LATE_POLL_TICK) is not None
 
     def set_state_id(self, run_id: str, state_id: str) -> None:
-        """Record the id that a request has set for the state of its flow: the flow's questions name it."""
-        self._state_ids[run_id] = state_id
+        """Record the id that a request has set for the state of its flow."""
+        self._update(run_id, state_id=state_id)
 
     def find_state(self, state_id: str) -> str | None:
         """Return the id of the run whose request has set this id for the state of its flow."""
-        return next((run_id for run_id, known in self._state_ids.items() if known == state_id), None)
+        return next((run_id for run_id, known in self._known.items() if known.state_id == state_id), None)
 
     def count_task(self, run_id: str, name: str, stored: int) -> None:
         """Record a webhook that reports one more finished task; `stored`: how many are stored with the run."""
-        self._tasks[run_id] = add_task(self._tasks.get(run_id), name, stored)
-
-    def webhook_result(self, run_id: str) -> Succeeded | None:
-        """Return the result that a crew webhook reported and no status has confirmed."""
-        return self._completion_signalled.get(run_id)
+        self._update(run_id, tasks=add_task(self.known(run_id).tasks, name, stored))
 
     def reconcile(self, tracked: TrackedRun, response: StatusResponse, polled_at: float) -> StatusResponse:
         """Return the status, completed with what webhooks reported if it is inconclusive; `tracked` lacks this poll."""
+        known = self.known(tracked.run_id)
         missing = tracking.long_missing(replace(tracked, missing=tracked.missing + 1), polled_at)
-        reconciled = with_webhook_result(response, self.webhook_result(tracked.run_id), long_missing=missing)
-        return with_task_progress(reconciled, self._tasks.get(tracked.run_id), tracking.tasks_done(tracked.progress))
+        reconciled = with_webhook_result(response, known.webhook_result, long_missing=missing)
+        return with_task_progress(reconciled, known.tasks, tracking.tasks_done(tracked.progress))

@@ -45,7 +45,7 @@ class Poll(CrewStep[TrackedRun]):
     async def handle(self, tracked: TrackedRun) -> None:
         """Poll once, write any change, and schedule the next poll."""
         polled_at, tracker, reliability = self._clock(), self._crew.tracker, self._crew.webhook_reliability
-        if not tracked.polls and reliability.on_first_poll(webhook_seen=tracker.webhook_seen(tracked.run_id)):
+        if not tracked.polls and reliability.on_first_poll(webhook_seen=tracker.known(tracked.run_id).webhook_seen):
             self._reschedule()
         try:
             if (current := await self._refresh(tracked)) is not None:
@@ -96,7 +96,7 @@ class Poll(CrewStep[TrackedRun]):
                 "status_too_large", run_id=tracked.run_id, crew=tracked.crew, kickoff_id=tracked.kickoff_id,
                 max_response=self._crew.policy.max_response, ended=response.succeeded,
             )  # fmt: skip
-        completion_signalled = self._crew.tracker.completion_signalled(tracked.run_id)
+        completion_signalled = self._crew.tracker.known(tracked.run_id).completion_signalled
         observation = observe(tracked, response, self._crew.policy, polled_at)
         still_tracked = await self._store_changes(observation) if observation.changes else observation.tracked
         self._learn_run_times(tracked, response, polled_at, completion_signalled=completion_signalled)
@@ -160,10 +160,10 @@ class Poll(CrewStep[TrackedRun]):
     def _stop_tracking(self, ended: Run) -> None:
         if ended.state is State.SUCCEEDED and ended.outcome.result is None and ended.outcome.result_json is None:
             log.warning("result_missing", **ended.log_fields, kickoff_id=ended.kickoff_id)
-        if ended.state is not State.SUCCEEDED and self._crew.tracker.webhook_result(ended.run_id) is not None:
+        known = self._crew.tracker.known(ended.run_id)
+        if ended.state is not State.SUCCEEDED and known.webhook_result is not None:
             log.warning("webhook_result_discarded", **ended.log_fields, state=ended.state.value)
-        completion_signalled = self._crew.tracker.completion_signalled(ended.run_id)
-        if self._crew.webhook_reliability.on_run_ended(completion_signalled=completion_signalled):
+        if self._crew.webhook_reliability.on_run_ended(completion_signalled=known.completion_signalled):
             self._reschedule()
         self._crew.tracker.forget(ended.run_id)
         log.info("run_ended", **ended.log_fields, state=ended.state.value, polls=ended.polls)

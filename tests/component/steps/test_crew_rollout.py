@@ -84,7 +84,7 @@ async def test_a_webhook_that_reaches_a_process_without_its_crew_is_handled_by_t
     token = webhook_tokens.issue(KEY, webhook_tokens.Attempt(run.run_id, run.attempt))
     assert await other.webhook(token, Kind.CREW, content)
     assert len(await bench.round(bench.inbox)) == 1
-    assert bench.crew.tracker.completion_signalled(run.run_id)
+    assert bench.crew.tracker.known(run.run_id).completion_signalled
 
 
 async def test_a_webhook_of_an_unknown_crew_is_refused_if_no_other_process_is_possible(bench: Bench):

@@ -253,7 +253,7 @@ async def test_of_two_webhooks_that_name_an_execution_at_once_the_end_still_coun
     await bench.round(bench.recover)
     bench.clock.forward(1)
     await bench.round(bench.inbox)
-    assert bench.crew.tracker.webhook_result(run.run_id) == Succeeded("All about peat.", None, {"n": 1})
+    assert bench.crew.tracker.known(run.run_id).webhook_result == Succeeded("All about peat.", None, {"n": 1})
 
 
 async def test_a_webhook_with_the_execution_of_another_run_is_ignored(bench: Bench):
@@ -385,7 +385,7 @@ async def test_after_an_announced_end_that_the_status_does_not_confirm_polls_are
 
 def has_state(bench: Bench, run: Run) -> bool:
     tracker = bench.crew.tracker
-    return tracker.webhook_seen(run.run_id) or tracker.completion_signalled(run.run_id)
+    return tracker.known(run.run_id).webhook_seen or tracker.known(run.run_id).completion_signalled
 
 
 async def test_no_state_is_kept_for_an_ended_run(bench: Bench):
@@ -455,10 +455,10 @@ async def test_results_of_runs_that_are_not_tracked_delay_no_other_webhook(bench
     bench.clock.forward(0.5)
     assert await bench.receive.crew_webhook(client_token(run), Kind.CREW, read)
     await bench.round(bench.inbox, limit=1)
-    assert bench.crew.tracker.completion_signalled(run.run_id)
+    assert bench.crew.tracker.known(run.run_id).completion_signalled
     await bench.rounds(bench.recover, 10)
     await bench.rounds(bench.inbox, 10)
-    assert bench.crew.tracker.completion_signalled(deferred.run_id)
+    assert bench.crew.tracker.known(deferred.run_id).completion_signalled
 
 
 async def test_webhooks_beyond_the_limit_of_a_run_are_discarded(bench: Bench, monkeypatch: pytest.MonkeyPatch):

@@ -134,10 +134,10 @@ async def test_a_webhook_that_reaches_another_process_is_handled_by_the_owner(be
         return {"kickoff_id": run.kickoff_id, "result": "done"}
 
     assert await other.webhook(token, Kind.CREW, read)
-    assert not other.crew.tracker.completion_signalled(run.run_id)
+    assert not other.crew.tracker.known(run.run_id).completion_signalled
     assert len(await bench.round(bench.inbox)) == 1
     assert await bench.round(bench.inbox) == []
-    assert bench.crew.tracker.completion_signalled(run.run_id)
+    assert bench.crew.tracker.known(run.run_id).completion_signalled
     assert bench.crew.tracker.queue.next_due() == 0.0
     assert bench.inbox.pause() == 1.0
 

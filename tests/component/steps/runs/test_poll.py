@@ -230,7 +230,7 @@ async def test_runs_polled_while_the_process_expires_are_not_tracked_further(ben
     await bench.store.cluster.expire_processes(bench.clock(), -1.0)
     await bench.round(bench.housekeeping)
     await bench.poll.handle(tracked)
-    assert (len(bench.crew.tracker), bench.crew.tracker.webhook_seen(tracked.run_id)) == (0, False)
+    assert (len(bench.crew.tracker), bench.crew.tracker.known(tracked.run_id).webhook_seen) == (0, False)
 
 
 async def test_tracking_ends_for_a_run_that_another_process_ended(bench: Bench):
@@ -238,7 +238,7 @@ async def test_tracking_ends_for_a_run_that_another_process_ended(bench: Bench):
     bench.crew.tracker.mark_webhook_seen(run.run_id)
     await bench.store.apply(Decision(replace(run, state=State.CANCELLED, finished_at=NOW, owner=None)))
     await poll(bench, DONE)
-    assert not bench.crew.tracker.webhook_seen(run.run_id)
+    assert not bench.crew.tracker.known(run.run_id).webhook_seen
 
 
 class ReadFailingStore:
