@@ -79,11 +79,13 @@ MUTANTS = (
     ),
     Mutant(
         "final event outside the transaction",
-        "bridge/adapters/store/store.py",
-        "written: Run | Conflict = await self._batches.write(run_queries.write_decisions, request)",
-        "bare = run_queries.WriteRequest(Decision(request.decision.run), request.process)\n"
-        "                written: Run | Conflict = await self._batches.write(run_queries.write_decisions, bare)\n"
-        "                await self.deliveries.add(request.decision.deliveries)",
+        "bridge/adapters/store/ownership.py",
+        "            return await self._batches.write(write_decisions, request)\n",
+        "            from bridge.adapters.store.queries.accept import add_deliveries\n"
+        "            bare = WriteRequest(Decision(request.decision.run), request.process)\n"
+        "            written = await self._batches.write(write_decisions, bare)\n"
+        "            await self._batches.write(add_deliveries, request.decision.deliveries)\n"
+        "            return written\n",
         SIMULATION,
     ),
     Mutant(

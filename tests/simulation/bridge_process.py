@@ -66,7 +66,7 @@ class BridgeProcess:
     @property
     def name(self) -> str:
         """The name of this process in the store; it differs from the given one after an expiry."""
-        return self._given_name if self._store is None else self._store.cluster.process
+        return self._given_name if self._store is None else self._store.ownership.process
 
     @asynccontextmanager
     async def alive(self) -> AsyncIterator["BridgeProcess"]:

@@ -24,7 +24,6 @@ class LocalHandoff:
         self._requested_at: dict[Channel, float] = {}
         self._store_claimed_at = 0.0
         self._more_in_store = True
-        self._odd_slot_for_store = False
 
     def to_own(self, new: Sequence[Delivery]) -> list[Delivery]:
         """Return the new deliveries that this process should own from the start."""
@@ -49,11 +48,10 @@ class LocalHandoff:
         return taken
 
     def slots_for_store(self, limit: int, now: float) -> int:
-        """Return how many of `limit` slots to reserve for the store: half, and a single one every other time."""
+        """Return how many of `limit` slots to reserve for the store: half, at least one, because it has older ones."""
         if 0 <= now - self._store_claimed_at < ASK_STORE_INTERVAL and not self._more_in_store:
             return 0
-        self._odd_slot_for_store = not self._odd_slot_for_store
-        return (limit + self._odd_slot_for_store) // 2
+        return (limit + 1) // 2
 
     def claimed_from_store(self, number: int, limit: int, now: float) -> None:
         """Record that a claim of at most `limit` deliveries returned `number`."""

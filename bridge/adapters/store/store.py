@@ -4,25 +4,21 @@ Every write goes through `Batches`. The version guards a run's row: an update th
 nothing, and its caller gets `Conflict.STALE`.
 """
 
-import asyncio
 import math
 from collections.abc import Callable, Collection
 from functools import partial
 
 import structlog
 from sqlalchemy import select
-from sqlalchemy.exc import IntegrityError
 
 from bridge.adapters.store import probing
 from bridge.adapters.store.batch_loader import BatchLoader
-from bridge.adapters.store.claimer import Claimer
 from bridge.adapters.store.connections import Connections
 from bridge.adapters.store.decoding import UndecodableReports, postpone
 from bridge.adapters.store.free_slots import FreeSlots
-from bridge.adapters.store.group_commit import Batches, Transaction, until_available, wait_for_store
-from bridge.adapters.store.local_handoff import LocalHandoff
+from bridge.adapters.store.group_commit import Batches, Transaction
+from bridge.adapters.store.ownership import Ownership
 from bridge.adapters.store.queries import accept, claims, kickoffs, run_lists
-from bridge.adapters.store.queries import runs as run_queries
 from bridge.adapters.store.queries.api import SqlQueries
 from bridge.adapters.store.queries.cluster import SqlCluster
 from bridge.adapters.store.queries.commands import SqlCommands
@@ -71,14 +67,13 @@ class SqlStore:
         self._reader = reader
         self._loads = BatchLoader(lambda run_ids: reader.read(partial(run_lists.load_runs, run_ids=run_ids)))
         self._batches = Batches(transaction, metrics.committed)
-        self._claimer = Claimer(self._batches, undecodable)
-        self._handoff = LocalHandoff()
-        self.cluster = SqlCluster(self._batches, reader, self._claimer, self._handoff, process, served)
-        self.deliveries = SqlDeliveries(self._batches, self._claimer, self._handoff, lambda: self.cluster.process)
+        self.ownership = Ownership(process, self._batches, reader, undecodable)
+        self.cluster = SqlCluster(self._batches, reader, self.ownership, served)
+        self.deliveries = SqlDeliveries(self._batches, self.ownership)
         self.queries = SqlQueries(self._batches, api_reader or reader, undecodable)
         self.run_times = SqlRunTimes(self._batches, reader, undecodable)
         self.commands = SqlCommands(self._batches, reader)
-        self.inbox = SqlWebhookInbox(self._batches, reader, lambda: self.cluster.process, served)
+        self.inbox = SqlWebhookInbox(self._batches, reader, self.ownership, served)
         self._free_slots = None if shared else FreeSlots()
 
     async def accept(self, run: Run) -> Accepted:
@@ -94,9 +89,9 @@ class SqlStore:
         max_bytes: float = math.inf,
     ) -> list[Run]:
         request = kickoffs.ClaimAccepted(
-            self.cluster.process, crew, limit, max_running, now, limits, max_bytes, self._free_slots
+            self.ownership.process, crew, limit, max_running, now, limits, max_bytes, self._free_slots
         )
-        claimed: list[Run] = await self._claimer.claim(kickoffs.claim_accepted, request)
+        claimed: list[Run] = await self.ownership.claim(kickoffs.claim_accepted, request)
         for run in claimed:
             self._metrics.claimed(run)
         return claimed
@@ -112,54 +107,17 @@ class SqlStore:
     async def claim(
         self, states: Collection[State], crews: Collection[str], limit: int, now: float | None = None
     ) -> list[Run]:
-        request = claims.ClaimInStates(self.cluster.process, frozenset(states), crews, limit, now)
-        return await self._claimer.claim(claims.claim_runs, request)
+        request = claims.ClaimInStates(self.ownership.process, frozenset(states), crews, limit, now)
+        return await self.ownership.claim(claims.claim_runs, request)
 
     async def apply(self, decision: Decision, *, retry: bool = True) -> Run | Conflict:
-        """Write a decision. Without `retry`, new deliveries stay unclaimed, because the caller may repeat the write."""
-        own = self._handoff.to_own(decision.deliveries) if retry else []
-        request = run_queries.WriteRequest(decision, self.cluster.process, own)
-        try:
-            written = await self._apply(request, retry=retry)
-        except asyncio.CancelledError:  # the write may be committed nevertheless
-            if own:
-                self._claimer.release_later(request.release_own)
-            raise
-        if isinstance(written, Run):
-            self._handoff.add(own)
-            if decision.ends_run:
-                self._metrics.ended(written)
+        written = await self.ownership.apply(decision, retry=retry)
+        if written is Conflict.STALE:
+            log.info("stale_write_discarded", **decision.run.log_fields)
+            self._metrics.stale_write()
+        elif isinstance(written, Run) and decision.ends_run:
+            self._metrics.ended(written)
         return written
-
-    async def _apply(self, request: run_queries.WriteRequest, *, retry: bool) -> Run | Conflict:
-        tried_before = False
-        while True:
-            try:
-                written: Run | Conflict = await self._batches.write(run_queries.write_decisions, request)
-            except StoreUnavailable as error:
-                if not retry:
-                    raise
-                await wait_for_store(error)
-                tried_before = True
-            except IntegrityError:
-                if not await self._is_taken(request.decision.run):
-                    raise
-                return Conflict.EXECUTION_TAKEN
-            else:
-                return written if isinstance(written, Run) else await self._on_stale(request, tried_before=tried_before)
-
-    async def _on_stale(self, request: run_queries.WriteRequest, *, tried_before: bool) -> Run | Conflict:
-        """Return the run if an earlier attempt, whose commit was not confirmed, has written the decision."""
-        if tried_before:
-            stored = await until_available(partial(self.load, request.decision.run.run_id))
-            if stored is not None and run_queries.is_written(request.decision, stored):
-                return stored
-            if request.own:  # before the caller decides again on deliveries with the same ids
-                self._claimer.release_later(request.release_own)
-                await until_available(self._claimer.release)
-        log.info("stale_write_discarded", **request.decision.run.log_fields)
-        self._metrics.stale_write()
-        return Conflict.STALE
 
     async def load(self, run_id: str) -> Run | None:
         """Load a run, in a batch with others."""
@@ -172,7 +130,7 @@ class SqlStore:
         return await self._reader.read(partial(run_lists.find_key, source=source, crew=crew, key=key))
 
     def owned_elsewhere(self, run: Run) -> bool:
-        return run.owner not in {None, self.cluster.process}
+        return run.owner not in {None, self.ownership.process}
 
     async def health(self) -> Health:
         """Return whether the store can be read and, judging by its last transaction, written."""
@@ -193,14 +151,7 @@ class SqlStore:
         """Commit pending writes, release every claim, and remove this process."""
         await self._batches.drain()
         try:
-            await self._claimer.release()  # first, because a released run that is `starting` is in doubt
+            await self.ownership.release()  # first, because a released run that is `starting` is in doubt
             await self.cluster.leave()
         except StoreUnavailable as error:  # the next heartbeat of another process releases them
             log.warning("claim_release_failed", reason=str(error))
-
-    async def _is_taken(self, run: Run) -> bool:
-        """Return whether another run of the crew has this run's kickoff id."""
-        if run.kickoff_id is None:
-            return False
-        holder = await until_available(partial(self.find_execution, run.crew, run.kickoff_id))
-        return holder is not None and holder.run_id != run.run_id

@@ -43,6 +43,9 @@ WITH_WEBHOOKS = select(webhook_inbox.c.run_id).where(
     webhook_inbox.c.run_id.is_not(None), webhook_inbox.c.owner.is_(None)
 )
 """Runs whose webhooks have not been handled: one may name an execution, so no POST may be repeated before."""
+_DELETE_RETAINED = delete(webhook_inbox).where(
+    webhook_inbox.c.run_id.in_(bindparam("run_ids", expanding=True)), webhook_inbox.c.owner.is_not(None)
+)
 
 _OWN_RUNS = (
     update(runs)
@@ -177,6 +180,12 @@ def release(connection: Connection, names: Sequence[str]) -> None:
 def _release_owned(connection: Connection, owned: ColumnElement[bool]) -> None:
     own_rows = runs.c.state.in_(list(State)) & owned  # the index of owners begins with the state
     connection.execute(update(runs).where(own_rows).values(owner=None, version=runs.c.version + 1))
+
+
+def delete_retained(connection: Connection, run_ids: Sequence[str]) -> None:
+    """Delete the retained webhooks of runs that have ended, or for which another one is to be retained."""
+    if run_ids:
+        connection.execute(_DELETE_RETAINED, {"run_ids": run_ids})
 
 
 def is_alive(connection: Connection, process: str) -> bool:

@@ -6,10 +6,9 @@ from functools import partial
 from sqlalchemy import Connection, bindparam, delete, exists, func, select, text, update
 
 from bridge.adapters.store import dialect
-from bridge.adapters.store.claimer import Claimer
 from bridge.adapters.store.connections import Connections
 from bridge.adapters.store.group_commit import Batches
-from bridge.adapters.store.local_handoff import LocalHandoff
+from bridge.adapters.store.ownership import Ownership
 from bridge.adapters.store.queries import claims
 from bridge.adapters.store.schema import OPEN, deliveries, events, receivers, runs, served_crews
 from bridge.core.crew.fair_share import Membership
@@ -25,67 +24,60 @@ _TRACKED = runs.c.state.in_([State.RUNNING.value, State.WAITING_FOR_HUMAN.value]
 class SqlCluster:
     """`ports.Cluster` of one process. `crews`: those that it serves; shared with other parts of the store."""
 
-    def __init__(
-        self,
-        batches: Batches,
-        reader: Connections,
-        claimer: Claimer,
-        handoff: LocalHandoff,
-        process: str,
-        crews: set[str],
-    ) -> None:
+    def __init__(self, batches: Batches, reader: Connections, ownership: Ownership, crews: set[str]) -> None:
         self._batches = batches
         self._reader = reader
-        self._claimer = claimer
-        self._handoff = handoff
+        self._ownership = ownership
         self._crews = crews
-        self._name, self._incarnation = process, 1
-        self.process = process
-        """The name under which this process owns rows."""
 
     async def join(self, now: float) -> None:
         """Register this process as one that may own rows."""
-        await self._batches.write_one(partial(claims.join, process=self.process, crews=frozenset(self._crews), now=now))
+        await self._batches.write_one(
+            partial(claims.join, process=self._ownership.process, crews=frozenset(self._crews), now=now)
+        )
 
     async def serve(self, crews: Collection[str]) -> None:
-        await self._batches.write_one(partial(claims.serve, process=self.process, crews=crews))
+        await self._batches.write_one(partial(claims.serve, process=self._ownership.process, crews=crews))
         self._crews.clear()
         self._crews.update(crews)
 
     def release_crews(self, crews: Collection[str]) -> None:
-        self._claimer.release_later(partial(claims.release_crews, process=self.process, crews=crews))
+        self._ownership.release_later(partial(claims.release_crews, process=self._ownership.process, crews=crews))
 
     async def heartbeat(self, now: float) -> None:
         """First terminate sessions of stopped processes, over a reader, because the writer may wait for their locks."""
         await self._reader.read(dialect.end_idle_sessions)
-        if not await self._batches.write_one(partial(claims.heartbeat, process=self.process, now=now)):
+        if not await self._batches.write_one(partial(claims.heartbeat, process=self._ownership.process, now=now)):
             raise ProcessExpired("this process was silent for too long")
-        if unclaimed := self._handoff.take_unclaimed(now):
-            self._claimer.release_later(partial(claims.release_deliveries, owned=unclaimed, process=self.process))
-            await self._claimer.release()
+        if unclaimed := self._ownership.handoff.take_unclaimed(now):
+            release = partial(claims.release_deliveries, owned=unclaimed, process=self._ownership.process)
+            self._ownership.release_later(release)
+            await self._ownership.release()
 
     async def expire_processes(self, now: float, silent_for: float) -> int:
         return await self._batches.write_one(partial(claims.expire_processes, now=now, silent_for=silent_for))
 
     async def rejoin(self, now: float) -> str:
-        self._incarnation += 1
-        self.process = f"{self._name}-{self._incarnation}"
-        self._handoff.clear()
+        self._ownership.rename()
         await self.join(now)
-        return self.process
+        return self._ownership.process
 
     async def leave(self) -> None:
         """Release every claim, and remove this process."""
-        await self._batches.write_one(partial(claims.release, names=[self.process]))
+        await self._batches.write_one(partial(claims.release, names=[self._ownership.process]))
 
     async def membership(self) -> dict[str, Membership]:
-        return await self._reader.read(partial(_count_membership, process=self.process, crews=frozenset(self._crews)))
+        return await self._reader.read(
+            partial(_count_membership, process=self._ownership.process, crews=frozenset(self._crews))
+        )
 
     async def unserved(self) -> dict[str, int]:
         return await self._reader.read(_count_unserved)
 
     async def release_runs(self, run_ids: Collection[str]) -> int:
-        return await self._batches.write_one(partial(_release_runs, process=self.process, run_ids=list(run_ids)))
+        return await self._batches.write_one(
+            partial(_release_runs, process=self._ownership.process, run_ids=list(run_ids))
+        )
 
     async def delete_ended_runs(self, ended_before: float, limit: int) -> int:
         return await self._batches.write_one(partial(_delete_ended_runs, ended_before=ended_before, limit=limit))

@@ -9,9 +9,8 @@ from sqlalchemy import ColumnElement, Connection, Select, bindparam, delete, exi
 
 from bridge.adapters.store import dialect
 from bridge.adapters.store.bulk_statement import BulkStatement
-from bridge.adapters.store.claimer import Claimer
 from bridge.adapters.store.group_commit import Batches, until_available
-from bridge.adapters.store.local_handoff import LocalHandoff
+from bridge.adapters.store.ownership import Ownership
 from bridge.adapters.store.queries import callbacks, claims
 from bridge.adapters.store.queries.accept import add_deliveries, insert_deliveries
 from bridge.adapters.store.rows import Values, new_attempt
@@ -27,39 +26,38 @@ MAX_ATTEMPTS = 50  # kept per delivery, because some deliveries are retried with
 
 
 class SqlDeliveries:
-    """`ports.DeliveryStore`. `process` returns the name under which this process owns rows."""
+    """`ports.DeliveryStore`."""
 
-    def __init__(self, batches: Batches, claimer: Claimer, handoff: LocalHandoff, process: Callable[[], str]) -> None:
+    def __init__(self, batches: Batches, ownership: Ownership) -> None:
         self._batches = batches
-        self._claimer = claimer
-        self._handoff = handoff
-        self._process = process
+        self._ownership = ownership
 
     async def add(self, new: Sequence[Delivery]) -> None:
         await self._batches.write(add_deliveries, new)
 
     async def claim(self, channels: Sequence[Channel], limit: int, now: float) -> list[Delivery]:
         """Claim due deliveries of these channels: those handed off, then the longest due in the store."""
-        for_store = self._handoff.slots_for_store(limit, now)
-        own = self._handoff.take(channels, limit - for_store, now)
+        handoff = self._ownership.handoff
+        for_store = handoff.slots_for_store(limit, now)
+        own = handoff.take(channels, limit - for_store, now)
         if own and not for_store:
             return own
-        request = claims.ClaimDeliveries(self._process(), tuple(channels), limit - len(own), now)
+        request = claims.ClaimDeliveries(self._ownership.process, tuple(channels), limit - len(own), now)
         try:
-            claimed = await self._claimer.claim(claims.claim_deliveries, request)
+            claimed = await self._ownership.claim(claims.claim_deliveries, request)
         except StoreUnavailable:
             if own:
                 return own  # no other process would send them
             raise
-        self._handoff.claimed_from_store(len(claimed), request.limit, now)
-        return own + claimed + self._handoff.take(channels, request.limit - len(claimed), now)
+        handoff.claimed_from_store(len(claimed), request.limit, now)
+        return own + claimed + handoff.take(channels, request.limit - len(claimed), now)
 
     async def claim_callbacks(self, limit: int, limits: ConcurrencyLimits, now: float) -> list[Delivery]:
-        request = claims.ClaimCallbacks(self._process(), limit, limits, now)
-        return await self._claimer.claim(callbacks.claim_callbacks, request)
+        request = claims.ClaimCallbacks(self._ownership.process, limit, limits, now)
+        return await self._ownership.claim(callbacks.claim_callbacks, request)
 
     async def record_outcome(self, outcome: DeliveryOutcome) -> None:
-        owned = _OwnedOutcome(self._process(), outcome)
+        owned = _OwnedOutcome(self._ownership.process, outcome)
         await until_available(partial(self._batches.write, _write_outcomes, owned))
 
     async def store_receiver(self, receiver: Receiver) -> None:

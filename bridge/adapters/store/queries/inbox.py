@@ -1,17 +1,18 @@
 """The inbox: crew webhooks that have not been handled yet."""
 
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any
 
 import structlog
-from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, or_, select, update
 
 from bridge.adapters.store import dialect
 from bridge.adapters.store.connections import Connections
 from bridge.adapters.store.group_commit import Batches
-from bridge.adapters.store.queries.claims import CLAIM_BYTES
+from bridge.adapters.store.ownership import Ownership
+from bridge.adapters.store.queries.claims import CLAIM_BYTES, delete_retained
 from bridge.adapters.store.queries.run_lists import ids_within
 from bridge.adapters.store.schema import runs, webhook_inbox
 from bridge.core.crew.webhooks import Kind
@@ -26,21 +27,16 @@ MAX_FLOW_QUESTIONS = 1000  # of one crew, whose runs are not known yet
 log = structlog.get_logger()
 
 _entries = webhook_inbox.c
-_DELETE_RETAINED = delete(webhook_inbox).where(
-    _entries.run_id.in_(bindparam("run_ids", expanding=True)), _entries.owner.is_not(None)
-)
 _ORDER = (_entries.kind.in_([kind.value for kind in _PROGRESS]), _entries.received_at, _entries.entry_id)
 
 
 class SqlWebhookInbox:
-    """`ports.WebhookInbox` of one process. `process` returns the name under which it owns runs."""
+    """`ports.WebhookInbox` of one process, which serves these crews."""
 
-    def __init__(
-        self, batches: Batches, reader: Connections, process: Callable[[], str], crews: Collection[str]
-    ) -> None:
+    def __init__(self, batches: Batches, reader: Connections, ownership: Ownership, crews: Collection[str]) -> None:
         self._batches = batches
         self._reader = reader
-        self._process = process
+        self._ownership = ownership
         self._crews = crews
 
     async def add(self, entry: InboxEntry) -> bool:
@@ -49,7 +45,7 @@ class SqlWebhookInbox:
     async def due(self, limit: int, now: float, handling: Collection[str]) -> Sequence[InboxEntry]:
         """Return the oldest due entries that this process can handle; delete those that cannot be decoded."""
         find = partial(
-            _due, process=self._process(), crews=sorted(self._crews), limit=limit, now=now, handling=handling
+            _due, process=self._ownership.process, crews=sorted(self._crews), limit=limit, now=now, handling=handling
         )
         entries, unreadable = [], []
         for row in await self._reader.read(find):
@@ -66,16 +62,10 @@ class SqlWebhookInbox:
         await self._batches.write_one(partial(_update, entry_id=entry_id, due_at=due_at))
 
     async def retain(self, entry_id: str) -> None:
-        await self._batches.write_one(partial(_retain, entry_id=entry_id, owner=self._process()))
+        await self._batches.write_one(partial(_retain, entry_id=entry_id, owner=self._ownership.process))
 
     async def remove(self, entry_id: str) -> None:
         await self._batches.write_one(partial(_remove, entry_id=entry_id))
-
-
-def delete_retained(connection: Connection, run_ids: Sequence[str]) -> None:
-    """Delete the retained entries of runs that have ended, or for which another entry is to be retained."""
-    if run_ids:
-        connection.execute(_DELETE_RETAINED, {"run_ids": run_ids})
 
 
 def _add(connection: Connection, entry: InboxEntry) -> bool:

@@ -8,8 +8,7 @@ from sqlalchemy import Connection, Update, bindparam, update
 from bridge.adapters.store.bulk_statement import BulkStatement
 from bridge.adapters.store.group_commit import BatchConflict
 from bridge.adapters.store.queries.accept import insert_deliveries
-from bridge.adapters.store.queries.claims import is_alive, release_deliveries
-from bridge.adapters.store.queries.inbox import delete_retained
+from bridge.adapters.store.queries.claims import delete_retained, is_alive
 from bridge.adapters.store.rows import Values, begun_values, mutable_values
 from bridge.adapters.store.schema import runs
 from bridge.core.delivery.model import Delivery
@@ -25,10 +24,6 @@ class WriteRequest:
     decision: Decision
     process: str
     own: Sequence[Delivery] = ()
-
-    def release_own(self, connection: Connection) -> None:
-        """Release the deliveries that the process owns if this was written."""
-        release_deliveries(connection, self.own, self.process)
 
 
 def write_decisions(connection: Connection, write_requests: Sequence[WriteRequest]) -> list[Run | Conflict]:
