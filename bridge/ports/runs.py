@@ -91,3 +91,16 @@ class RunTimeStore(Protocol):
 
     async def newest(self, crew: str, after: float, limit: int) -> list[RunTime]:
         """Return the last `limit` run times of a crew that ended after then, newest first."""
+
+
+class DeferredCommands(Protocol):
+    """Stores commands that wait for a POST. Every call raises `StoreUnavailable`."""
+
+    async def defer(self, run_id: str, sender: str, now: float) -> bool:
+        """Store a command to cancel a run; durable on return. Return False if the run has ended."""
+
+    async def applicable(self, limit: int) -> list[tuple[str, str]]:
+        """Return runs that have a command and no POST in progress, each with the command's sender."""
+
+    async def remove(self, run_id: str) -> None:
+        """Remove a run's command."""

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from itertools import islice
+from operator import attrgetter
 from sys import intern
 from typing import Any
 
@@ -23,29 +24,43 @@ MAX_SEARCHABLE = 20  # members of a run's meta
 MAX_SEARCHABLE_BYTES = 255  # of a name or a value; PostgreSQL limits what an index entry holds
 
 
+class _Same:
+    """Columns that have the names of a value's attributes, and contain them unchanged."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = names
+        self._read = attrgetter(*names)
+
+    def of(self, value: Any) -> Values:
+        """Return these columns of a value, or these attributes of a row."""
+        return dict(zip(self.names, self._read(value), strict=False))
+
+
+_ACCEPTED = _Same("run_id", "version", "fingerprint", "accepted_at")
+_REQUEST = _Same("callback_url", "deadline", "start_by", "priority", "idempotency_key", "retry_of")
+_ENVELOPE = _Same("source", "reply_to", "correlation_id", "traceparent", "signature_digest")
+_BEGUN = _Same("owner", "due_at", "attempt", "sent_at")
+_MUTABLE = _Same(
+    *_BEGUN.names, "expires_at", "auto_retries", "in_doubt_emitted", "kickoff_id", "started_at", "finished_at", "polls"
+)
+_RUN = _Same(*_ACCEPTED.names, *_MUTABLE.names)
+_EVENT = _Same("event_id", "type", "run_id", "crew", "correlation_id", "content_type", "created_at", "body")
+_DELIVERY = _Same("delivery_id", "attempts", "earlier_attempts", "due_at", "last_error", "delivered_at")
+_ATTEMPT = _Same("number", "at", "seconds", "error", "code", "response")
+
+
 def new_run(run: Run) -> Values:
     """Return all columns of a new run."""
-    request, envelope = run.request, run.envelope
-    return mutable_values(run) | {
-        "run_id": run.run_id,
-        "version": run.version,
+    request = run.request
+    return {
+        **mutable_values(run),
+        **_ACCEPTED.of(run),
+        **_ENVELOPE.of(run.envelope),
+        **_REQUEST.of(request),
         "crew": request.crew,
-        "source": envelope.source,
-        "idempotency_key": request.idempotency_key,
-        "fingerprint": run.fingerprint,
-        "priority": request.priority,
-        "deadline": request.deadline,
-        "start_by": request.start_by,
-        "callback_url": request.callback_url,
-        "reply_to": envelope.reply_to,
-        "correlation_id": envelope.correlation_id,
-        "traceparent": envelope.traceparent,
-        "signature_digest": envelope.signature_digest,
         "inputs": _dump(request.inputs),
         "meta": _dump(request.meta),
         "restore_from": None if request.restore_from is None else _dump(asdict(request.restore_from)),
-        "retry_of": request.retry_of,
-        "accepted_at": run.accepted_at,
     }
 
 
@@ -68,19 +83,9 @@ def mutable_values(run: Run) -> Values:
     """Return the columns of a run that a decision may change."""
     outcome = run.outcome
     return {
+        **_MUTABLE.of(run),
         "state": run.state.value,
-        "owner": run.owner,
-        "due_at": run.due_at,
-        "expires_at": run.expires_at,
-        "attempt": run.attempt,
-        "sent_at": run.sent_at,
-        "auto_retries": run.auto_retries,
-        "in_doubt_emitted": run.in_doubt_emitted,
-        "kickoff_id": run.kickoff_id,
         "unverified": int(run.unverified),
-        "started_at": run.started_at,
-        "finished_at": run.finished_at,
-        "polls": run.polls,
         "progress": _dump(run.progress),
         "tasks": _dump([asdict(task) for task in run.tasks]) if run.tasks else None,
         "human_input": None if run.human_input == NO_HUMAN_INPUT else _dump(asdict(run.human_input)),
@@ -102,40 +107,17 @@ def run_columns(*without: str) -> list[ColumnElement[Any]]:
 
 def begun_values(run: Run) -> Values:
     """Return the columns that a claim for the kickoff changes."""
-    return {
-        "state": run.state.value,
-        "owner": run.owner,
-        "due_at": run.due_at,
-        "attempt": run.attempt,
-        "sent_at": run.sent_at,
-        "history": _history(run),
-    }
+    return {**_BEGUN.of(run), "state": run.state.value, "history": _history(run)}
 
 
 def run_from_row(row: Row[Any]) -> Run:
     """Convert a row with all columns of `runs`."""
     return Run(
-        run_id=row.run_id,
+        **_RUN.of(row),
         request=_request_from_row(row),
-        envelope=Envelope(
-            row.source, row.reply_to, row.correlation_id, row.traceparent, signature_digest=row.signature_digest
-        ),
-        fingerprint=row.fingerprint,
+        envelope=Envelope(**_ENVELOPE.of(row)),
         state=State(row.state),
-        accepted_at=row.accepted_at,
-        version=row.version,
-        owner=row.owner,
-        due_at=row.due_at,
-        expires_at=row.expires_at,
-        attempt=row.attempt,
-        sent_at=row.sent_at,
-        auto_retries=row.auto_retries,
-        in_doubt_emitted=row.in_doubt_emitted,
-        kickoff_id=row.kickoff_id,
         unverified=bool(row.unverified),
-        started_at=row.started_at,
-        finished_at=row.finished_at,
-        polls=row.polls,
         progress=_load(row.progress),
         tasks=tuple(Task(**task) for task in _load(row.tasks) or ()),
         outcome=_outcome_from_row(row),
@@ -147,24 +129,13 @@ def run_from_row(row: Row[Any]) -> Run:
 
 def new_event(event: Event) -> Values:
     """Return all columns of an event; the INSERT adjusts `stored_at`."""
-    return {
-        "event_id": event.event_id,
-        "type": event.type,
-        "run_id": event.run_id,
-        "crew": event.crew,
-        "correlation_id": event.correlation_id,
-        "headers": _dump(dict(event.headers)),
-        "content_type": event.content_type,
-        "created_at": event.created_at,
-        "stored_at": event.created_at,
-        "body": event.body,
-    }
+    return {**_EVENT.of(event), "headers": _dump(dict(event.headers)), "stored_at": event.created_at}
 
 
 def new_delivery(delivery: Delivery, owner: str | None) -> Values:
     """Return all columns of a delivery."""
     return {
-        "delivery_id": delivery.delivery_id,
+        **_DELIVERY.of(delivery),
         "event_id": delivery.event.event_id,
         "crew": delivery.event.crew,
         "created_at": delivery.event.created_at,
@@ -173,11 +144,6 @@ def new_delivery(delivery: Delivery, owner: str | None) -> Values:
         "receiver": receiver_name(delivery.destination),
         "state": delivery.state.value,
         "owner": owner,
-        "attempts": delivery.attempts,
-        "earlier_attempts": delivery.earlier_attempts,
-        "due_at": delivery.due_at,
-        "last_error": delivery.last_error,
-        "delivered_at": delivery.delivered_at,
     }
 
 
@@ -197,15 +163,10 @@ def select_deliveries(*event_columns: ColumnElement[Any]) -> Select[Any]:
 def delivery_from_row(row: Row[Any]) -> Delivery:
     """Convert a row of `select_deliveries`."""
     return Delivery(
-        delivery_id=row.delivery_id,
+        **_DELIVERY.of(row),
         event=event_from_row(row),
         destination=Destination(Channel(row.channel), row.target),
         state=DeliveryState(row.state),
-        attempts=row.attempts,
-        earlier_attempts=row.earlier_attempts,
-        due_at=row.due_at,
-        last_error=row.last_error,
-        delivered_at=row.delivered_at,
         receiver=None if row.known is None else Receiver(row.known, row.failing_since, row.paused_at),
         requested=row.channel != Channel.CALLBACK or row.requested,
     )
@@ -213,49 +174,26 @@ def delivery_from_row(row: Row[Any]) -> Delivery:
 
 def new_attempt(delivery_id: str, attempt: Attempt) -> Values:
     """Return all columns of an attempt."""
-    return {
-        "delivery_id": delivery_id,
-        "number": attempt.number,
-        "at": attempt.at,
-        "seconds": attempt.seconds,
-        "error": attempt.error,
-        "code": attempt.code,
-        "response": attempt.response,
-    }
+    return {"delivery_id": delivery_id, **_ATTEMPT.of(attempt)}
 
 
 def attempt_from_row(row: Row[Any]) -> Attempt:
     """Convert a row of `delivery_attempts`."""
-    return Attempt(row.number, row.at, row.seconds, row.error, row.code, row.response)
+    return Attempt(**_ATTEMPT.of(row))
 
 
 def event_from_row(row: Row[Any]) -> Event:
     """Convert a row of `events`, or of a join with it."""
-    return Event(
-        event_id=row.event_id,
-        type=row.type,
-        body=row.body,
-        content_type=row.content_type,
-        created_at=row.created_at,
-        run_id=row.run_id,
-        crew=row.crew,
-        correlation_id=row.correlation_id,
-        headers=_load(row.headers),
-    )
+    return Event(**_EVENT.of(row), headers=_load(row.headers))
 
 
 def _request_from_row(row: Row[Any]) -> KickoffRequest:
     return KickoffRequest(
+        **_REQUEST.of(row),
         crew=intern(row.crew),  # few crews, many runs
         inputs=_inputs_from_row(row.inputs),
         meta=_load(row.meta),
-        callback_url=row.callback_url,
-        deadline=row.deadline,
-        start_by=row.start_by,
-        priority=row.priority,
-        idempotency_key=row.idempotency_key,
         restore_from=None if row.restore_from is None else RestoreFrom(**_load(row.restore_from)),
-        retry_of=row.retry_of,
     )
 
 

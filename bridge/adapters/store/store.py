@@ -5,17 +5,17 @@ nothing, and its caller gets `Conflict.STALE`.
 """
 
 import math
+import secrets
 from collections.abc import Callable, Collection
 from functools import partial
 
 import structlog
-from sqlalchemy import select
+from sqlalchemy import Connection, delete, select
 
-from bridge.adapters.store import probing
+from bridge.adapters.store import dialect
 from bridge.adapters.store.batch_loader import BatchLoader
 from bridge.adapters.store.connections import Connections
 from bridge.adapters.store.decoding import UndecodableReports, postpone
-from bridge.adapters.store.free_slots import FreeSlots
 from bridge.adapters.store.group_commit import Batches, Transaction
 from bridge.adapters.store.ownership import Ownership
 from bridge.adapters.store.queries import accept, claims, kickoffs, run_lists
@@ -25,6 +25,7 @@ from bridge.adapters.store.queries.commands import SqlCommands
 from bridge.adapters.store.queries.deliveries import SqlDeliveries
 from bridge.adapters.store.queries.inbox import SqlWebhookInbox
 from bridge.adapters.store.queries.run_times import SqlRunTimes
+from bridge.adapters.store.schema import store_metadata
 from bridge.core.errors import StoreBroken, StoreDamaged, StoreUnavailable
 from bridge.core.runs.budget import UNLIMITED, Budgets
 from bridge.core.runs.model import Decision, Run, State
@@ -35,6 +36,7 @@ from bridge.ports.metrics import StoreMetrics
 from bridge.ports.runs import Conflict
 
 UNCOUNTED = StoreMetrics()
+_PROBE = "probe"  # a row of `store_metadata`
 
 log = structlog.get_logger()
 
@@ -74,7 +76,7 @@ class SqlStore:
         self.run_times = SqlRunTimes(self._batches, reader, undecodable)
         self.commands = SqlCommands(self._batches, reader)
         self.inbox = SqlWebhookInbox(self._batches, reader, self.ownership, served)
-        self._free_slots = None if shared else FreeSlots()
+        self._free_slots = None if shared else kickoffs.FreeSlots()
 
     async def accept(self, run: Run) -> Accepted:
         return await self._batches.write(accept.accept_all, run)
@@ -143,9 +145,12 @@ class SqlStore:
         return Health(ok=True, detail="readable and writable")
 
     async def probe(self, size: int) -> None:
-        """Check that `size` bytes can be written, and remove them; raises `StoreUnavailable`."""
-        await self._batches.write_one(partial(probing.fill, size=size))
-        await self._batches.write_one(probing.clear)
+        """Check that `size` bytes can be written, and remove them; raises `StoreUnavailable`.
+
+        Small updates still succeed on a full disk.
+        """
+        await self._batches.write_one(partial(_write_probe, size=size))
+        await self._batches.write_one(_remove_probe)
 
     async def close(self) -> None:
         """Commit pending writes, release every claim, and remove this process."""
@@ -155,3 +160,13 @@ class SqlStore:
             await self.cluster.leave()
         except StoreUnavailable as error:  # the next heartbeat of another process releases them
             log.warning("claim_release_failed", reason=str(error))
+
+
+def _write_probe(connection: Connection, size: int) -> None:
+    """Write `size` incompressible bytes."""
+    probe = {"name": _PROBE, "value": secrets.token_bytes(size)}
+    connection.execute(dialect.insert_or_replace(connection, store_metadata).values(probe))
+
+
+def _remove_probe(connection: Connection) -> None:
+    connection.execute(delete(store_metadata).where(store_metadata.c.name == _PROBE))

@@ -1,7 +1,6 @@
 """Store commands that must wait for a POST, so that a listener which crews share never waits for one crew."""
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import structlog
 
@@ -10,24 +9,12 @@ from bridge.core.runs.commands import Cancel, RunCommand
 from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.inbound import ApplyCommand, RunKey
 from bridge.ports.lifecycle import Clock
+from bridge.ports.runs import DeferredCommands
 
 TICK = 1.0
 RETRY_AFTER_FAULT = 60.0  # seconds until a command that raised an unexpected exception is tried again
 
 log = structlog.get_logger()
-
-
-class DeferredCommands(Protocol):
-    """Stores the commands that wait for a POST."""
-
-    async def defer(self, run_id: str, sender: str, now: float) -> bool:
-        """Store a command to cancel a run; durable on return. Return False if the run has ended."""
-
-    async def applicable(self, limit: int) -> list[tuple[str, str]]:
-        """Return runs that have a command and no POST in progress, each with the command's sender."""
-
-    async def remove(self, run_id: str) -> None:
-        """Remove a run's command."""
 
 
 class AcceptCommand:

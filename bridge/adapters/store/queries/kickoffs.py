@@ -12,7 +12,6 @@ from sqlalchemy import Connection, Select, bindparam, func, or_, select, text
 
 from bridge.adapters.store import dialect
 from bridge.adapters.store.decoding import UndecodableRow, decode_rows, postpone
-from bridge.adapters.store.free_slots import FreeSlots
 from bridge.adapters.store.queries import budgets
 from bridge.adapters.store.queries.claims import WITH_WEBHOOKS, Claimed, is_alive, still_claimed
 from bridge.adapters.store.queries.run_lists import ids_within
@@ -73,6 +72,34 @@ _EXPIRED = (
 _RUN_BYTES = func.length(runs.c.inputs) * INPUTS_FACTOR + func.length(runs.c.meta) * META_FACTOR
 _RUN_SIZES = select(runs.c.run_id, _RUN_BYTES.label("size")).where(runs.c.run_id.in_(bindparam("ids", expanding=True)))
 _COMPLETE = select(runs).where(runs.c.run_id.in_(bindparam("ids", expanding=True)))
+
+
+class FreeSlots:
+    """A lower bound of each crew's free slots, so that runs in progress, perhaps 100,000, are rarely counted.
+
+    Only a claim takes a slot. So the slots that were free at the last count, less those claimed since, are still free,
+    as long as no other process claims from the same store. Used by the writer thread only.
+
+    Measured, per run in claims of ten: 0.19 ms of CPU instead of 0.28 with 1,000 runs in progress, and 0.21 instead of
+    0.40 with 20,000.
+    """
+
+    def __init__(self) -> None:
+        self._free: dict[str, tuple[int, int]] = {}
+
+    def at_least(self, crew: str, max_running: int) -> int:
+        """Return a number of slots that are certainly free."""
+        limit, free = self._free.get(crew, (max_running, 0))
+        return free if limit == max_running else 0
+
+    def counted(self, crew: str, max_running: int, free: int) -> None:
+        """Record a count."""
+        self._free[crew] = (max_running, free)
+
+    def taken(self, crew: str, number: int) -> None:
+        """Record a claim, whether or not its commit is confirmed."""
+        limit, free = self._free[crew]
+        self._free[crew] = (limit, free - number)
 
 
 @dataclass(frozen=True, slots=True)
