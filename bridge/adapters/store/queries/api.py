@@ -1,95 +1,84 @@
 """Queries of the HTTP API, over connections of their own, so that no step waits for a caller."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from functools import partial
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from sqlalchemy import Connection
 
 from bridge.adapters.store.batch_loader import BatchLoader
 from bridge.adapters.store.connections import Connections
 from bridge.adapters.store.decoding import ReportUndecodable
 from bridge.adapters.store.group_commit import Batches
-from bridge.adapters.store.queries import cluster, figures, holds, kickoffs, run_lists
-from bridge.adapters.store.queries import deliveries as delivery_queries
-from bridge.adapters.store.queries import events as event_queries
-from bridge.core.delivery.model import Attempt, Delivery, Event, Receiver
+from bridge.adapters.store.queries import cluster, deliveries, events, holds, kickoffs, run_lists
+from bridge.adapters.store.queries import figures as counts
 from bridge.core.runs.budget import Budget
 from bridge.core.runs.model import Run
-from bridge.ports.queries import DeliveryFilter, Page, RunEnds, RunFilter, StoredEvent, StoreFigures, Usage
+from bridge.ports.queries import Usage
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Answer = Callable[Concatenate["SqlQueries", P], Coroutine[Any, Any, T]]
+
+
+def _read(query: Callable[Concatenate[Connection, P], T]) -> Answer[P, T]:
+    async def answer(self: "SqlQueries", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self.connections.read(lambda connection: query(connection, *args, **kwargs))
+
+    return answer
+
+
+def _list(query: Callable[Concatenate[Connection, ReportUndecodable, P], T]) -> Answer[P, T]:
+    """Read rows of which some may not be decodable."""
+
+    async def answer(self: "SqlQueries", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self.connections.read(lambda connection: query(connection, self.report, *args, **kwargs))
+
+    return answer
+
+
+def _write(statement: Callable[Concatenate[Connection, P], T]) -> Answer[P, T]:
+    async def answer(self: "SqlQueries", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self.batches.write_one(lambda connection: statement(connection, *args, **kwargs))
+
+    return answer
 
 
 class SqlQueries:
-    """`ports.Queries`."""
+    """`ports.Queries`: each call runs one of the functions beside this module in a transaction."""
 
     def __init__(self, batches: Batches, connections: Connections, report: ReportUndecodable) -> None:
-        self._batches = batches
-        self._connections = connections
-        self._report = report
+        self.batches = batches
+        self.connections = connections
+        self.report = report
         self._peeks = BatchLoader(lambda run_ids: connections.read(partial(run_lists.load_summaries, run_ids=run_ids)))
 
-    async def load_for_api(self, run_id: str) -> Run | None:
-        """Load a run for an API caller, separately, because its result may be large."""
-        return await self._connections.read(partial(run_lists.load_run, run_id=run_id))
+    load_for_api = _read(run_lists.load_run)
+    find_runs = _list(run_lists.runs_page)
+    hold_accepted = _write(holds.hold)
+    release = _write(holds.release)
+
+    deliveries_for_run = _list(run_lists.deliveries_of_run)
+    find_deliveries = _list(run_lists.deliveries_page)
+    attempts_for_delivery = _read(run_lists.attempts_for_delivery)
+    redeliver = _write(deliveries.redeliver)
+    count_redeliverable = _read(deliveries.count_redeliverable)
+    discard = _write(deliveries.discard)
+    failing_receivers = _read(deliveries.failing_receivers)
+    resume_receivers = _write(deliveries.resume_receivers)
+
+    find_events = _read(events.find_events)
+    stored_at = _read(events.stored_at)
+    load_events = _list(events.load_events)
+
+    figures = _read(counts.figures)
+    run_ends = _read(counts.run_ends)
+    crews_served = _read(cluster.crews_served)
 
     async def peek(self, run_id: str) -> Run | None:
         return await self._peeks.load(run_id)
 
-    async def find_runs(self, filter_: RunFilter) -> Page[Run]:
-        return await self._connections.read(partial(run_lists.runs_page, filter_=filter_, report=self._report))
-
-    async def deliveries_for_run(self, run_id: str) -> list[Delivery]:
-        return await self._connections.read(partial(run_lists.deliveries_of_run, run_id=run_id, report=self._report))
-
-    async def find_deliveries(self, filter_: DeliveryFilter) -> list[Delivery]:
-        return await self._connections.read(partial(run_lists.deliveries_page, filter_=filter_, report=self._report))
-
-    async def attempts_for_delivery(self, delivery_id: str) -> list[Attempt]:
-        return await self._connections.read(partial(run_lists.attempts_for_delivery, delivery_id=delivery_id))
-
-    async def redeliver(self, filter_: DeliveryFilter, now: float) -> int:
-        return await self._batches.write_one(partial(delivery_queries.redeliver, filter_=filter_, now=now))
-
-    async def hold_accepted(self, now: float, *, always: bool = True) -> int | None:
-        """Hold every accepted run until it is released; return how many were not held before.
-
-        Unless `always`, do so only if the store is a restored backup; otherwise return None.
-        """
-        return await self._batches.write_one(partial(holds.hold, now=now, always=always))
-
-    async def release(self, run_id: str | None, crews: Collection[str] | None, by: str, now: float) -> int:
-        return await self._batches.write_one(partial(holds.release, run_id=run_id, crews=crews, by=by, now=now))
-
-    async def count_redeliverable(self, filter_: DeliveryFilter) -> int:
-        return await self._connections.read(partial(delivery_queries.count_redeliverable, filter_=filter_))
-
-    async def discard(self, delivery_id: str, by: str) -> None:
-        await self._batches.write_one(partial(delivery_queries.discard, delivery_id=delivery_id, by=by))
-
-    async def failing_receivers(self, crews: Collection[str] | None) -> list[Receiver]:
-        return await self._connections.read(partial(delivery_queries.failing_receivers, crews=crews))
-
-    async def resume_receivers(self, name: str | None, crews: Collection[str] | None) -> int:
-        return await self._batches.write_one(partial(delivery_queries.resume_receivers, name=name, crews=crews))
-
-    async def find_events(self, since: float, limit: int) -> list[StoredEvent]:
-        return await self._connections.read(partial(event_queries.find_events, since=since, limit=limit))
-
-    async def stored_at(self, event_id: str | None = None) -> float | None:
-        return await self._connections.read(partial(event_queries.stored_at, event_id=event_id))
-
-    async def load_events(self, event_ids: Collection[str]) -> list[Event]:
-        return await self._connections.read(
-            partial(event_queries.load_events, event_ids=event_ids, report=self._report)
-        )
-
-    async def figures(self, budgets: Mapping[str, Budget], now: float) -> StoreFigures:
-        return await self._connections.read(partial(figures.figures, limits=budgets, now=now))
-
-    async def run_ends(self, minutes: Collection[float]) -> Mapping[float, RunEnds]:
-        return await self._connections.read(partial(figures.run_ends, minutes=minutes))
-
     async def usage(self, crews: Mapping[str, Budget | None], senders: Mapping[str, Budget], now: float) -> Usage:
-        read = await self._connections.read(partial(kickoffs.usage, crews=crews, senders=senders, now=now))
-        return replace(read, writable=not self._batches.failing)
-
-    async def crews_served(self) -> Collection[str]:
-        return await self._connections.read(cluster.crews_served)
+        read = await self.connections.read(partial(kickoffs.usage, crews=crews, senders=senders, now=now))
+        return replace(read, writable=not self.batches.failing)

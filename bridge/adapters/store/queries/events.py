@@ -23,7 +23,7 @@ def find_events(connection: Connection, since: float, limit: int) -> list[Stored
     return [StoredEvent(row.event_id, row.stored_at, row.crew, row.source) for row in rows]
 
 
-def load_events(connection: Connection, event_ids: Collection[str], report: ReportUndecodable) -> list[Event]:
+def load_events(connection: Connection, report: ReportUndecodable, event_ids: Collection[str]) -> list[Event]:
     """Return the oldest of these events, up to `BODIES_BYTES`, oldest first; none only if none can be decoded."""
     matching, in_order = events.c.event_id.in_(event_ids), (events.c.stored_at, events.c.event_id)
     sizes = connection.execute(
@@ -39,7 +39,7 @@ def load_events(connection: Connection, event_ids: Collection[str], report: Repo
     return found
 
 
-def stored_at(connection: Connection, event_id: str | None) -> float | None:
+def stored_at(connection: Connection, event_id: str | None = None) -> float | None:
     """Return when an event was stored, or without an id the newest event."""
     if event_id is None:
         return connection.execute(select(func.max(events.c.stored_at))).scalar()

@@ -4,7 +4,8 @@ from collections.abc import Collection, Mapping
 
 from sqlalchemy import Connection, bindparam, func, select, text
 
-from bridge.adapters.store.queries import budgets, kickoffs
+from bridge.adapters.store.queries import kickoffs
+from bridge.adapters.store.queries.budgets import remaining_for_crew
 from bridge.adapters.store.schema import OPEN, UNDELIVERED, deliveries, runs
 from bridge.core.runs.budget import Budget
 from bridge.ports.queries import Backlog, RunEnds, StoreFigures
@@ -32,15 +33,15 @@ _ENDS = (
 )
 
 
-def figures(connection: Connection, limits: Mapping[str, Budget], now: float) -> StoreFigures:
+def figures(connection: Connection, budgets: Mapping[str, Budget], now: float) -> StoreFigures:
     """Return the figures of the whole store, and what is used of these crews' budgets."""
     open_runs = {(row[0], row[1]): Backlog(row[2], row[3]) for row in connection.execute(_RUNS)}
     return StoreFigures(
         runs=open_runs,
         deliveries={(row[0], row[1]): Backlog(row[2], row[3]) for row in connection.execute(_DELIVERIES)},
         budgets_used={
-            crew: (budget.runs - budgets.remaining_for_crew(connection, crew, budget, now)) / budget.runs
-            for crew, budget in limits.items()
+            crew: (budget.runs - remaining_for_crew(connection, crew, budget, now)) / budget.runs
+            for crew, budget in budgets.items()
         },
         slots_held=kickoffs.usage(connection, {crew: None for crew, _ in open_runs}, {}, now).slots_held,
     )

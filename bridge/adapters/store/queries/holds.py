@@ -8,7 +8,7 @@ from bridge.adapters.store.schema import BACKUP, WAITING, runs, store_metadata
 from bridge.core.runs import history
 
 
-def hold(connection: Connection, now: float, *, always: bool) -> int | None:
+def hold(connection: Connection, now: float, *, always: bool = True) -> int | None:
     """Hold every accepted run, and return how many were not held before.
 
     Unless `always`, do so only in a backup on which no bridge was started yet; otherwise return None.

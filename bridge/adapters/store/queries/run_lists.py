@@ -104,7 +104,7 @@ class _Ranges:
         return select(self.id_.label("id")).where(in_range, *others, *self.rest).order_by(*order)
 
 
-def runs_page(connection: Connection, filter_: RunFilter, report: ReportUndecodable) -> Page[Run]:
+def runs_page(connection: Connection, report: ReportUndecodable, filter_: RunFilter) -> Page[Run]:
     """Return the newest matching runs, without inputs and large results; at least one if others follow."""
     filter_ = replace(filter_, meta=_rarest_first(connection, filter_.meta))
     while True:
@@ -264,7 +264,7 @@ def load_summaries(connection: Connection, run_ids: Sequence[str]) -> dict[str, 
     return runs_by_id(connection.execute(select(*_SUMMARY).where(runs.c.run_id.in_(run_ids))))
 
 
-def deliveries_page(connection: Connection, filter_: DeliveryFilter, report: ReportUndecodable) -> list[Delivery]:
+def deliveries_page(connection: Connection, report: ReportUndecodable, filter_: DeliveryFilter) -> list[Delivery]:
     """Return the newest matching deliveries, without the bodies of their events.
 
     There are fewer than `limit` only if no others follow, even if some cannot be decoded.
@@ -312,7 +312,7 @@ def _created_in_period(filter_: DeliveryFilter) -> list[ColumnElement[bool]]:
     return [exists().where(events.c.event_id == deliveries.c.event_id, *times)] if times else []
 
 
-def deliveries_of_run(connection: Connection, run_id: str, report: ReportUndecodable) -> list[Delivery]:
+def deliveries_of_run(connection: Connection, report: ReportUndecodable, run_id: str) -> list[Delivery]:
     """Return the deliveries of a run, oldest first, without the bodies of their events."""
     query = _WITHOUT_BODIES.where(events.c.run_id == run_id).order_by(events.c.created_at, deliveries.c.delivery_id)
     return deliveries_from_rows(connection.execute(query), report)
