@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain
 
 import structlog
@@ -71,9 +70,13 @@ async def open_bridge(
     """
     async with AsyncExitStack() as stack:
         runtime = await open_runtime(settings, stack, migrate=migrate)
-        for learn in (logs.learn, runtime.redactor.learn):
-            learn(secret_values(settings))
-            runtime.renewals.append(partial(_learn, learn))
+
+        def learn_secrets(current: Settings) -> None:
+            for learn in (logs.learn, runtime.redactor.learn):
+                learn(secret_values(current))
+
+        learn_secrets(settings)
+        runtime.renewals.append(learn_secrets)
         runtime.renewals.append(lambda renewed: logs.use_level(renewed.log.level))
         crews = await build_crews(runtime, stack)
         await replay_journal(runtime.journal, runtime.crews, runtime.store, runtime.clock, runtime.counters.report)
@@ -82,10 +85,6 @@ async def open_bridge(
             log.info("runs_held", runs=held, reason="--hold" if hold else "the store is a restored backup")
         sender = await build_callback_sender(runtime, stack)
         yield _build(runtime, crews, sender, renewable, manager or ServiceManager())
-
-
-def _learn(learn: Callable[[frozenset[str]], None], settings: Settings) -> None:
-    learn(secret_values(settings))
 
 
 def _build(
@@ -103,20 +102,21 @@ def _build(
         runtime, checks, lambda: bridge.draining, lambda: watchdog.stalled, inputs
     )
     workers = {name: build_crew_workers(runtime.steps, crew, report) for name, crew in runtime.crews.items()}
+    listeners: list[Service] = [public, *(broker.consumers.values() if broker else [])]
+    steps = [*build_common_workers(runtime.steps, report), *chain.from_iterable(workers.values())]
+    if renewable is not None:
+        reload = Reload(runtime, crews, broker, bridge.supervisor, listeners, steps, checks, workers)
+        watch_file = settings.reload == "watch"
+        watch = SettingsWatch(renewable, reload, report, watch_file=watch_file, reloading=manager.reloading)
+        bridge.reload = watch.request
+        phases.append([watch])  # stops first: it adds nothing to phases that have stopped
     phases += [
-        [],
-        [public, *(broker.consumers.values() if broker else [])],
-        [*build_common_workers(runtime.steps, report), *chain.from_iterable(workers.values())],
+        listeners,
+        steps,
         build_deliverers(runtime.steps, callbacks, broker.sender if broker else None, report),
         [broker.publisher] if broker else [],
         [*private, watchdog, guard],
     ]
-    if renewable is not None:
-        reload = Reload(runtime, crews, broker, bridge.supervisor, phases[1], phases[2], checks, workers)
-        watch_file = settings.reload == "watch"
-        watch = SettingsWatch(renewable, reload, report, watch_file=watch_file, reloading=manager.reloading)
-        bridge.reload = watch.request
-        phases[0].append(watch)  # stops first: it adds nothing to phases that have stopped
     return bridge
 
 
