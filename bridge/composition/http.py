@@ -107,13 +107,9 @@ def _max_open_files() -> float:
 def _api_routes(runtime: Runtime, clients: Clients, inputs: CrewInputs, gauges: StoreGauges) -> list[web.RouteDef]:
     """Return the routes of the client API, all of which require a client's token."""
     settings, store, steps = runtime.settings, runtime.store, runtime.steps
-    accept, count, path = (
-        steps.accept(inputs.check),
-        partial(runtime.counters.count_request, "http"),
-        base_path(settings),
-    )
+    accept, count = steps.accept(inputs.check), partial(runtime.counters.count_request, "http")
     apis = (
-        RunsApi(accept, steps.explain_waiting, store.queries, clients, base_path=path, count=count),
+        RunsApi(accept, steps.explain_waiting, store.queries, clients, base_path=base_path(settings), count=count),
         CommandsApi(steps.apply_command, steps.explain_waiting, store.queries, clients, runtime.clock),
         BulkCommandsApi(steps.apply_command, accept, store.queries, clients, count),
         DeliveriesApi(store.queries, clients, runtime.clock, runtime.signals.deliver),

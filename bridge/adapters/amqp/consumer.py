@@ -23,9 +23,7 @@ from bridge.adapters.amqp.sources import read_mapped
 from bridge.adapters.amqp.topology import Topology, ensure_inbound, rebind_periodically
 from bridge.adapters.byte_budget import ByteBudget, values_budget
 from bridge.core.errors import FATAL, RequestRefused, StoreUnavailable
-from bridge.core.inbound.source import Source
 from bridge.core.json import parsed_bytes
-from bridge.core.runs.model import Envelope, KickoffRequest
 from bridge.core.runs.quarantine import Quarantined
 from bridge.ports.inbound import Accept, AcceptCommand, Refuse
 from bridge.ports.lifecycle import Health
@@ -141,9 +139,13 @@ class AmqpConsumer:
             self._report(Quarantined.MESSAGE, error, task="quarantine")
 
     async def _take(self, message: InboundMessage) -> None:
-        """Store a message; one that raises an unexpected exception goes to the dead queue unchanged."""
+        """Store a message when there is memory to parse it; an unexpected exception sends it to the dead queue."""
+        source = self._rules.source
         try:
-            await self._store(message)
+            await self._values.wait_for_room(source)
+            with self._values.hold(source) as hold:
+                hold.grow(parsed_bytes(message.body))
+                await self._accept_or_refuse(message)
         except (StoreUnavailable, *FATAL):
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is costs this message alone
@@ -151,41 +153,27 @@ class AmqpConsumer:
             self._count("internal")
             await self._refuse(read_refused(message, self._rules, RequestRefused("internal", INTERNAL)))
 
-    async def _store(self, message: InboundMessage) -> None:
-        """Store a message when there is memory to parse it."""
-        source = self._rules.source
-        await self._values.wait_for_room(source)
-        with self._values.hold(source) as hold:
-            hold.grow(parsed_bytes(message.body))
-            await self._accept_or_refuse(message)
-
     async def _accept_or_refuse(self, message: InboundMessage) -> None:
+        rules = self._rules
         try:
-            if self._rules.mapping is not None:
-                await self._accept_mapped(message, self._rules.mapping)
-            elif is_command(message):
-                await self._take_command(*read_command(message, self._rules), self._rules.source)
-            else:
-                await self._accept_and_count(*read_request(message, self._rules))
+            if rules.mapping is None and is_command(message):
+                await self._take_command(*read_command(message, rules), rules.source)
+                return
+            found = (
+                read_request(message, rules) if rules.mapping is None else read_mapped(message, rules.mapping, rules)
+            )
+            if found is not None:
+                self._count((await self._accept(*found)).outcome)
+                return
+            reason = "the expression `when` is false"
+            log.debug("message_ignored", source=rules.source, message_id=message.message_id, reason=reason)
         except RequestRefused as refusal:
             self._count(refusal.code)
-            await self._refuse(read_refused(message, self._rules, refusal))
+            await self._refuse(read_refused(message, rules, refusal))
             log.warning(
                 "message_refused",
-                source=self._rules.source,
+                source=rules.source,
                 code=refusal.code,
                 field=refusal.field,
                 message_id=message.message_id,
             )
-
-    async def _accept_mapped(self, message: InboundMessage, mapping: Source) -> None:
-        found = read_mapped(message, mapping, self._rules)
-        if found is None:
-            reason = "the expression `when` is false"
-            log.debug("message_ignored", source=mapping.source, message_id=message.message_id, reason=reason)
-        else:
-            await self._accept_and_count(*found)
-
-    async def _accept_and_count(self, request: KickoffRequest, envelope: Envelope) -> None:
-        accepted = await self._accept(request, envelope)
-        self._count(accepted.outcome)

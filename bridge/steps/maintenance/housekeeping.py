@@ -39,7 +39,8 @@ class Housekeeping(Rounds):
     async def handle(self, now: float) -> None:
         """Do one round."""
         await self._heartbeat(now)
-        expired = await self._store.expire_processes(now, EXPIRE_AFTER) if self._may_expire_others(now) else 0
+        others_had_time = now - self._alive_since >= EXPIRE_AFTER  # for a heartbeat since this process resumed its own
+        expired = await self._store.expire_processes(now, EXPIRE_AFTER) if others_had_time else 0
         deleted = await self._store.delete_ended_runs(now - self._retention, DELETE_BATCH)
         if deleted == DELETE_BATCH:
             self._expedite()  # in another round, so that a long series of batches does not delay the heartbeat
@@ -67,7 +68,3 @@ class Housekeeping(Rounds):
                 crew.tracker.forget_everything()
             log.warning("process_rejoined", process=await self._store.rejoin(now))
         self._last_heartbeat_at = now
-
-    def _may_expire_others(self, now: float) -> bool:
-        """Return whether the others have had time for a heartbeat since this process last resumed its own."""
-        return now - self._alive_since >= EXPIRE_AFTER
