@@ -197,9 +197,8 @@ class AmqpLink:
         except asyncio.CancelledError as error:
             if being_cancelled():
                 raise
-            return ConnectionLost(
-                "connection closed", error
-            )  # the library cancels tasks that wait for a closed channel
+            # The library cancels tasks that wait for a closed channel.
+            return ConnectionLost("connection closed", error)
 
     @asynccontextmanager
     async def _opened(self) -> AsyncIterator[Session]:

@@ -149,9 +149,8 @@ def _take_target(body: dict[str, Any], message: InboundMessage, rules: MessageRu
     crew = routed_crew(message, rules) if crew is None else crew
     if not isinstance(key, str):
         raise RequestRefused("invalid_request", "must be a string", "idempotency_key")
-    if not isinstance(crew, str) or not CREW_NAME.fullmatch(
-        crew
-    ):  # a routing key may contain text that a database refuses
+    # A routing key may contain text that a database refuses.
+    if not isinstance(crew, str) or not CREW_NAME.fullmatch(crew):
         raise RequestRefused("invalid_request", "must be the name of a crew", "crew")
     return RunKey(rules.source, crew, key)
 

@@ -122,9 +122,8 @@ class RunsApi:
     async def _detail(self, run: Run) -> dict[str, Any] | None:
         """Return the run in full; None if storage is unavailable, which must not turn the response into an error."""
         try:
-            complete = (
-                await self._store.load_for_api(run.run_id) or run
-            )  # the long poll reads runs without their results
+            # The long poll reads runs without their results.
+            complete = await self._store.load_for_api(run.run_id) or run
             return await views.load_run_detail(self._store, self._explain_waiting, complete)
         except StoreUnavailable:
             return None

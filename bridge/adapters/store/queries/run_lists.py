@@ -338,10 +338,9 @@ def _newest(connection: Connection, ranges: _Ranges, limit: int) -> list[str]:
     found = [id_ for query in queries for id_ in connection.execute(query).scalars()]
     if len(queries) <= 1:
         return found
+    # Sorted by the database, whose collation may differ from Python's order.
     newest = select(ranges.id_).where(ranges.id_.in_(found)).order_by(ranges.id_.desc()).limit(limit)
-    return list(
-        connection.execute(newest).scalars()
-    )  # sorted by the database, whose collation may differ from Python's order
+    return list(connection.execute(newest).scalars())
 
 
 def _crews(one: str | None, permitted: Iterable[str] | None) -> list[str] | None:
