@@ -121,8 +121,8 @@ MUTANTS = (
     Mutant(
         "kickoff ids are not journaled",
         "bridge/steps/runs/kickoff.py",
-        "            await self._journal.append(decision.run)",
-        "            pass",
+        "append = partial(self._journal.append, decision.run)",
+        "append = partial(asyncio.sleep, 0)",
         pytest("tests/component/steps/recovery/test_journal.py"),
     ),
     Mutant(

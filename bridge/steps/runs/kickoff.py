@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import structlog
 
@@ -147,10 +148,8 @@ class Kickoff(CrewStep[Run]):
         """Write the decision. A kickoff id is paid for, so if the store is slow, the journal keeps it as well."""
         if decision.run.kickoff_id is None:
             return await self._store.apply(decision)
+        append = partial(self._journal.append, decision.run)
         appending: asyncio.Task[None] | None = None
-
-        async def append() -> None:
-            await self._journal.append(decision.run)
 
         def append_now() -> None:
             nonlocal appending
