@@ -106,13 +106,13 @@ async def _measure(
     kickoff, poll, deliver = steps.kickoff(bench), steps.poll(bench), steps.deliver_broker(parts.sender)
     with meter("accept (message, store, ack)"):
         await _consume(parts.consumers["broker_in"], runtime, runs)
-    claimed: list[Any] = []
-    with meter("claim"):
-        while items := await kickoff.claim(at_once):
-            claimed += items
-    with meter("POST, and its write"):
-        for start in range(0, runs, at_once):
-            await asyncio.gather(*map(kickoff.handle, claimed[start : start + at_once]))
+    started = 0
+    while started < runs:
+        with meter("claim"):
+            claimed = await kickoff.claim(at_once)
+        with meter("POST, and its write"):
+            await asyncio.gather(*map(kickoff.handle, claimed))
+        started += len(claimed)
     for what in ("first poll, and its write", "poll without a change"):
         await asyncio.sleep(ALL_DUE)
         with meter(what):
