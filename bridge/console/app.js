@@ -39,10 +39,10 @@ async function show() {
   const view = (id === undefined ? LISTS : ITEMS).get(name);
   navigation(name);
   document.title = [id ?? t(`nav.${LISTS.has(name) ? name : "overview"}`), "Kickoff Bridge"].join(" · ");
-  main.replaceChildren(empty(t(view ? "loading" : "no_such_page")));
-  if (!view) return;
+  if (!view) return main.replaceChildren(empty(t("no_such_page")));
   const query = Object.fromEntries(new URLSearchParams(search));
-  const content = element("div"), failure = element("div", { role: "alert" });
+  const content = element("div", {}, element("p", { class: "empty late" }, t("loading")));
+  const failure = element("div", { role: "alert" });
   main.replaceChildren(failure, content);
   main.focus({ preventScroll: true });
   scrollTo(0, 0);

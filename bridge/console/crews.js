@@ -30,7 +30,7 @@ export function figures({ name, runs, slots, budget, request_rate: rate, polls_o
   const linked = (count, filter) => (count ? link(number(count), "runs", { crew: name, state: filter }) : "0");
   return pairs([
     slots && [t("crews.slots"), [t("crews.used_of", { used: number(slots.used), limit: number(slots.limit) }), bar(slots.used, slots.limit)]],
-    budget && [t("crews.budget"), [t("crews.budget_left", { left: number(Math.max(budget.runs - budget.used, 0)), limit: number(budget.runs), per: duration(budget.per) }), bar(budget.used, budget.runs)]],
+    budget && [t("crews.budget"), [budgetLeft(budget), bar(budget.used, budget.runs)]],
     runs && [t("crews.waiting"), linked(runs.accepted, "accepted")],
     runs && runs.in_doubt > 0 && [t("nav.in-doubt"), linked(runs.in_doubt, "in_doubt")],
     runs && runs.waiting_for_human > 0 && [t("nav.questions"), linked(runs.waiting_for_human, "waiting_for_human")],
@@ -38,6 +38,9 @@ export function figures({ name, runs, slots, budget, request_rate: rate, polls_o
     overdue > 0 && [t("crews.overdue"), number(overdue)],
   ].filter(Boolean));
 }
+
+const budgetLeft = ({ runs, used, per }) =>
+  t("crews.budget_left", { left: number(Math.max(runs - used, 0)), limit: number(runs), per: duration(per) });
 
 export function runTimes(times) {
   if (!times) return null;

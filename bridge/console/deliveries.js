@@ -23,7 +23,8 @@ export function render({ deliveries, next_cursor: next, receivers, crews }, cont
     heading(element("h1", {}, t("nav.deliveries")), redeliverMany(query, context)),
     receivers.length ? [element("h2", {}, t("receivers.title")), receiverTable(receivers, context), element("h2", {}, t("nav.deliveries"))] : null,
     element("div", { class: "filters" },
-      choices(t("delivery.state"), query.state, STATES.map((each) => [each, named("delivery", each)]), (each) => address("deliveries", { ...context.query, cursor: "", state: each })),
+      choices(t("delivery.state"), query.state, STATES.map((each) => [each, named("delivery", each)]),
+        (each) => address("deliveries", { ...context.query, cursor: "", state: each })),
       crewChoice(crews, query)),
     deliveries.length ? deliveryTable(deliveries, context) : empty(t(`deliveries.no_${query.state}`)),
     element("p", { class: "pages" }, element("span", {}, query.cursor ? link(t("runs.newest"), "deliveries", { ...query, cursor: "" }) : null),
@@ -31,13 +32,16 @@ export function render({ deliveries, next_cursor: next, receivers, crews }, cont
   ];
 }
 
+// Return a table of deliveries, without columns that would be empty.
 export function deliveryTable(deliveries, context, { ofOneRun = false } = {}) {
-  const names = ["event", !ofOneRun && "run", "destination", "state", "attempts", "next_attempt", "last_error", "action"];
+  const failed = deliveries.some((each) => each.last_error);
+  const names = ["event", !ofOneRun && "run", "destination", "state", "attempts", "next_attempt", failed && "last_error", context.may("operate") && "action"];
   return table(t("deliveries.caption"), names.filter(Boolean).map((name) => t(`delivery.${name}`)), deliveries.map((each) => [each.id, [
     context.may("operate") ? link(each.type, `deliveries/${encodeURIComponent(each.id)}`) : each.type,
     !ofOneRun && (each.run_id ? runLink(each.run_id) : ""),
     each.destination, state(each.state, "delivery"), String(each.attempts),
-    time(each.next_attempt_at ?? each.delivered_at), each.last_error?.slice(0, 300), deliveryActions(each, context),
+    time(each.next_attempt_at ?? each.delivered_at), failed && (each.last_error?.slice(0, 300) ?? ""),
+    context.may("operate") && deliveryActions(each, context),
   ].filter((cell) => cell !== false)]));
 }
 

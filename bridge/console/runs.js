@@ -33,10 +33,13 @@ export function runTable(caption, runs) {
   const columns = ["run", "state", "crew", "accepted", "took", "waiting_or_error"].map((name) => t(`run.${name}`));
   return table(caption, columns, runs.map((run) => [run.run_id, [
     runLink(run.run_id), state(run.state), run.crew, time(run.accepted_at),
-    run.finished_at && between(run.started_at ?? run.accepted_at, run.finished_at),
+    run.finished_at && between(begin(run), run.finished_at),
     run.error ? element("span", { class: "error", title: run.error.message.slice(0, 500) }, run.error.code) : waiting(run),
   ]]));
 }
+
+// Return when a run began, as far as is known: if the first poll found it ended, only that it had been accepted before.
+const begin = (run) => (run.started_at && run.started_at !== run.finished_at ? run.started_at : run.accepted_at);
 
 // `j` and `k` go to the next and previous run; Enter opens the focused link, as everywhere.
 export function keys(event) {
