@@ -71,6 +71,7 @@ MATRIX: dict[tuple[str, str], list[int]] = {
     ("GET", "/metrics"): OPEN,
     ("GET", "/openapi.json"): OPEN,
     ("GET", "/asyncapi.json"): OPEN,
+    ("GET", "/docs"): OPEN,
     ("GET", "/"): OPEN,
     ("GET", "/console/{file}"): OPEN,
 }
