@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.core.errors import RequestRefused
-from bridge.core.runs.model import Envelope, KickoffRequest, State
+from bridge.core.runs.model import Envelope, KickoffRequest, State, TrackedRun
 from bridge.core.runs.request import MAX_KEY, check_key, fingerprint, format_duration, parse, parse_duration, retry
 from tests.fakes import NOW, a_request, a_run, run_id
 from tests.unit.test_json import JSON, TEXT
@@ -194,3 +194,4 @@ def test_log_lines_name_the_key_and_the_trace_of_a_run_where_its_sender_gave_the
     assert a_run(envelope=traced, idempotency_key="k-1").log_fields == {
         "run_id": run_id(1), "crew": "research", "idempotency_key": "k-1", "trace_id": "a" * 32,
     }  # fmt: skip
+    assert TrackedRun(run_id(1), "research", "k-1", NOW, NOW).log_fields == {"run_id": run_id(1), "crew": "research"}
