@@ -5,6 +5,7 @@ Hypothesis has no time limit per example, because a busy machine may take any ti
 """
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -27,6 +28,8 @@ structlog.configure(processors=[*structlog.get_config()["processors"][:-1], PLAI
 def pytest_configure(config: pytest.Config) -> None:
     if not FULL and not config.option.markexpr:
         config.option.markexpr = "not nightly"
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a background job, whose child processes inherit it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from email.utils import mktime_tz, parsedate_tz
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection, IncompleteRead
 from pathlib import Path
 from socket import gaierror
@@ -131,13 +132,18 @@ class BridgeClient:
         return response
 
     def event_lines(self, query: Mapping[str, str], last_id: str | None) -> Iterator[bytes]:
-        """Yield the lines of the event stream after the event with the id `last_id`, until the stream ends."""
+        """Yield the lines of the event stream after the event with the id `last_id`, until the stream ends.
+
+        A new stream begins with an id that stands for the time of the response, until the bridge has sent an event.
+        """
         headers = {} if last_id is None else {"Last-Event-ID": last_id}
         with self._response("GET", "/v1/events", query, headers=headers) as response:
             if response.status >= 400:  # noqa: PLR2004 - the boundary of HTTP errors
                 self._read(response)
             if response.headers.get_content_type() != "text/event-stream":
                 raise self._not_a_bridge()
+            if last_id is None and (began := parsedate_tz(response.headers.get("Date", ""))) is not None:
+                yield from (b"id: at-%d\n" % mktime_tz(began), b"\n")
             yield from response
 
     def _delivery(self, response: Json) -> Json:

@@ -215,6 +215,17 @@ async def test_if_the_last_event_was_deleted_the_stream_reports_a_gap(streams: S
     assert await streamed_after(stream, streams)
 
 
+async def test_a_stream_without_an_event_so_far_continues_from_the_time_it_began(streams: Streams) -> None:
+    began = int(time.time())
+    missed = await streams.add_event()
+    stream = await streams.open(last=f"at-{began}")
+    assert await block(stream) == {"retry": "2000"}
+    assert (await next_event(stream)).event_id == missed
+    ahead = await streams.open(last=f"at-{began + 86_400}")
+    assert await block(ahead) == {"retry": "2000"}
+    assert (await next_event(ahead)).event_id == missed, "the last seconds are repeated"
+
+
 async def test_an_invalid_event_id_counts_as_deleted(streams: Streams) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", streams.server.port)
     head = f"GET /v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: {bearer('reader')['Authorization']}\r\n"

@@ -6,6 +6,7 @@ with many. An event may be committed some time after its timestamp, so the last 
 
 import asyncio
 import math
+import re
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ LOOKBACK = 5.0  # seconds; longer than a commit takes
 PAGE = 1000  # entries per read
 MAX_RECENT = 20_000  # entries in the shared cache; beyond that, each stream reads the store itself
 EVENTS_PER_READ = 8  # events in memory per stream
+_TIME = re.compile(r"at-(\d{1,12})")
 
 
 class EventFeed:
@@ -89,14 +91,18 @@ class StreamCursor:
         self._waiting = deque[StoredEvent]()
 
     async def seek(self, last: str | None) -> bool:
-        """Position after the event with the id `last`, or after the newest; return False if that event is unknown.
+        """Position after the event with the id `last`, or after the newest; `at-` and seconds since the epoch: a time.
 
-        Raise `StoreUnavailable`.
+        Return False if that event is unknown. Raise `StoreUnavailable`.
         """
         if last and (at := await self._store.stored_at(last)) is not None:
             self._cursor, self._seen = at, {last: at}
             return True
-        self._cursor = await self._store.stored_at() or 0.0
+        newest = await self._store.stored_at() or 0.0
+        if last and (asked := _TIME.fullmatch(last)) is not None:
+            self._cursor = min(float(asked[1]), newest)
+            return True
+        self._cursor = newest
         since, page = self._cursor - LOOKBACK, list[StoredEvent]()
         while not self._seen or len(page) == PAGE:
             page = await self._store.find_events(since, PAGE)
