@@ -99,5 +99,10 @@ class SettingsWatch:
         settings, problems = await asyncio.to_thread(self._renewable.renewed)
         for problem in problems:
             log.error("secret_file_rejected", reason=problem)
-        if settings is not None and (await self._apply(settings)).changed:
+        if settings is None:
+            return
+        change = await self._apply(settings)
+        if change.changed:
             log.info("secrets_reloaded")
+        elif change.needs_restart:
+            log.warning("reload_postponed", reason="other changes in the settings file need a restart")

@@ -4,9 +4,12 @@ Every span is built when it has ended, from values that the run or the delivery 
 (`core.runs.trace_context`). So no step holds a span, and the spans of one run may come from several processes.
 """
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
 from urllib.parse import urlsplit
 
+import structlog
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -27,6 +30,7 @@ from bridge.core.values import replace
 from bridge.ports.tracing import Tracing
 
 SERVICE = "kickoff-bridge"
+CLOSE_WITHIN = 5.0  # seconds
 _NANOSECONDS = 1_000_000_000
 _SCOPE = InstrumentationScope(SERVICE, __version__)
 _FLAGS = {True: TraceFlags(TraceFlags.SAMPLED), False: TraceFlags(TraceFlags.DEFAULT)}
@@ -35,6 +39,8 @@ _BOUNDS: Sequence[history.HistoryEvent] = ("accepted", "posted", "answered", "en
 _QUEUES = ("queue", "source")  # entry points of RabbitMQ
 
 Attributes = dict[str, str | int | float]
+
+log = structlog.get_logger()
 
 
 def otlp_processor() -> SpanProcessor:
@@ -63,17 +69,36 @@ class SpanExport:
         self._resource, self._sampler = _SharedResource.of(provider.resource), provider.sampler
         self._processor = processor
         self._results = results
+        self._failed = False
 
     @property
     def tracing(self) -> Tracing:
-        """What steps call."""
+        """What steps call. An exception of the SDK costs a span, never the response or the delivery in question."""
         return Tracing(
-            self._begin, self._accepted, _kickoff_context, self._answered, self._ended, _addressed, self._attempted
+            self._begin,
+            self._safely(self._accepted),
+            _kickoff_context,
+            self._safely(self._answered),
+            self._safely(self._ended),
+            _addressed,
+            self._safely(self._attempted),
         )
 
     def close(self) -> None:
-        """Export the remaining spans; blocks until the receiver has answered or the SDK gives up."""
-        self._processor.shutdown()
+        """Export the remaining spans, for `CLOSE_WITHIN` seconds at most; blocks meanwhile."""
+        closing = threading.Thread(target=self._processor.shutdown, daemon=True)
+        closing.start()
+        closing.join(CLOSE_WITHIN)
+
+    def _safely(self, report: Callable[..., None]) -> Callable[..., None]:
+        def call(*values: Any) -> None:
+            try:
+                report(*values)
+            except Exception:  # of the SDK
+                log.exception("span_discarded", exc_info=not self._failed)
+                self._failed = True
+
+        return call
 
     def _begin(self, run_id: str, envelope: Envelope) -> Envelope:
         parent = envelope.traceparent
@@ -179,7 +204,7 @@ class SpanExport:
             context=own,
             parent=parent,
             resource=self._resource,
-            attributes=attributes if error is None else attributes | {"error.type": error},
+            attributes=attributes if error is None else attributes | {"error.type": error.partition(":")[0]},
             events=events,
             links=links,
             kind=kind,

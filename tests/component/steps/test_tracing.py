@@ -1,16 +1,17 @@
 """Spans of runs, built by the steps that end what they describe."""
 
 import pytest
-from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
+from structlog.testing import capture_logs
 
 from bridge.core.crew.responses import NotStarted
 from bridge.core.crew_policy import CrewPolicy
 from bridge.core.delivery.model import Channel
 from bridge.core.delivery.outcome import Retryable
-from bridge.core.runs.model import Envelope, Run
+from bridge.core.runs.model import Envelope, Run, State
 from bridge.observability.tracing import SpanExport
 from tests.component.steps.conftest import Bench
 from tests.fakes import a_delivery, a_request
@@ -50,6 +51,20 @@ async def test_a_run_is_accepted_in_the_trace_of_its_request(bench: Bench, spans
     assert (format(span.parent.span_id, "016x"), span.parent.is_remote) == (PARENT, True)
     assert run.traceparent == context(span)
     assert run.traceparent.startswith(f"00-{TRACE}-")
+
+
+async def test_an_exception_of_the_sdk_costs_a_span_and_nothing_else(bench: Bench, spans: InMemorySpanExporter):
+    class Broken(SpanProcessor):
+        def on_end(self, span: ReadableSpan) -> None:
+            raise RuntimeError(span.name)
+
+    bench.tracing = SpanExport(Broken(), "kickoff.results").tracing
+    with capture_logs() as logs:
+        run = await accepted(bench)
+        await bench.round(bench.kickoff)
+    assert (await bench.now(run)).state is State.RUNNING
+    assert [line.get("exc_info") for line in logs if line["event"] == "span_discarded"] == [True, False]
+    assert spans.get_finished_spans() == ()
 
 
 async def test_a_replayed_request_adds_no_span_and_changes_no_context(bench: Bench, spans: InMemorySpanExporter):
