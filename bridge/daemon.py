@@ -45,7 +45,7 @@ async def run(
 ) -> None:
     """Run the daemon until a signal stops it or a part ends; a second signal skips waiting for work in progress.
 
-    SIGHUP makes it read its settings again. `notify_socket`: where systemd listens to its state.
+    SIGHUP makes it read its settings again. `notify_socket`: the address of systemd's notification socket.
     """
     manager = ServiceManager(notify_socket)
     gc.freeze()  # imported code is never garbage

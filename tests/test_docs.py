@@ -26,8 +26,9 @@ from bridge.core.delivery.outcome import SendResult
 from bridge.core.errors import RefusalCode
 from bridge.core.runs import request, state_machine
 from bridge.core.runs.model import FINAL_STATES, Envelope, KickoffRequest, State
+from bridge.core.values import kind_name
 from bridge.observability.logging import LIBRARY_EVENT
-from bridge.observability.metrics import OPERATIONS, TOKEN_KINDS, VIA, outcome_label
+from bridge.observability.metrics import OPERATIONS, TOKEN_KINDS, VIA
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -70,7 +71,7 @@ class LogLine(NamedTuple):
 
 
 def _names_of(answer: Any) -> list[str]:
-    return [outcome_label(kind) for kind in get_args(answer)]
+    return [kind_name(kind) for kind in get_args(answer)]
 
 
 _LABEL_VALUES: dict[str, Sequence[str]] = {

@@ -63,7 +63,7 @@ def _raise_file_limit() -> None:
 @app.command(epilog="Example: kickoff-bridge check --connect")
 def check(config: Config = None, connect: Connect = False) -> None:
     """Validate the settings and report every problem at once."""
-    settings = _settings(config)
+    settings = settings_with_logs(config)
     crews = "1 crew" if len(settings.crews) == 1 else f"{len(settings.crews)} crews"
     print(f"settings are valid: {crews}, {'RabbitMQ' if settings.amqp else 'no RabbitMQ'}")
     if connect:
@@ -73,7 +73,7 @@ def check(config: Config = None, connect: Connect = False) -> None:
 @app.command(epilog="Example: kickoff-bridge migrate --config bridge.yaml")
 def migrate(config: Config = None) -> None:
     """Bring the store's schema up to date; `run` also does this, unless --no-migrate is given."""
-    settings = _settings(config)
+    settings = settings_with_logs(config)
     revision = run_or_fail(daemon.migrate(settings))
     print(f"the store's schema is at revision {revision}")
 
@@ -105,7 +105,7 @@ def reported_errors() -> Iterator[None]:
         raise CommandFailed(Exit.UNAVAILABLE, os_error_text(error)) from None
 
 
-def _settings(config: Path | None) -> Settings:
+def settings_with_logs(config: Path | None) -> Settings:
     """Load the settings and configure logging first, so that no traceback reveals a secret."""
     settings = load_settings(config)
     _set_up_logs(settings)

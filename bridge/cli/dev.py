@@ -43,16 +43,14 @@ READY_INTERVAL = 0.05
 def dev(
     crew: Annotated[list[str] | None, typer.Option(help="Name of a crew, by default research; repeatable.")] = None,
     inputs: Annotated[str, typer.Option(help="Names of the inputs, comma-separated; all are required.")] = "topic",
-    script: Annotated[
-        Path | None, typer.Option(help="File that says what runs with certain inputs do, as JSON.")
-    ] = None,
+    script: Annotated[Path | None, typer.Option(help="JSON file with results by input.")] = None,
     amqp: Annotated[str | None, typer.Option(help="URL of a RabbitMQ; without it, only HTTP.")] = None,
 ) -> None:
     """Run a sandbox crew and a bridge to test your service against, until SIGTERM or SIGINT.
 
     Prints one line of JSON on standard output once it is ready.
 
-    Takes free ports and a temporary store, and has no clients; runs end within a second.
+    Uses free ports and a temporary store, and requires no token; runs end within a second.
 
     POST /_emit to the crew API stages what is hard to reproduce.
     """

@@ -23,5 +23,5 @@ def print_asyncapi() -> None:
 
 @app.command("jsonschema", epilog="Example: kickoff-bridge jsonschema > events.schema.json")
 def print_event_schema() -> None:
-    """Print the JSON Schema of the events, to generate types from it."""
+    """Print the JSON Schema of the events, for generating types."""
     print(json.dumps(documents.event_schema(), indent=2))

@@ -26,7 +26,7 @@ _MISSING = "connected again; events may be missing here, see `kickoff-bridge run
 @app.command(epilog="Example: kickoff-bridge events --crew research")
 def events(
     crew: OfCrew = None,
-    run: Annotated[str | None, typer.Option("--run", help="Only those of the run with this id, or beginning.")] = None,
+    run: Annotated[str | None, typer.Option("--run", help="Only this run: its id, or the beginning of it.")] = None,
     as_json: AsJson = False,
     url: Url = None,
     token: Token = None,
@@ -34,7 +34,7 @@ def events(
 ) -> None:
     """Print events as they occur, one per line, until Ctrl-C.
 
-    When the connection is lost, as in a restart of the bridge, it continues after the last event.
+    Reconnects when the connection is lost, for example when the bridge restarts, and continues after the last event.
     """
     call_bridge(url, token, config, lambda bridge: _follow(bridge, crew, run, as_json=as_json))
 
@@ -62,7 +62,7 @@ def read_blocks(lines: Iterable[bytes]) -> Iterator[Block]:
 
 
 def _follow(bridge: BridgeClient, crew: str | None, run: str | None, *, as_json: bool) -> Json:
-    """Print events until an error that a later attempt cannot mend."""
+    """Print events until an error that a retry cannot fix."""
     run_id = None if run is None else bridge.run(run)["run_id"]
     query = {name: value for name, value in (("crew", crew), ("run_id", run_id)) if value is not None}
     printed, last_id, connected, lost = deque[str](maxlen=REMEMBERED), None, False, False

@@ -178,7 +178,7 @@ def retry_run(
     filter_: Filter = None,
     dry_run: DryRun = False,
     key: Annotated[
-        str | None, typer.Option(help="Idempotency key of the new run; another one retries the run once more.")
+        str | None, typer.Option(help="Idempotency key of the new run; a new key retries the run once more.")
     ] = None,
     reason: Reason = None,
     as_json: AsJson = False,
@@ -200,7 +200,7 @@ def retry_run(
     run, replayed = call_bridge(url, token, config, partial(_retry, run_id, key, {"reason": reason}))
     print_run(run, as_json=as_json)
     if replayed:
-        print("this run is an earlier retry; retry it in turn, or give a new --key to retry again", file=sys.stderr)
+        print("an earlier retry created this run; retry this run, or pass a new --key to retry again", file=sys.stderr)
 
 
 def _retry(run_id: str, key: str | None, body: Json, bridge: BridgeClient) -> tuple[Json, bool]:
@@ -297,7 +297,7 @@ def release_runs(
     token: Token = None,
     config: Config = None,
 ) -> None:
-    """Let runs start that `run --hold` holds."""
+    """Release held runs, so that they can start."""
     body = {"run_id": run_id, "reason": reason}
     response = call_bridge(url, token, config, lambda bridge: bridge.release(body))
     if as_json:

@@ -59,7 +59,7 @@ def sandbox(
     quota: Annotated[int | None, _crew("Refuse kickoffs with 403 after this many executions.")] = None,
     stop: Annotated[bool, _crew("Support POST /stop/{kickoff_id}; otherwise it returns 404.", "--stop")] = False,
     run_time: Annotated[str, _runs(f"Run time in seconds: {RUN_TIME_FORMS}.")] = "uniform:2:6",
-    script: Annotated[Path | None, _runs("File that says what runs with certain inputs do, as JSON.")] = None,
+    script: Annotated[Path | None, _runs("JSON file with results by input.")] = None,
     failure_rate: Annotated[float, _runs("Fraction of runs that fail, from 0 to 1.")] = 0.0,
     workers: Annotated[int | None, _runs("Concurrent executions; others wait as PENDING.")] = None,
     status_lag: Annotated[float, _runs("Seconds by which /status is later than the webhooks.")] = 0.0,

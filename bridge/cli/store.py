@@ -15,8 +15,7 @@ from bridge.adapters.store.copy import copy_store
 from bridge.cli._errors import CommandFailed, Exit
 from bridge.cli._options import AsJson, Config
 from bridge.cli._output import print_json
-from bridge.cli._settings import load_settings
-from bridge.cli.daemon import print_health, reported_errors, run_or_fail
+from bridge.cli.daemon import print_health, reported_errors, run_or_fail, settings_with_logs
 from bridge.config.urls import check_store_url, store_location
 from bridge.observability import logging as logs
 
@@ -58,8 +57,8 @@ def _check(option: str, url: str) -> None:
 def backup(
     file: Annotated[Path, typer.Argument(help="A new file; an existing one is never replaced.")], config: Config = None
 ) -> None:
-    """Copy a SQLite store to a file, also while a bridge uses it; the copy is consistent, checked, and on the disk."""
-    settings = load_settings(config)
+    """Back up a SQLite store to a new file, even while a bridge uses it; the copy is consistent and synced to disk."""
+    settings = settings_with_logs(config)
     url = settings.store.url.get_secret_value()
     if not url.startswith("sqlite:"):
         raise CommandFailed(Exit.USAGE, "the store is a PostgreSQL database: use pg_dump, or continuous archiving")
@@ -75,7 +74,7 @@ def backup(
 @app.command("check", epilog="Example: kickoff-bridge store check")
 def check(config: Config = None, as_json: AsJson = False) -> None:
     """Report whether the store is intact, and exit with 74 if it is not; a bridge may use it meanwhile."""
-    settings = load_settings(config)
+    settings = settings_with_logs(config)
     with reported_errors():
         found = check_store(settings.store.url.get_secret_value(), pooler=settings.store.pooler)
     intact = all(health.ok for health in found.values())

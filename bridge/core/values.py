@@ -1,5 +1,6 @@
-"""Changed copies of frozen values."""
+"""Changed copies of frozen values, and the names of their kinds."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import cache
@@ -28,6 +29,16 @@ def contents(value: Any) -> tuple[Any, ...]:
     return _slots(type(value)).read(value)  # type: ignore[arg-type]  # classes are hashable
 
 
+def kind_name(kind: type) -> str:
+    """Return the name of a kind of values, such as a response, as in logs and metrics: its class in snake_case."""
+    return _in_snake_case(kind.__name__)
+
+
+@cache
+def _in_snake_case(name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+
+
 if TYPE_CHECKING:
     from dataclasses import replace
 else:
@@ -46,4 +57,4 @@ else:
         return copy
 
 
-__all__ = ["contents", "replace"]
+__all__ = ["contents", "kind_name", "replace"]

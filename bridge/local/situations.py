@@ -76,13 +76,13 @@ class Situations:
             assert problem is not None
             return problem.response()
         assert self._local is not None
-        situation, crew_api = SITUATIONS[name], str(request.url.origin())
+        situation, crew_api = SITUATIONS[name], self._local.crew_apis[0]
         if situation.event == events.PAUSED:
             body.setdefault("callback_url", crew_api + UNAVAILABLE)
         async with ClientSession() as http:
             if situation.kickoff_fault is not None:
                 rule = {"on": "kickoff", "do": situation.kickoff_fault, "inputs": {TAG: body["inputs"][TAG]}}
-                await http.post(f"{crew_api}/_faults", json=rule)
+                (await http.post(f"{crew_api}/_faults", json=rule)).raise_for_status()
             async with http.post(f"{self._local.url}/v1/runs", json=body) as response:
                 if response.status >= 400:  # noqa: PLR2004 - the boundary of HTTP errors
                     problem_body, kind = await response.read(), response.content_type

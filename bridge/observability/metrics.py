@@ -5,9 +5,7 @@ know about metrics.
 """
 
 import math
-import re
 from collections.abc import Callable, Mapping
-from functools import cache
 from itertools import product
 from typing import Any, get_args
 
@@ -21,6 +19,7 @@ from bridge.core.errors import RefusalCode
 from bridge.core.redaction import Redactor
 from bridge.core.runs.model import Run, State
 from bridge.core.runs.quarantine import Quarantined
+from bridge.core.values import kind_name
 from bridge.observability.logging import log_fault
 from bridge.ports.crew_api import CrewFigures
 from bridge.ports.deliveries import Sender
@@ -44,19 +43,9 @@ TOKEN_KINDS = ("total", "prompt", "cached_prompt", "completion")
 MAX_TOKENS = 1e12  # of one run; a larger number is an error of the API, and would spoil the sum
 
 
-def outcome_label(kind: type) -> str:
-    """Return the label value of a response: its class name in snake_case."""
-    return _in_snake_case(kind.__name__)
-
-
-@cache
-def _in_snake_case(name: str) -> str:
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
-
-
 def _response_labels(union: Any) -> list[str]:
     """Return the label values of a union of responses, or of one."""
-    return [outcome_label(kind) for kind in get_args(union) or (union,)]
+    return [kind_name(kind) for kind in get_args(union) or (union,)]
 
 
 def tokens_used(usage: Any) -> dict[str, float]:
@@ -191,7 +180,7 @@ class Counters:
         )
         for channel in Channel:
             self._delivery_time.labels(channel.value)
-            for outcome in map(outcome_label, [*get_args(SendResult), Unroutable, Withheld]):
+            for outcome in map(kind_name, [*get_args(SendResult), Unroutable, Withheld]):
                 self._attempts.labels(channel.value, outcome)
         self.store = StoreMetrics(self._stale_writes.inc, self._commits.observe, self._observe_wait, self._count_end)
 
@@ -201,7 +190,7 @@ class Counters:
 
     def count_response(self, crew: str, operation: str, response: object) -> None:
         """Count a crew's response to a `kickoff`, a `poll`, or `human_input`."""
-        self._responses[operation].labels(crew, outcome_label(type(response))).inc()
+        self._responses[operation].labels(crew, kind_name(type(response))).inc()
 
     def observe_crew_request(self, crew: str, operation: str, seconds: float) -> None:
         """Observe the duration of a call to a crew."""
@@ -210,7 +199,7 @@ class Counters:
     def count_attempt(self, delivery: Delivery, result: SendResult, now: float) -> None:
         """Count an attempt at a delivery; if it was the first to be confirmed, observe the time since its storage."""
         channel = delivery.destination.channel.value
-        self._attempts.labels(channel, outcome_label(type(result))).inc()
+        self._attempts.labels(channel, kind_name(type(result))).inc()
         if isinstance(result, Confirmed) and not delivery.earlier_attempts:
             self._delivery_time.labels(channel).observe(max(0.0, now - delivery.event.created_at))
 

@@ -25,7 +25,7 @@ class ServiceManager:
         self._send("READY=1")
 
     def stopping(self) -> None:
-        """The process takes nothing new and will end."""
+        """The process accepts no new work and is about to exit."""
         self._send("STOPPING=1")
 
     def alive(self) -> None:

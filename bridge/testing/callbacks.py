@@ -41,7 +41,7 @@ class Callback:
     body: bytes
 
 
-def make_event(type_: str = "run.succeeded", **data: object) -> dict[str, Any]:
+def make_event(type_: str = "run.succeeded", /, **data: object) -> dict[str, Any]:
     """Return an event of this type as a bridge sends it, with these members of its `data`.
 
     Raise `ValueError` for a type or a member that does not exist, or a value that the member cannot have.

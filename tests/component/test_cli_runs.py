@@ -72,7 +72,7 @@ def test_another_key_retries_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_earlier_retry_is_reported_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = called(monkeypatch, FakeBridge(again=True), "retry", OLD, "--json")
     assert json.loads(shown.stdout)["run_id"] == NEW
-    assert "this run is an earlier retry" in shown.stderr
+    assert "an earlier retry created this run" in shown.stderr
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from dataclasses import FrozenInstanceError, dataclass
 
 import pytest
 
-from bridge.core.values import replace
+from bridge.core.values import kind_name, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,3 +27,9 @@ def test_a_copy_is_frozen() -> None:
 def test_an_unknown_field_is_an_error() -> None:
     with pytest.raises(KeyError):
         replace(Point(1), z=2)  # type: ignore[call-arg]
+
+
+def test_the_name_of_a_kind_is_its_class_in_snake_case() -> None:
+    class NotStarted: ...
+
+    assert (kind_name(Point), kind_name(NotStarted)) == ("point", "not_started")

@@ -107,7 +107,7 @@ def _check_references(connection: Connection) -> Health:
                 problems.append(
                     f"{lost} rows of {table.name} refer to a row of {key.column.table.name} that is missing"
                 )
-    return _health(problems, f"{checked} kinds of references")
+    return _health(problems, f"{checked} foreign keys")
 
 
 def _check_runs(connection: Connection) -> Health:

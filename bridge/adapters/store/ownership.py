@@ -1,4 +1,4 @@
-"""What this process owns: under which name, how it comes to own rows, and what becomes of them if a commit is lost.
+"""Claim rows and write decisions for one process, and resolve commits that were not confirmed.
 
 A commit without a confirmation may have happened or not. If it has, this process owns rows of which no caller knows:
 

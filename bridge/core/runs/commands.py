@@ -15,6 +15,7 @@ from bridge.core.human_input.feedback import Resume
 from bridge.core.json import check_members, text_member
 from bridge.core.runs import history, state_machine
 from bridge.core.runs.model import TRACKED_STATES, Decision, Run, State
+from bridge.core.values import kind_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ def apply_command(run: Run, command: RunCommand, policy: CrewPolicy, now: float)
 
 def record_command(run: Run, command: RunCommand, by: str, reason: str | None, now: float) -> Run:
     """Return the run with the command in its history, for `apply_command`, which drops it if it changes nothing."""
-    name, kickoff_id = type(command).__name__.lower(), command.kickoff_id if isinstance(command, Adopt) else None
+    name, kickoff_id = kind_name(type(command)), command.kickoff_id if isinstance(command, Adopt) else None
     return history.record(run, "command", now, command=name, by=by, reason=reason, kickoff_id=kickoff_id)
 
 

@@ -13,6 +13,7 @@ from bridge.core.redaction import Redactor
 from bridge.core.runs import state_machine
 from bridge.core.runs.commands import Abandon, Adopt, Cancel, RunCommand, apply_command, record_command
 from bridge.core.runs.model import Decision, Run, State
+from bridge.core.values import kind_name
 from bridge.ports.inbound import RunKey
 from bridge.ports.lifecycle import Clock
 from bridge.ports.runs import Conflict, RunStore
@@ -66,7 +67,7 @@ class ApplyCommand:
 
         match await retry_on_conflict(self._store, run, decide, retry=False):
             case Run() as written:
-                name, state = type(command).__name__, written.state.value
+                name, state = kind_name(type(command)), written.state.value
                 log.info("run_command_applied", **run.log_fields, command=name, by=by, state=state)
                 self._notify(written, command)
                 return written

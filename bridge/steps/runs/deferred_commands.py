@@ -7,6 +7,7 @@ import structlog
 from bridge.core.errors import PostInProgress, RequestRefused
 from bridge.core.runs.commands import Cancel, RunCommand
 from bridge.core.runs.quarantine import Quarantined
+from bridge.core.values import kind_name
 from bridge.ports.inbound import ApplyCommand, RunKey
 from bridge.ports.lifecycle import Clock
 from bridge.ports.runs import DeferredCommands
@@ -37,7 +38,7 @@ class AcceptCommand:
             except PostInProgress as error:
                 if not await self._deferred.defer(error.run_id, by, self._clock()):
                     continue  # the POST has finished or the run has ended: apply it now
-                log.info("command_deferred", **error.log_fields, command=type(command).__name__, by=by)
+                log.info("command_deferred", **error.log_fields, command=kind_name(type(command)), by=by)
             return
 
 

@@ -11,6 +11,7 @@ from bridge.core.human_input import rules
 from bridge.core.human_input.model import Question
 from bridge.core.runs import state_machine
 from bridge.core.runs.model import Decision, Run, State
+from bridge.core.values import kind_name
 from bridge.ports.runs import Conflict
 from bridge.steps._conflicts import retry_on_conflict
 from bridge.steps._run_step import CrewStep
@@ -46,7 +47,7 @@ class SubmitHumanInput(CrewStep[Run]):
         question = sending.human_input.question
         assert question is not None
         response = await self._submit_answer(question, body)
-        log.info("human_input_submitted", **run.log_fields, response=type(response).__name__)
+        log.info("human_input_submitted", **run.log_fields, response=kind_name(type(response)))
         crew.pause_if_unavailable(response, self._clock())
         await self._store_change(sending, question.number, response)
 

@@ -11,6 +11,7 @@ from bridge.core.crew.responses import InDoubt, KickoffResponse, Refused, Starte
 from bridge.core.errors import StoreBroken, StoreDamaged
 from bridge.core.runs import kickoff_memory, quarantine, state_machine
 from bridge.core.runs.model import Decision, Run, State
+from bridge.core.values import kind_name
 from bridge.ports.journal import Journal
 from bridge.ports.lifecycle import Clock
 from bridge.ports.runs import Conflict, RunStore
@@ -93,7 +94,7 @@ class Kickoff(CrewStep[Run]):
         self._not_sent.discard(run.run_id)
         response = await self._crew.api.kickoff(body, traceparent)
         self._tracing.answered(run, response, self._clock())
-        name, reason = type(response).__name__, failure_reason(response)
+        name, reason = kind_name(type(response)), failure_reason(response)
         kickoff_id = response.kickoff_id if isinstance(response, Started) else None
         log.info("kickoff_answered", **run.log_fields, response=name, kickoff_id=kickoff_id, reason=reason)
         if not self._crew.pause_if_unavailable(response, self._clock()) and self._crew.breaker.on_kickoff_answered():

@@ -24,7 +24,9 @@ async def opened(browser: Browser, url: str, complaints: list[str], **options: o
 
 
 @pytest.mark.asyncio(loop_scope="session")
-@pytest.mark.parametrize(("viewport", "scheme"), SIZES)
+@pytest.mark.parametrize(
+    ("viewport", "scheme"), [SIZES[0], *(pytest.param(*size.values, marks=pytest.mark.nightly) for size in SIZES[1:])]
+)
 async def test_the_reference_is_styled_and_has_no_serious_finding(
     browser: Browser, tmp_path: Path, viewport: dict[str, int], scheme: str
 ):

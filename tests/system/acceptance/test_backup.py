@@ -73,13 +73,11 @@ async def submitting(daemon: Daemon) -> AsyncIterator[None]:
 def kickoffs(daemon: Daemon) -> dict[str, str]:
     """The executions that the log names, by run."""
     lines = [json.loads(line) for line in daemon.log().splitlines() if '"kickoff_answered"' in line]
-    return {line["run_id"]: line["kickoff_id"] for line in lines if line["response"] == "Started"}
+    return {line["run_id"]: line["kickoff_id"] for line in lines if line["response"] == "started"}
 
 
-FORGOTTEN = pytest.param([], id="forgotten", marks=pytest.mark.nightly)
-
-
-@pytest.mark.parametrize("hold", [pytest.param(["--hold"], id="as on the page"), FORGOTTEN])
+@pytest.mark.nightly
+@pytest.mark.parametrize("hold", [["--hold"], []], ids=["as on the page", "forgotten"])
 async def test_a_restore_loses_no_request_of_the_backup_and_starts_none_twice(tmp_path: Path, hold: list[str]) -> None:
     """The budget decides how many are started before the backup, and how many between it and the kill."""
     operator = Operator(tmp_path)

@@ -124,7 +124,7 @@ async def test_runs_are_found_cancelled_and_retried_by_what_their_sender_knows(
     assert (only_counted.json, cancelled.json) == ({"matched": 1, "done": 0}, {"matched": 1, "done": 1})
     assert [warning["code"] for warning in retried.json["warnings"]] == ["paid_again"]
     assert once_more.json["run_id"] == retried.json["run_id"]
-    assert "this run is an earlier retry" in once_more.err
+    assert "an earlier retry created this run" in once_more.err
     assert again.out == "1 matched, 0 done; each new run is paid for\n"
     assert on_purpose.json["run_id"] != retried.json["run_id"]
     for found in (by_key, by_execution):

@@ -87,6 +87,7 @@ async def _judge(bridge: Daemon, amqp: str, crew_url: str) -> None:
     assert (len(posts), max(posts.values())) == (2 * RUNS, 1)
 
 
+@pytest.mark.nightly
 async def test_the_standby_of_a_dead_database_takes_over(
     tmp_path: Path, crew_url: str, amqp: str, primary: PostgresServer, standby: PostgresServer
 ) -> None:
@@ -105,6 +106,7 @@ async def test_the_standby_of_a_dead_database_takes_over(
         await bridge.close()
 
 
+@pytest.mark.nightly
 async def test_another_node_takes_over_from_a_dead_one(
     tmp_path: Path, crew_url: str, cluster: tuple[Broker, Broker]
 ) -> None:

@@ -81,6 +81,7 @@ def test_the_source_distribution_has_what_its_build_and_its_tests_need(dist: Pat
     assert not names & {"deploy/.env", "deploy/bridge.yaml", "bridge.yaml"}
 
 
+@pytest.mark.nightly
 def test_the_example_settings_come_with_it_and_are_checked(prefix: Path, tmp_path: Path) -> None:
     example = prefix / "share" / "kickoff-bridge" / "bridge.example.yaml"
     command = (prefix / "bin" / "kickoff-bridge", "check", "--config", example)
@@ -100,6 +101,7 @@ def test_the_example_settings_come_with_it_and_are_checked(prefix: Path, tmp_pat
     }
 
 
+@pytest.mark.nightly
 def test_the_demo_runs_without_a_checkout(prefix: Path, tmp_path: Path) -> None:
     done = run(prefix / "bin" / "kickoff-bridge", "demo", cwd=tmp_path)
 
@@ -120,6 +122,7 @@ class Installed(Daemon):
         return [str(self._prefix / "bin" / "python"), "-P", *rest]
 
 
+@pytest.mark.nightly
 async def test_the_daemon_runs_without_a_checkout(
     prefix: Path, tmp_path: Path, crew_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ The sandbox runs in a process of its own, so that neither affects the timing of 
 import asyncio
 import contextlib
 import json
+import math
 import sqlite3
 import statistics
 import sys
@@ -142,7 +143,9 @@ async def tracked_runs(folder: Path, load: Load, *, webhooks: bool, options: Seq
 
 
 async def test_runs_end_alike_with_webhooks_and_if_half_of_them_are_lost(tmp_path: Path, record_property: Note) -> None:
-    await compare(tmp_path, record_property, Load(60, 2.0, 1.0))
+    await compare(
+        tmp_path, record_property, Load(60, 2.0, math.inf)
+    )  # so few polls that their number depends on the machine
 
 
 @pytest.mark.nightly

@@ -61,6 +61,7 @@ async def test_three_bridges_divide_the_work_evenly_and_do_nothing_twice(
     assert min(counts) > 0, "with few requests, the division depends on chance and load"
 
 
+@pytest.mark.nightly
 async def test_the_runs_of_a_killed_bridge_are_taken_over_within_eight_heartbeats(
     tmp_path: Path, amqp: str, postgres: PostgresServer, full: bool
 ) -> None:
@@ -130,6 +131,7 @@ async def test_a_rolling_restart_under_load_leaves_nothing_in_doubt(replicas: Re
     print(f"replaced: {9 if full else 1} of 3 bridges, {count} requests, nothing in doubt")
 
 
+@pytest.mark.nightly
 async def test_a_database_that_fails_under_load_loses_nothing(
     replicas: Replicas, postgres: PostgresServer, seed: int, full: bool
 ) -> None:
