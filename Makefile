@@ -26,7 +26,7 @@ check: $(VENV)/dev ## format, lint, types, import contracts, unit and component 
 check-static:
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/ruff check --quiet .
-	$(BIN)/lint-imports --no-logo --no-cache | tail -n 1
+	$(BIN)/lint-imports --no-logo --no-cache
 	$(BIN)/mypy
 	$(BIN)/hadolint Dockerfile
 

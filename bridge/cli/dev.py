@@ -17,13 +17,13 @@ from bridge.cli._errors import CommandFailed, Exit
 from bridge.cli.daemon import run_or_fail
 from bridge.cli.sandbox import input_names, read_script
 from bridge.config.errors import describe
+from bridge.config.placeholders import CALLBACK_SECRET
 from bridge.local import Deployment, Local, Situations, local_bridge
 from bridge.observability import logging as logs
 from bridge.sandbox import SandboxSettings, parse_run_time
 
 app = typer.Typer()
 
-CALLBACK_SECRET = "whsec_cGxhY2Vob2xkZXIgb2Yga2lja29mZi1icmlkZ2UgdGVzdHM="  # noqa: S105 - public, and refused elsewhere
 CREW: Mapping[str, Any] = {
     "max_running": 100,
     "requests_per_second": 500,
@@ -64,8 +64,9 @@ def dev(
         )
         run_or_fail(_dev(names, sandbox, amqp))
     except ValidationError as error:
-        problems = (f"{_OPTIONS[problem.path[0]]}: {problem.sentence}" for problem in describe(error))
-        raise CommandFailed(Exit.USAGE, *problems) from None
+        problems = [(str(problem.path[0]), problem.sentence) for problem in describe(error)]
+        lines = [f"{_OPTIONS.get(setting, setting)}: {sentence}" for setting, sentence in problems]
+        raise CommandFailed(Exit.USAGE, *lines) from None
     except ValueError as error:
         raise CommandFailed(Exit.USAGE, str(error)) from None
 
@@ -79,14 +80,15 @@ async def _dev(crews: Sequence[str], sandbox: SandboxSettings, amqp: str | None)
     settings = {} if amqp is None else {"amqp": {"url": amqp}}
     async with local_bridge([deployment], CALLBACK_SECRET, settings, GRACE) as local:
         situations.use(local)
-        announcing = asyncio.create_task(_announce(local, crews, stop))
+        printing = asyncio.create_task(_print_once_ready(local, crews, stop))
         await local.bridge.supervisor.wait(stop)
         stop.set()
-        await announcing
+        await printing
 
 
-async def _announce(local: Local, crews: Sequence[str], stop: asyncio.Event) -> None:
+async def _print_once_ready(local: Local, crews: Sequence[str], stop: asyncio.Event) -> None:
     """Print where everything is once the bridge, and its broker, can be used; stop if that takes too long."""
+    failed = ["bridge: no response"]
     try:
         async with asyncio.timeout(READY_WITHIN), ClientSession(local.url) as bridge:
             while failed := await _failed_parts(bridge):

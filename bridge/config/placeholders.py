@@ -11,6 +11,8 @@ PUBLIC = (
     "or with a random one (`openssl rand -hex 32`; for a signing secret, `whsec_` and `openssl rand -base64 32`)"
 )
 
+CALLBACK_SECRET = "whsec_cGxhY2Vob2xkZXIgb2Yga2lja29mZi1icmlkZ2UgdGVzdHM="  # noqa: S105 - public, and refused
+"""Signs the callbacks of `kickoff-bridge dev` and of the pytest plugin."""
 _MARKS = re.compile(r"(?i:replace[-_ ]?me|change[-_ ]?(?:me|it)\b|placeholder)|://user:(?:secret|password)@")
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{8,}")
 

@@ -48,29 +48,29 @@ class SettingsWatch:
         self._reloading = reloading
         self._requested = False
         self._stopping = False
-        self._wake = asyncio.Event()
+        self._signal = asyncio.Event()
 
     async def run(self) -> None:
         """Check every second until stopped."""
         while not self._stopping:
-            self._wake.clear()
+            self._signal.clear()
             try:
                 await self.check()
             except Exception as error:  # noqa: BLE001 - the settings in use stay in use
                 self._report(Quarantined.TASK, error, task="settings")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CHECK_INTERVAL):
-                    await self._wake.wait()
+                    await self._signal.wait()
 
     def request(self) -> None:
         """Read the settings again now."""
         self._requested = True
-        self._wake.set()
+        self._signal.set()
 
     def stop(self) -> None:
         """Stop checking."""
         self._stopping = True
-        self._wake.set()
+        self._signal.set()
 
     async def check(self) -> None:
         """Check once. A thread reads the files, because they may be on a network."""

@@ -16,27 +16,27 @@ class Timers:
         self._clock = clock
         self._heap: list[tuple[float, int, Action]] = []
         self._order = itertools.count()
-        self._wake = asyncio.Event()
+        self._signal = asyncio.Event()
 
     def at(self, moment: float, action: Action) -> None:
         """Run the action at that time, or immediately if it is past."""
         heapq.heappush(self._heap, (moment, next(self._order), action))
         if self._heap[0][0] == moment:
-            self._wake.set()
+            self._signal.set()
 
     def send_due(self) -> None:
         """Run due actions now, because a manual clock may have moved past the end of the sleep."""
         if self._heap and self._heap[0][0] <= self._clock():
-            self._wake.set()
+            self._signal.set()
 
     async def run(self) -> None:
         """Run each action at its time, until cancelled."""
         while True:
-            self._wake.clear()
+            self._signal.clear()
             self._run_due()
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._pause()):
-                    await self._wake.wait()
+                    await self._signal.wait()
 
     def _run_due(self) -> None:
         while self._heap and self._heap[0][0] <= self._clock():

@@ -9,8 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bridge.config.placeholders import CALLBACK_SECRET
     from bridge.testing.bridge import RunningBridge, running_bridge
-    from bridge.testing.callbacks import CALLBACK_SECRET, Callback, make_callback, make_event
+    from bridge.testing.callbacks import Callback, make_callback, make_event
     from bridge.testing.crew_api import CrewApi, running_crew_api
 
 __all__ = [

@@ -10,13 +10,11 @@ import uuid_utils
 from bridge import events as typed
 from bridge.adapters.callbacks.signing import build_signer
 from bridge.adapters.clock import wall_clock
+from bridge.config.placeholders import CALLBACK_SECRET
 from bridge.core.delivery import events
 from bridge.core.human_input.model import HumanInput, Question, QuestionContent
 from bridge.core.runs import state_machine
 from bridge.core.runs.model import FINAL_STATES, Envelope, KickoffRequest, Outcome, Run, RunError, State
-
-CALLBACK_SECRET = "whsec_cGxhY2Vob2xkZXIgb2Yga2lja29mZi1icmlkZ2UgdGVzdHM="  # noqa: S105 - public, and refused in settings
-"""Signs the callbacks of `make_callback` and of the fixture `kickoff_bridge`."""
 
 _TYPES = [get_args(model.model_fields["type"].annotation)[0] for model in get_args(typed.KnownEvent)]
 _STATES = {f"run.{state}": state for state in State} | {"run.late_result": State.TIMED_OUT}

@@ -11,6 +11,7 @@ from bridge.core.runs import state_machine, tracking
 from bridge.core.runs.model import Decision, Run
 from bridge.core.runs.observation import apply_observation, observe
 from bridge.ports.queries import DeliveryFilter, RunFilter
+from tests.contract.conftest import SqliteAdapter
 from tests.fakes import NOW, a_run, applied
 
 POLICY = CrewPolicy(results_exchange=True)
@@ -60,3 +61,14 @@ def ids(runs: list[Run]) -> list[str]:
 def end_of(run: Run) -> Decision:
     tracked = replace(tracking.tracked_from_run(run, POLICY, NOW), polls=1)
     return apply_observation(run, observe(tracked, Failed("boom"), POLICY, NOW), POLICY)
+
+
+async def fill_and_damage(sqlite: SqliteAdapter) -> bytes:
+    """Overwrite the last pages of a store that has some runs; return the content of the file."""
+    async with sqlite.open() as store:
+        for number in range(1, 40):
+            await accepted(store, number, inputs={"x": "y" * 3000})
+    content = bytearray(sqlite.path.read_bytes())
+    content[-40_000:] = b"\xa5" * 40_000
+    sqlite.path.write_bytes(content)
+    return bytes(content)

@@ -14,7 +14,7 @@ from bridge.adapters.store.check import check_store
 from bridge.core.errors import StoreDamaged, StoreUnavailable
 from bridge.ports.queries import RunFilter
 from tests.contract.conftest import SqliteAdapter
-from tests.contract.run_states import accepted, refused, started
+from tests.contract.run_states import accepted, fill_and_damage, refused, started
 from tests.fakes import NOW, run_id
 
 
@@ -130,12 +130,7 @@ async def test_an_interrupted_backup_leaves_nothing(sqlite: SqliteAdapter, file:
 
 
 async def test_a_damaged_store_yields_no_backup(sqlite: SqliteAdapter, file: Path):
-    async with sqlite.open() as store:
-        for number in range(1, 40):
-            await accepted(store, number, inputs={"x": "y" * 3000})
-    content = bytearray(sqlite.path.read_bytes())
-    content[-40_000:] = b"\xa5" * 40_000
-    sqlite.path.write_bytes(content)
+    await fill_and_damage(sqlite)
     with pytest.raises(StoreDamaged, match="no backup was made"):
         back_up(sqlite.url, file, NOW, unseen)
     sqlite.path.write_bytes(b"certainly no database" * 1000)

@@ -8,7 +8,7 @@ import pytest
 from bridge.adapters.store.check import check_store
 from bridge.core.errors import StoreUnavailable
 from tests.contract.conftest import Adapter, PostgresqlAdapter, SqliteAdapter
-from tests.contract.run_states import accepted, end_of, in_doubt, refused, started
+from tests.contract.run_states import accepted, end_of, fill_and_damage, in_doubt, refused, started
 from tests.fakes import applied, run_id
 
 CHECKS = ["schema", "references", "runs", "final events", "owners"]
@@ -39,7 +39,7 @@ async def test_a_store_in_use_is_intact(adapter: Adapter):
     assert [name for name in found if name != "pages"] == CHECKS
     assert [name for name, health in found.items() if not health.ok] == []
     assert found["runs"].detail == "5 runs can be read"
-    assert found["final events"].detail == "2 runs have ended, with one each"
+    assert found["final events"].detail == "2 ended runs, each with one final event"
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ async def test_many_problems_are_counted_and_some_are_named(adapter: Adapter):
             await refused(store, number)
     adapter.execute("DELETE FROM events")
     assert (await failed(adapter))["final events"].endswith(
-        f"{run_id(3)} is failed, and its final events do not agree; and 2 more"
+        f"{run_id(3)} is failed, but its final events do not match that state; and 2 more"
     )
 
 
@@ -112,12 +112,7 @@ async def test_an_unreachable_server_is_unavailable(postgresql: PostgresqlAdapte
 
 
 async def test_damaged_pages_are_found_and_left_unchanged(sqlite: SqliteAdapter):
-    async with sqlite.open() as store:
-        for number in range(1, 40):
-            await accepted(store, number, inputs={"x": "y" * 3000})
-    content = bytearray(sqlite.path.read_bytes())
-    content[-40_000:] = b"\xa5" * 40_000
-    sqlite.path.write_bytes(content)
+    content = await fill_and_damage(sqlite)
     assert list(await failed(sqlite)) == ["pages"]
     assert sqlite.path.read_bytes() == content
     sqlite.path.write_bytes(b"certainly no database" * 1000)

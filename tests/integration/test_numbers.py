@@ -19,6 +19,7 @@ from bridge.config import load
 from tests.amqp_client import Client, eventually
 from tests.broker import Broker
 from tests.patience import PATIENCE
+from tests.web_server import web_server
 
 PAGE = (Path(__file__).parents[2] / "docs" / "requests.md").read_text("utf-8")
 ROWS = re.findall(r"^\| `([-+.\deE]+)` \| (`[^`]+`|refused)", PAGE.partition("\n### Numbers\n")[2], re.MULTILINE)
@@ -59,19 +60,15 @@ class Recorder:
 
 @asynccontextmanager
 async def recording() -> AsyncIterator[Recorder]:
-    recorder, app = Recorder(), web.Application()
-    app.router.add_get("/inputs", recorder.inputs)
-    app.router.add_post("/kickoff", recorder.kickoff)
-    app.router.add_get("/status/{kickoff_id}", recorder.status)
-    app.router.add_post("/done", recorder.callback)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        recorder.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    recorder = Recorder()
+    routes = (
+        web.get("/inputs", recorder.inputs),
+        web.post("/kickoff", recorder.kickoff),
+        web.get("/status/{kickoff_id}", recorder.status),
+        web.post("/done", recorder.callback),
+    )
+    async with web_server(*routes) as recorder.url:
         yield recorder
-    finally:
-        await runner.cleanup()
 
 
 @dataclass

@@ -24,7 +24,6 @@ from bridge.core.runs.model import FINAL_STATES
 from bridge.ports.lifecycle import Health
 
 SHOWN = 3  # problems of a kind that are named
-_BATCH = 20  # rows
 _FINAL_STATES = [state.value for state in FINAL_STATES]
 _FINAL_EVENTS = [f"run.{state}" for state in _FINAL_STATES]
 
@@ -111,9 +110,9 @@ def _check_references(connection: Connection) -> Health:
 
 
 def _check_runs(connection: Connection) -> Health:
-    """Decode every run, a few at a time, because each may be large."""
+    """Decode every run, one at a time, because each may be large."""
     problems, count = list[str](), 0
-    for rows in connection.execute(select(runs), execution_options={"yield_per": _BATCH}).partitions():
+    for rows in connection.execute(select(runs), execution_options={"yield_per": 1}).partitions():
         _, undecodable = decode_rows(rows, run_from_row, "run_id")
         problems += [f"the run {row.id} cannot be read" for row in undecodable]
         count += len(rows)
@@ -129,8 +128,9 @@ def _check_final_events(connection: Connection) -> Health:
     ended = runs.c.state.in_(_FINAL_STATES)
     wrong = select(runs.c.run_id, runs.c.state).where(or_(and_(ended, ~has_own), has_other)).order_by(runs.c.run_id)
     rows = connection.execute(wrong)
-    problems = [f"the run {row.run_id} is {row.state}, and its final events do not agree" for row in rows]
-    return _health(problems, f"{_count(connection, select(func.count()).where(ended))} runs have ended, with one each")
+    problems = [f"the run {row.run_id} is {row.state}, but its final events do not match that state" for row in rows]
+    count = _count(connection, select(func.count()).where(ended))
+    return _health(problems, f"{count} ended runs, each with one final event")
 
 
 def _check_owners(connection: Connection) -> Health:

@@ -77,7 +77,7 @@ def why_waiting(run: Run, crew: CrewSituation = UNKNOWN) -> Waiting | None:
     if run.final:
         return None
     if not crew.served:
-        detail = f"no replica has the crew {run.crew} in its settings; add it, or cancel the run"
+        detail = f"no bridge has the crew {run.crew} in its settings; add it, or cancel the run"
         return Waiting(Reason.CREW_NOT_CONFIGURED, detail, run.accepted_at)
     if run.state is State.STARTING:
         return None

@@ -18,6 +18,7 @@ from bridge.sandbox import SandboxSettings, running
 from bridge.sandbox.times import Fixed
 from tests.amqp_client import eventually
 from tests.patience import PATIENCE
+from tests.web_server import web_server
 
 COMMON, OWN = f"whsec_{'Y29tbW9u' * 4}", f"whsec_{'b25seW1l' * 4}"
 
@@ -44,16 +45,9 @@ class Receiver:
 @asynccontextmanager
 async def receiving(secret: str) -> AsyncIterator[Receiver]:
     receiver = Receiver(secret)
-    app = web.Application()
-    app.router.add_post("/", receiver.take)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        receiver.url = f"http://127.0.0.1:{runner.addresses[0][1]}/"
+    async with web_server(web.post("/", receiver.take)) as url:
+        receiver.url = f"{url}/"
         yield receiver
-    finally:
-        await runner.cleanup()
 
 
 @asynccontextmanager

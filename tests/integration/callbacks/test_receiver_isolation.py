@@ -5,7 +5,7 @@ import socket
 import struct
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -69,11 +69,11 @@ class DeadReceivers:
         self._calls = 0
 
     async def swallow(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._calls += 1
-        if self._calls == EACH_KIND:
-            self.all_called.set()
-        await self.stopped.wait()
-        writer.close()
+        with closing(writer):
+            self._calls += 1
+            if self._calls == EACH_KIND:
+                self.all_called.set()
+            await self.stopped.wait()
 
 
 @asynccontextmanager

@@ -22,6 +22,7 @@ from bridge.ports.queries import DeliveryFilter
 from bridge.steps.delivery import DeliverEvents
 from tests.component.steps.conftest import Bench
 from tests.fakes import NOW, HandClock, a_delivery
+from tests.web_server import web_server
 
 PAUSES = (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)  # seconds between ten attempts
 DAY = 86_400.0
@@ -48,15 +49,8 @@ async def receiver(response: Answer) -> AsyncIterator[str]:
     async def handle(_: web.Request) -> web.StreamResponse:
         return await response()
 
-    app = web.Application()
-    app.router.add_post("/", handle)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}/"
-    finally:
-        await runner.cleanup()
+    async with web_server(web.post("/", handle), handler_cancellation=True) as url:
+        yield f"{url}/"
 
 
 class DeliveryRun:

@@ -4,7 +4,7 @@ import asyncio
 import base64
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -122,10 +122,10 @@ async def recording_targets() -> AsyncIterator[tuple[str, list[str]]]:
     targets: list[str] = []
 
     async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = await reader.readuntil(b"\r\n\r\n")
-        targets.append(head.split(b" ")[1].decode("ascii"))
-        writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
-        writer.close()
+        with closing(writer):  # also if the test ends first
+            head = await reader.readuntil(b"\r\n\r\n")
+            targets.append(head.split(b" ")[1].decode("ascii"))
+            writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
 
     server = await asyncio.start_server(respond, "127.0.0.1", 0)
     async with server:
@@ -312,10 +312,10 @@ async def test_an_accepted_event_is_delivered_even_if_the_response_never_ends(
     monkeypatch.setattr(callback_sender, "RESPONSE_TIMEOUT", 0.05)
 
     async def human_input(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"}")
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\nthank")
-        await reader.read()
-        writer.close()
+        with closing(writer):  # also if the test ends first
+            await reader.readuntil(b"}")
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\nthank")
+            await reader.read()
 
     server = await asyncio.start_server(human_input, "127.0.0.1", 0)
     async with server:

@@ -8,7 +8,7 @@ import time
 
 import aiohttp
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Page, expect
 
 from tests.amqp_client import eventually
 from tests.integration.console.conftest import TOKENS, Console, confirm
@@ -18,6 +18,18 @@ UNKNOWN_ID = "00000000-0000-0000-0000-000000000000"
 
 expect.set_options(timeout=PATIENCE * 1000)
 pytestmark = pytest.mark.asyncio(loop_scope="session")  # that of the browser
+
+
+async def choose_for_two_in_doubt(console: Console, button: str) -> tuple[Page, list[str]]:
+    """Choose this action for all runs in doubt, of which there are two; return their ids."""
+    doubtful = [await console.submit("doubtful") for _ in range(2)]
+    for run_id in doubtful:
+        await console.reached(run_id, "in_doubt")
+    page = await console.open("in-doubt")
+    await page.get_by_role("button", name=button).click()
+    await expect(page.get_by_role("dialog")).to_contain_text("2 match")
+    await page.get_by_role("dialog").get_by_role("button", name=button).click()
+    return page, doubtful
 
 
 async def test_a_run_in_doubt_is_abandoned_with_a_reason(console: Console):
@@ -76,13 +88,7 @@ async def test_an_ended_run_is_retried_as_a_new_one(console: Console):
 
 @pytest.mark.nightly
 async def test_the_runs_that_match_are_counted_then_abandoned_together(console: Console):
-    doubtful = [await console.submit("doubtful") for _ in range(2)]
-    for run_id in doubtful:
-        await console.reached(run_id, "in_doubt")
-    page = await console.open("in-doubt")
-    await page.get_by_role("button", name="Abandon all").click()
-    await expect(page.get_by_role("dialog")).to_contain_text("2 match")
-    await page.get_by_role("dialog").get_by_role("button", name="Abandon all").click()
+    page, doubtful = await choose_for_two_in_doubt(console, "Abandon all")
     for run_id in doubtful:
         await console.reached(run_id, "failed")
     await expect(page.get_by_text("No run is in doubt")).to_be_visible()
@@ -246,13 +252,7 @@ async def test_the_runs_that_failed_are_counted_then_retried_together(console: C
 
 @pytest.mark.nightly
 async def test_the_runs_in_doubt_are_sent_again_together(console: Console):
-    doubtful = [await console.submit("doubtful") for _ in range(2)]
-    for run_id in doubtful:
-        await console.reached(run_id, "in_doubt")
-    page = await console.open("in-doubt")
-    await page.get_by_role("button", name="Retry all").click()
-    await expect(page.get_by_role("dialog")).to_contain_text("2 match")
-    await page.get_by_role("dialog").get_by_role("button", name="Retry all").click()
+    _, doubtful = await choose_for_two_in_doubt(console, "Retry all")
     for run_id in doubtful:
 
         async def retried(wanted: str = run_id) -> bool:

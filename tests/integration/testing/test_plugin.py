@@ -14,6 +14,7 @@ from standardwebhooks import Webhook
 
 from bridge.events import RunFailed, RunInDoubt, RunSucceeded, RunWaitingForHuman, parse
 from bridge.testing import CrewApi, RunningBridge, make_callback, make_event, running_bridge
+from tests.web_server import web_server
 
 
 class TestTheCrewApi:
@@ -102,13 +103,8 @@ class TestFromAnEventLoop:
             queue.put_nowait((dict(request.headers), await request.read()))
             return web.Response(status=204)
 
-        app = web.Application()
-        app.add_routes([web.post("/", take)])
-        runner = web.AppRunner(app, access_log=None)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}/", queue
-        await runner.cleanup()
+        async with web_server(web.post("/", take)) as url:
+            yield f"{url}/", queue
 
     async def test_a_callback_reaches_it(self, kickoff_bridge: RunningBridge, received: tuple[str, asyncio.Queue[Any]]):
         url, queue = received

@@ -15,6 +15,7 @@ from standardwebhooks import Webhook
 
 from tests.patience import PATIENCE
 from tests.system.acceptance.harness import Daemon, eventually
+from tests.web_server import web_server
 
 
 @pytest.fixture
@@ -50,16 +51,9 @@ class Receiver:
 @pytest.fixture
 async def receiver() -> AsyncIterator[Receiver]:
     taker = Receiver()
-    app = web.Application()
-    app.router.add_post("/", taker.take)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        taker.url = f"http://127.0.0.1:{runner.addresses[0][1]}/"
+    async with web_server(web.post("/", taker.take)) as url:
+        taker.url = f"{url}/"
         yield taker
-    finally:
-        await runner.cleanup()
 
 
 async def submit(daemon: Daemon, callback_url: str) -> str:

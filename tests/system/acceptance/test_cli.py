@@ -18,6 +18,7 @@ from aiohttp import web
 from bridge.sandbox import SandboxSettings, parse_run_time, running
 from tests.patience import PATIENCE
 from tests.system.acceptance.harness import Daemon, eventually, free_port
+from tests.web_server import web_server
 
 SCREENS = Path(__file__).parents[3] / "docs" / "cli-screens.md"
 
@@ -245,15 +246,8 @@ async def receiver_that_is_gone_once() -> AsyncIterator[str]:
     async def respond(_: web.Request) -> web.Response:
         return web.Response(status=next(statuses))
 
-    app = web.Application()
-    app.router.add_post("/", respond)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}/"
-    finally:
-        await runner.cleanup()
+    async with web_server(web.post("/", respond)) as url:
+        yield f"{url}/"
 
 
 async def has_delivery(daemon: Daemon, state: str, number: int = 1) -> bool:

@@ -27,6 +27,7 @@ from bridge.core.crew.rate_limiter import FAILURES_UNTIL_BACKOFF
 from bridge.core.delivery.receivers import PAUSE_AFTER
 from bridge.sandbox import SandboxSettings, parse_run_time, running
 from tests.system.acceptance.harness import Daemon, eventually, free_port
+from tests.web_server import web_server
 
 ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "docs" / "observe.md"
@@ -179,15 +180,8 @@ async def refusing_receiver() -> AsyncIterator[str]:
     async def refuse(_: web.Request) -> web.Response:
         return web.Response(status=503)
 
-    app = web.Application()
-    app.router.add_post("/", refuse)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
+    async with web_server(web.post("/", refuse)) as url:
+        yield url
 
 
 @pytest.fixture

@@ -3,8 +3,7 @@
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import aio_pika
@@ -21,6 +20,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from tests.patience import PATIENCE
 from tests.system.acceptance.harness import RESULTS, Daemon, channel
+from tests.web_server import web_server
 
 PAGE = Path(__file__).parents[3] / "docs" / "observe.md"
 W3C = TraceContextTextMapPropagator()
@@ -54,19 +54,6 @@ class OtlpReceiver:
             yield from self._below(span.span_id, depth + 1)
 
 
-@asynccontextmanager
-async def served(path: str, handler: object) -> AsyncIterator[str]:
-    app = web.Application()
-    app.router.add_post(path, handler)  # type: ignore[arg-type]
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
-
-
 async def test_one_trace_leads_from_a_producer_to_the_receivers_of_its_event(
     tmp_path: Path, crew_url: str, amqp: str, monkeypatch: pytest.MonkeyPatch
 ):
@@ -77,7 +64,8 @@ async def test_one_trace_leads_from_a_producer_to_the_receivers_of_its_event(
             called.set()
             return web.Response(status=204)
 
-    async with served("/v1/traces", otlp.take) as collector, served("/", receive_callback) as callback_url:
+    callbacks = web_server(web.post("/", receive_callback))
+    async with web_server(web.post("/v1/traces", otlp.take)) as collector, callbacks as callback_url:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector)
         provider = TracerProvider(resource=Resource.create({"service.name": "shop"}))
         provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from tests import crew_events
 from tests.system.acceptance.harness import Daemon, eventually
+from tests.web_server import web_server
 
 RUNS = 20
 
@@ -38,22 +39,13 @@ class SilentCrew:
 @asynccontextmanager
 async def silent_crew() -> AsyncIterator[SilentCrew]:
     crew = SilentCrew()
-    app = web.Application()
-    app.add_routes(
-        [
-            web.get("/inputs", crew.inputs),
-            web.post("/kickoff", crew.kickoff),
-            web.get("/status/{kickoff_id}", crew.status),
-        ]
+    routes = (
+        web.get("/inputs", crew.inputs),
+        web.post("/kickoff", crew.kickoff),
+        web.get("/status/{kickoff_id}", crew.status),
     )
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    crew.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    try:
+    async with web_server(*routes) as crew.url:
         yield crew
-    finally:
-        await runner.cleanup()
 
 
 @pytest.mark.parametrize("event", ["start", pytest.param("end", marks=pytest.mark.nightly)])

@@ -20,6 +20,7 @@ from bridge.sandbox import SandboxSettings, parse_run_time
 from tests.amqp_client import Client, client_of, eventually
 from tests.patience import PATIENCE
 from tests.system.interop import javascript
+from tests.web_server import web_server
 
 NEW = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 OLD = "whsec_ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8="
@@ -114,15 +115,8 @@ async def _receiver(results: Results) -> AsyncIterator[str]:
         results.posts.append(({name.lower(): value for name, value in request.headers.items()}, await request.read()))
         return web.Response(status=204)
 
-    receiver = web.Application()
-    receiver.router.add_post("/", take)
-    runner = web.AppRunner(receiver, access_log=None)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}/"
-    finally:
-        await runner.cleanup()
+    async with web_server(web.post("/", take)) as url:
+        yield f"{url}/"
 
 
 @asynccontextmanager

@@ -68,7 +68,7 @@ def test_a_run_with_an_open_question_waits_for_a_human() -> None:
 def test_a_missing_crew_takes_precedence_over_other_reasons(state: State) -> None:
     waiting = why_waiting(replace(in_state(state), deferral=DEFERRAL), CrewSituation(served=False))
     assert waiting == Waiting(
-        Reason.CREW_NOT_CONFIGURED, "no replica has the crew research in its settings; add it, or cancel the run", NOW
+        Reason.CREW_NOT_CONFIGURED, "no bridge has the crew research in its settings; add it, or cancel the run", NOW
     )
     assert why_waiting(in_state(State.CANCELLED), CrewSituation(served=False)) is None
 
