@@ -262,9 +262,13 @@ async def has_ended(daemon: Daemon, state: str) -> bool:
 
 
 def shape(screen: str) -> list[str]:
-    """The lines of a screen without what differs from one to the next: ids, times, addresses."""
-    volatile = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|\d{4}-\d\d-\d\dT[\d:.]+Z|\(\d+ \w+ ago\)|https?://[^\s,]+"
-    return [re.sub(volatile, "…", line).rstrip() for line in screen.strip().splitlines() if "usage:" not in line]
+    """The lines of a screen without what differs from one to the next: ids, times, addresses, what polls saw."""
+    volatile = (
+        r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|\d{4}-\d\d-\d\dT[\d:.]+Z|\(\d+ \w+ ago\)|https?://[^\s,]+"
+        r"|(?<=polls[=:])\s?\d+"
+    )
+    of_polls = re.compile(r"  usage:|    \w+_task  ")  # the tasks that a poll saw end, and their tokens
+    return [re.sub(volatile, "…", line).rstrip() for line in screen.strip().splitlines() if not of_polls.match(line)]
 
 
 async def run_in(daemon: Daemon, state: str, number: int = 1) -> Any:
