@@ -3,8 +3,8 @@
 import asyncio
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Collection, Iterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, closing
+from collections.abc import AsyncIterator, Collection, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, closing, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,12 +17,19 @@ from sqlalchemy.exc import OperationalError
 from bridge.adapters.store import SqlStore, migrate_store, open_store
 from bridge.adapters.store.connections import Connections, Work
 from bridge.adapters.store.database import database, open_connections, open_database
+from bridge.adapters.store.schema import metadata
 from tests.fakes import NOW
 from tests.postgres import PostgresServer
 
 CREWS = ("research",)
 """The crews of a process, unless the test sets others."""
 _numbers = count(1)
+SCHEMA = """
+    SELECT count(*), max(xmin::text::bigint), (SELECT version_num FROM alembic_version)
+    FROM (SELECT xmin FROM pg_class UNION ALL SELECT xmin FROM pg_attribute) AS written
+"""
+"""What every change of a table or an index changes: the number of rows about them, or their last transaction."""
+EMPTY = "; ".join(f"DELETE FROM {table.name}" for table in reversed(metadata.sorted_tables))
 
 
 class Adapter(Protocol):
@@ -152,7 +159,35 @@ class PostgresqlAdapter:
 
     async def close(self) -> None:
         await self._twins.aclose()
-        await asyncio.to_thread(self.server.execute, f"DROP DATABASE {self.database} WITH (FORCE)")
+
+
+class Databases:
+    """Migrated, empty databases of a server, each for one test at a time: a new one costs more than most tests."""
+
+    def __init__(self, server: PostgresServer) -> None:
+        self._server = server
+        self._free: list[str] = []
+        self._schema = server.execute(SCHEMA, database="migrated")
+
+    def take(self) -> str:
+        return self._free.pop() if self._free else self.new()
+
+    def new(self) -> str:
+        name = f"test_{next(_numbers)}"
+        self._server.execute(f"CREATE DATABASE {name} TEMPLATE migrated")
+        return name
+
+    def put_back(self, name: str) -> None:
+        """Empty it for another test, or drop it if this one has changed the schema."""
+        with suppress(psycopg.Error):
+            impatient = f"{name}?options=-c%20lock_timeout%3D5s"
+            if self._server.execute(f"{SCHEMA}; {EMPTY}", database=impatient) == self._schema:
+                self._free.append(name)
+                return
+        self.drop(name)
+
+    def drop(self, name: str) -> None:
+        self._server.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def _steps(node: dict[str, Any]) -> Iterator[str]:
@@ -192,21 +227,36 @@ async def sqlite(tmp_path: Path, migrated: Path) -> AsyncIterator[SqliteAdapter]
     await adapter.close()
 
 
+@pytest.fixture(scope="session")
+def databases(postgres: PostgresServer) -> Databases:
+    return Databases(postgres)
+
+
 @pytest.fixture
-async def postgresql(postgres: PostgresServer) -> AsyncIterator[PostgresqlAdapter]:
-    database = f"test_{next(_numbers)}"
-    await asyncio.to_thread(postgres.execute, f"CREATE DATABASE {database} TEMPLATE migrated")
-    adapter = PostgresqlAdapter(postgres, database)
+async def postgresql(postgres: PostgresServer, databases: Databases) -> AsyncIterator[PostgresqlAdapter]:
+    """With a new database, which the test may change in any way."""
+    adapter = PostgresqlAdapter(postgres, await asyncio.to_thread(databases.new))
     yield adapter
     await adapter.close()
+    await asyncio.to_thread(databases.drop, adapter.database)
 
 
-ADAPTERS: dict[str, Callable[..., Adapter]] = {"sqlite": SqliteAdapter, "postgresql": PostgresqlAdapter}
+@pytest.fixture
+async def emptied_postgresql(postgres: PostgresServer, databases: Databases) -> AsyncIterator[PostgresqlAdapter]:
+    """With a database that other tests may have used."""
+    adapter = PostgresqlAdapter(postgres, await asyncio.to_thread(databases.take))
+    yield adapter
+    await adapter.close()
+    await asyncio.to_thread(databases.put_back, adapter.database)
+
+
+ADAPTERS = {"sqlite": "sqlite", "postgresql": "emptied_postgresql"}
+"""The fixtures of the adapters."""
 
 
 @pytest.fixture(params=sorted(ADAPTERS))
 def adapter(request: pytest.FixtureRequest) -> Adapter:
-    made: Adapter = request.getfixturevalue(request.param)
+    made: Adapter = request.getfixturevalue(ADAPTERS[request.param])
     return made
 
 

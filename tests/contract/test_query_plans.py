@@ -102,6 +102,13 @@ def _is_scan(step: str, statement: str) -> bool:
     return found[2] is None or " WHERE " in statement
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def adapter(request: pytest.FixtureRequest) -> Adapter:
+    """With a new database: plans depend on what its files contained."""
+    made: Adapter = request.getfixturevalue(request.param)
+    return made
+
+
 @pytest.fixture
 async def plans(adapter: Adapter, store: SqlStore) -> Plans:
     """A store with a few rows of every kind; PostgreSQL considers no table small enough to scan."""

@@ -265,7 +265,7 @@ async def test_a_closed_connection_leaves_the_run_in_doubt(api: Api, read_first:
 
 async def test_a_silent_server_leaves_the_run_in_doubt_and_a_poll_without_response(api: Api):
     async with raw_server(None) as server:
-        crew = await api(server.url, kickoff=0.05, status=0.05)
+        crew = await api(server.url, kickoff=0.5, status=0.5)
         assert await crew.kickoff(BODY) == InDoubt("timed out")
         assert isinstance(await crew.status("k-1"), NoResponse)
 

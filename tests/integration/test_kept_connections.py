@@ -26,6 +26,7 @@ from bridge.core.crew.rate_limiter import RateLimiter
 from bridge.core.crew.responses import KickoffResponse, NotStarted, Started
 from tests.certificates import Files
 from tests.integration.test_crew_api import read_request
+from tests.patience import PATIENCE
 
 HOST = "localhost"
 POSTS = 10_000 if os.environ.get("FAULTS") == "full" else 300
@@ -116,7 +117,7 @@ def pem(tmp_path: Path) -> Files:
 @pytest.mark.parametrize("encrypted", [False, True])
 async def test_consecutive_posts_share_a_connection(pem: Files, encrypted: bool):
     server = Server()
-    async with opened(server, pem if encrypted else None) as api:
+    async with opened(server, pem if encrypted else None, keep=PATIENCE) as api:
         assert [await post(api, number) for number in range(5)] == [Started(f"k-{number}") for number in range(5)]
     assert server.connections == 1
 

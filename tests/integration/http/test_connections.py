@@ -12,6 +12,7 @@ from bridge.adapters.http.auth import Clients
 from bridge.adapters.http.server import Listen
 from tests.http_client import CLIENTS, LISTEN, Bridge, bearer, problem, serving
 from tests.integration.http.test_hooks import HOOKS
+from tests.patience import PATIENCE
 
 MOST = 10
 CROWDED = replace(LISTEN, max_connections=MOST, head_seconds=600, body_seconds=600)
@@ -43,7 +44,7 @@ class Callers:
 
 @asynccontextmanager
 async def calling(listen: Listen = CROWDED, clients: Clients | None = None) -> AsyncIterator[Callers]:
-    async with serving(listen, clients, hooks=HOOKS) as bridge, asyncio.timeout(60):
+    async with serving(listen, clients, hooks=HOOKS) as bridge, asyncio.timeout(PATIENCE):
         callers = Callers(bridge)
         try:
             yield callers

@@ -236,7 +236,7 @@ async def test_an_invalid_event_id_counts_as_deleted(streams: Streams) -> None:
 
 
 async def test_an_idle_stream_sends_keep_alives_and_ends_after_a_while(tmp_path: Path) -> None:
-    async with served(tmp_path, StreamOptions(poll_interval=0.01, keepalive=0.05, max_duration=0.3)) as streams:
+    async with served(tmp_path, StreamOptions(poll_interval=0.01, keepalive=0.01, max_duration=0.5)) as streams:
         stream = await streams.open()
         rest = await asyncio.wait_for(stream.content.read(), PATIENCE)
     assert rest.startswith(b"retry: 2000\n\n:\n\n")

@@ -193,7 +193,7 @@ async def test_nothing_is_decompressed_for_unauthenticated_callers(inflated: Inf
     """0.6 MB on any path blocked the event loop for 0.6 s: 300 MiB were inflated after the 401 or 404 was sent."""
     bomb = gzip.compress(b" " * 50_000_000) if coding == "gzip" else zlib.compress(b" " * 50_000_000)
     head = f"{line} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Encoding: {coding}\r\n"
-    async with serving(LISTEN) as bridge, asyncio.timeout(60):
+    async with serving(LISTEN) as bridge, asyncio.timeout(PATIENCE):
         reader, writer = await asyncio.open_connection("127.0.0.1", bridge.port)
         # One byte is missing, so that the rest would be read after the response.
         writer.write(f"{head}Content-Length: {len(bomb) + 1}\r\n\r\n".encode() + bomb)
@@ -208,7 +208,7 @@ async def test_nothing_is_decompressed_for_unauthenticated_callers(inflated: Inf
 
 async def test_the_rest_of_a_refused_body_is_discarded_and_limited() -> None:
     """A client that is still sending reads its 401; one that never stops is disconnected."""
-    async with serving(LISTEN) as bridge, asyncio.timeout(60):
+    async with serving(LISTEN) as bridge, asyncio.timeout(PATIENCE):
         reader, writer = await asyncio.open_connection("127.0.0.1", bridge.port)
         writer.write(b"POST /v1/runs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999999999\r\n\r\n")
         assert b" 401 " in await reader.readuntil(b"\r\n\r\n")

@@ -21,7 +21,7 @@ TOKEN = f"Authorization: {bearer('submitter')['Authorization']}\r\n".encode()
 
 @pytest.fixture
 async def bridge() -> AsyncIterator[Bridge]:
-    async with serving(SLOW_BODIES) as served, asyncio.timeout(60):
+    async with serving(SLOW_BODIES) as served, asyncio.timeout(PATIENCE):
         yield served
 
 
@@ -101,7 +101,7 @@ async def test_a_client_that_does_not_read_is_disconnected(bridge: Bridge) -> No
 
 async def test_a_client_that_reads_slowly_receives_its_response() -> None:
     """What counts is that it reads, not that it has finished."""
-    async with serving(replace(SLOW_BODIES, write_seconds=2.0)) as bridge, asyncio.timeout(120):
+    async with serving(replace(SLOW_BODIES, write_seconds=2.0)) as bridge, asyncio.timeout(PATIENCE):
         with closing(await unread(bridge, large_run(bridge))) as connection:
             received = 0
             while received < 12_000_000:

@@ -238,7 +238,7 @@ async def test_too_many_waiting_clients_are_answered_at_once(bridge: Bridge) -> 
 
 async def test_one_client_cannot_occupy_every_wait() -> None:
     """It may have half of those that the others do not have; it could have all 200, and no other client could wait."""
-    async with serving(long_polls=LongPollOptions(interval=0.005, slots=4)) as bridge, asyncio.timeout(60):
+    async with serving(long_polls=LongPollOptions(interval=0.005, slots=4)) as bridge, asyncio.timeout(PATIENCE):
         first = [asyncio.create_task(bridge.submit(Prefer="wait=60")) for _ in range(2)]
         while len(bridge.accept.seen) < 2:
             await bridge.store.poll_finished.wait()
