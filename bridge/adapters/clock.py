@@ -14,6 +14,7 @@ import structlog
 from bridge.ports.lifecycle import Health
 
 SLEW = 0.05  # maximum correction, in seconds per second
+CORRECTION_INTERVAL = 0.01  # seconds; a run asks for the time fifteen times
 JUMP = 5.0  # seconds; a larger difference is logged and unhealthy
 
 log = structlog.get_logger()
@@ -43,12 +44,16 @@ class SteadyClock:
     def __call__(self) -> float:
         """Return seconds since the epoch."""
         at = self._monotonic()
+        if at - self._corrected_at >= CORRECTION_INTERVAL:
+            self._correct(at)
+        return self._time_at(at)
+
+    def _correct(self, at: float) -> None:
         difference = self._wall() - self._time_at(at)
         self._log_jump(difference)
         limit = SLEW * (at - self._corrected_at)
         self._correction += min(max(difference, -limit), limit)
         self._corrected_at = at
-        return self._time_at(at)
 
     async def health(self) -> Health:
         """Return whether this clock agrees with the machine's."""

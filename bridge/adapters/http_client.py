@@ -12,6 +12,7 @@ import select
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import lru_cache
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -91,6 +92,7 @@ def _is_silent(protocol: ResponseHandler) -> bool:
     return not poll.poll(0)
 
 
+@lru_cache(maxsize=1024)
 def exact_url(url: str) -> URL:
     """Return an absolute URL whose path and query are sent byte for byte; only a fragment is not sent.
 
@@ -173,11 +175,13 @@ class _HeadReader(asyncio.Protocol):
         searched = max(0, len(self._buffer) - 3)
         self._buffer += data if self._buffer else data.lstrip(b"\r\n")
         end = response_head.end_of_head(self._buffer, searched)
-        while end is not None and response_head.is_interim(self._buffer):
+        status = response_head.status_code(self._buffer)
+        while response_head.is_interim(status) and end is not None:
             del self._buffer[:end]
             end = response_head.end_of_head(self._buffer)
-        if b"\n" in data and not response_head.is_interim(self._buffer):
-            self._transmission.status = response_head.status_code(self._buffer)
+            status = response_head.status_code(self._buffer)
+        if not response_head.is_interim(status):
+            self._transmission.status = status
         if end is not None:
             head = response_head.sanitized(bytes(self._buffer[:end]))
             self._may_be_kept = not response_head.announces_close(head)

@@ -107,6 +107,8 @@ def _texts(value: Any) -> Iterator[str]:
     left = [value]
     while left:
         item = left.pop()
+        if item is None or isinstance(item, int | float):
+            continue
         if isinstance(item, str):
             yield item
         elif isinstance(item, Mapping):
@@ -116,5 +118,5 @@ def _texts(value: Any) -> Iterator[str]:
             left.extend(item)
         elif isinstance(item, bytes):
             yield item.decode("utf-8", "surrogateescape")
-        elif is_dataclass(item):
+        else:
             left.extend(contents(item))

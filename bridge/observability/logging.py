@@ -45,11 +45,12 @@ def configure(
     """
     stream = sys.stderr if stream is None else stream
     as_json = format == "json" or (format == "auto" and not stream.isatty())
+    writer = structlog.WriteLogger(stream)
     last = _last_processors(Redaction(secrets), as_json=as_json, colors=stream.isatty())
     structlog.configure(
         processors=[structlog.contextvars.merge_contextvars, *_first_processors(), *last],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(file=stream),
+        logger_factory=lambda *_args: writer,
     )
     _route_libraries(stream, last)
 

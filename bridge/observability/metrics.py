@@ -5,7 +5,8 @@ know about metrics.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from itertools import product
 from typing import Any, get_args
 
@@ -58,6 +59,18 @@ def tokens_used(usage: Any) -> dict[str, float]:
     }
 
 
+def _counters(name: str, text: str, labels: Sequence[str], registry: CollectorRegistry) -> Callable[..., Counter]:
+    """Return the function that returns the counter with these label values; the library's own is slow."""
+    return cache(Counter(name, text, labels, registry=registry).labels)
+
+
+def _histograms(
+    name: str, text: str, labels: Sequence[str], registry: CollectorRegistry, buckets: Sequence[float]
+) -> Callable[..., Histogram]:
+    """As `_counters`, for histograms."""
+    return cache(Histogram(name, text, labels, registry=registry, buckets=buckets).labels)
+
+
 class Counters:
     """Keeps the metrics of one registry; `store` is what the store reports to.
 
@@ -69,63 +82,56 @@ class Counters:
         ProcessCollector(registry=registry)
         build = Gauge("kickoff_bridge_build_info", "Always 1; labeled by version.", ["version"], registry=registry)
         build.labels(__version__).set(1)
-        self._requests = Counter(
-            "kickoff_bridge_requests",
-            "Kickoff requests, by entry point and outcome",
-            ["via", "outcome"],
-            registry=registry,
+        self._requests = _counters(
+            "kickoff_bridge_requests", "Kickoff requests, by entry point and outcome", ["via", "outcome"], registry
         )
         for via, outcome in product(VIA, ("accepted", "replayed", *get_args(RefusalCode))):
-            self._requests.labels(via, outcome)
-        self._runs_ended = Counter(
+            self._requests(via, outcome)
+        self._runs_ended = _counters(
             "kickoff_bridge_runs_ended",
             "Runs that ended, by final state and error",
             ["crew", "state", "error"],
-            registry=registry,
+            registry,
         )
-        self._tokens_used = Counter(
+        self._tokens_used = _counters(
             "kickoff_bridge_tokens_used",
             "Tokens used by executions, as far as the crew API reports them",
             ["crew", "kind"],
-            registry=registry,
+            registry,
         )
-        self._run_wait = Histogram(
+        self._run_wait = _histograms(
             "kickoff_bridge_run_wait_seconds",
             "Time from the acceptance of a run to its first POST",
             ["crew"],
-            registry=registry,
-            buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 14400, 86400),
+            registry,
+            (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 14400, 86400),
         )
-        self._run_duration = Histogram(
+        self._run_duration = _histograms(
             "kickoff_bridge_run_duration_seconds",
             "Time from the POST of a run to its end",
             ["crew"],
-            registry=registry,
-            buckets=(1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 43200, 86400, 259200),
+            registry,
+            (1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 43200, 86400, 259200),
         )
+        outcome_of_call = ["crew", "outcome"]
         self._responses = {
-            "kickoff": Counter(
-                "kickoff_bridge_kickoffs",
-                "Kickoff requests to a crew, by outcome",
-                ["crew", "outcome"],
-                registry=registry,
+            "kickoff": _counters(
+                "kickoff_bridge_kickoffs", "Kickoff requests to a crew, by outcome", outcome_of_call, registry
             ),
-            "poll": Counter(
-                "kickoff_bridge_polls", "Polls of a crew, by outcome", ["crew", "outcome"], registry=registry
-            ),
-            "human_input": Counter(
+            "poll": _counters("kickoff_bridge_polls", "Polls of a crew, by outcome", outcome_of_call, registry),
+            "human_input": _counters(
                 "kickoff_bridge_human_inputs",
                 "Human answers submitted to a crew, by outcome",
-                ["crew", "outcome"],
-                registry=registry,
+                outcome_of_call,
+                registry,
             ),
         }
-        self._crew_requests = Histogram(
+        self._crew_requests = _histograms(
             "kickoff_bridge_crew_request_seconds",
             "Duration of calls to a crew, including failed ones",
             ["crew", "operation"],
-            registry=registry,
-            buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+            registry,
+            (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
         )
         self.paused = Gauge(
             "kickoff_bridge_crew_paused", "1 while a crew is paused and probed", ["crew"], registry=registry
@@ -157,55 +163,55 @@ class Counters:
         self._stale_writes = Counter(
             "kickoff_bridge_stale_writes", "Writes discarded because the row had a newer version", registry=registry
         )
-        self._quarantined = Counter(
+        self._quarantined = _counters(
             "kickoff_bridge_quarantined",
             "Items quarantined, and background work postponed, after an unexpected exception",
             ["kind"],
-            registry=registry,
+            registry,
         )
         for kind in Quarantined:
-            self._quarantined.labels(kind.value)
-        self._attempts = Counter(
+            self._quarantined(kind.value)
+        self._attempts = _counters(
             "kickoff_bridge_delivery_attempts",
             "Attempts to deliver an event, by outcome",
             ["channel", "outcome"],
-            registry=registry,
+            registry,
         )
-        self._delivery_time = Histogram(
+        self._delivery_time = _histograms(
             "kickoff_bridge_delivery_seconds",
             "Time from the storage of an event to its confirmation, without redeliveries",
             ["channel"],
-            registry=registry,
-            buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 300, 1800, 7200, 43200, 259200),
+            registry,
+            (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 300, 1800, 7200, 43200, 259200),
         )
         for channel in Channel:
-            self._delivery_time.labels(channel.value)
+            self._delivery_time(channel.value)
             for outcome in map(kind_name, [*get_args(SendResult), Unroutable, Withheld]):
-                self._attempts.labels(channel.value, outcome)
+                self._attempts(channel.value, outcome)
         self.store = StoreMetrics(self._stale_writes.inc, self._commits.observe, self._observe_wait, self._count_end)
 
     def count_request(self, via: str, outcome: str) -> None:
         """Count a kickoff request: `accepted`, `replayed`, or the code of the refusal."""
-        self._requests.labels(via, outcome).inc()
+        self._requests(via, outcome).inc()
 
     def count_response(self, crew: str, operation: str, response: object) -> None:
         """Count a crew's response to a `kickoff`, a `poll`, or `human_input`."""
-        self._responses[operation].labels(crew, kind_name(type(response))).inc()
+        self._responses[operation](crew, kind_name(type(response))).inc()
 
     def observe_crew_request(self, crew: str, operation: str, seconds: float) -> None:
         """Observe the duration of a call to a crew."""
-        self._crew_requests.labels(crew, operation).observe(seconds)
+        self._crew_requests(crew, operation).observe(seconds)
 
     def count_attempt(self, delivery: Delivery, result: SendResult, now: float) -> None:
         """Count an attempt at a delivery; if it was the first to be confirmed, observe the time since its storage."""
         channel = delivery.destination.channel.value
-        self._attempts.labels(channel, kind_name(type(result))).inc()
+        self._attempts(channel, kind_name(type(result))).inc()
         if isinstance(result, Confirmed) and not delivery.earlier_attempts:
-            self._delivery_time.labels(channel).observe(max(0.0, now - delivery.event.created_at))
+            self._delivery_time(channel).observe(max(0.0, now - delivery.event.created_at))
 
     def report(self, kind: Quarantined, error: BaseException, /, *, repeated: bool = False, **about: object) -> None:
         """Log an unexpected exception with its traceback, and count it; `ports.ReportFault`."""
-        self._quarantined.labels(kind.value).inc()
+        self._quarantined(kind.value).inc()
         log_fault(kind, error, repeated=repeated, **about)
 
     def show_crew(self, crew: str, figures: Callable[[], CrewFigures]) -> None:
@@ -214,18 +220,18 @@ class Counters:
         self.request_rate.labels(crew).set_function(self._safely(lambda: figures().request_rate))
         self.tracked_runs.labels(crew).set_function(self._safely(lambda: figures().tracked_runs))
         self.overdue.labels(crew).set_function(self._safely(lambda: figures().overdue))
-        self._run_wait.labels(crew)
-        self._run_duration.labels(crew)
+        self._run_wait(crew)
+        self._run_duration(crew)
         for operation, responses in RESPONSES.items():
             for outcome in _response_labels(responses):
-                self._responses[operation].labels(crew, outcome)
+                self._responses[operation](crew, outcome)
         for operation in OPERATIONS:
-            self._crew_requests.labels(crew, operation)
+            self._crew_requests(crew, operation)
         for state, errors in ENDS.items():
             for error in errors:
-                self._runs_ended.labels(crew, state.value, error)
+                self._runs_ended(crew, state.value, error)
         for kind in TOKEN_KINDS:
-            self._tokens_used.labels(crew, kind)
+            self._tokens_used(crew, kind)
 
     def hide_crew(self, crew: str) -> None:
         """Remove the gauges of a crew; its counters stay."""
@@ -255,16 +261,16 @@ class Counters:
     def _observe_wait(self, run: Run) -> None:
         """Observe how long a claimed run has waited; later attempts of the same run are not counted."""
         if run.attempt == 1 and run.sent_at is not None:
-            self._run_wait.labels(run.crew).observe(max(0.0, run.sent_at - run.accepted_at))
+            self._run_wait(run.crew).observe(max(0.0, run.sent_at - run.accepted_at))
 
     def _count_end(self, run: Run) -> None:
         """Count a run that has ended, and what its execution took."""
         error = run.outcome.error
-        self._runs_ended.labels(run.crew, run.state.value, "none" if error is None else error.code).inc()
+        self._runs_ended(run.crew, run.state.value, "none" if error is None else error.code).inc()
         if run.kickoff_id is not None and run.sent_at is not None and run.finished_at is not None:
-            self._run_duration.labels(run.crew).observe(max(0.0, run.finished_at - run.sent_at))
+            self._run_duration(run.crew).observe(max(0.0, run.finished_at - run.sent_at))
         for kind, tokens in tokens_used(run.outcome.usage).items():
-            self._tokens_used.labels(run.crew, kind).inc(tokens)
+            self._tokens_used(run.crew, kind).inc(tokens)
 
 
 class CountedSender:

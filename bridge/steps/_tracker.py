@@ -204,6 +204,8 @@ class RunTracker:
     def reconcile(self, tracked: TrackedRun, response: StatusResponse, polled_at: float) -> StatusResponse:
         """Return the status, completed with what webhooks reported if it is inconclusive; `tracked` lacks this poll."""
         known = self.known(tracked.run_id)
-        missing = tracking.long_missing(replace(tracked, missing=tracked.missing + 1), polled_at)
-        reconciled = with_webhook_result(response, known.webhook_result, long_missing=missing)
+        reconciled = response
+        if (result := known.webhook_result) is not None:
+            missing = tracking.long_missing(replace(tracked, missing=tracked.missing + 1), polled_at)
+            reconciled = with_webhook_result(response, result, long_missing=missing)
         return with_task_progress(reconciled, known.tasks, tracking.tasks_done(tracked.progress))

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from structlog.testing import capture_logs
 
-from bridge.adapters.clock import SLEW, SteadyClock
+from bridge.adapters.clock import CORRECTION_INTERVAL, SLEW, SteadyClock
 
 DAY = 86_400.0
 
@@ -76,8 +76,9 @@ def test_a_jump_is_reported_once() -> None:
     clocks.wall += DAY
 
     with capture_logs() as logs:
-        clock()
-        clock()
+        for _ in range(2):
+            clocks.pass_(CORRECTION_INTERVAL)
+            clock()
 
     assert [(line["event"], line["difference_s"]) for line in logs] == [("clock_jumped", DAY)]
 

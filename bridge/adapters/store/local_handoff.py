@@ -5,7 +5,7 @@ of a run and its event. Measured: 1.0 ms instead of 1.8 from the end to the send
 sender requested recently are handed off, and only as many as will be sent soon; all others are claimed from the store.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from itertools import islice
 
 from bridge.core.delivery.model import Channel, Delivery
@@ -21,13 +21,14 @@ class LocalHandoff:
 
     def __init__(self) -> None:
         self._waiting: dict[str, Delivery] = {}
+        self._waiting_bytes = 0  # of their events
         self._requested_at: dict[Channel, float] = {}
         self._store_claimed_at = 0.0
         self._more_in_store = True
 
     def to_own(self, new: Sequence[Delivery]) -> list[Delivery]:
         """Return the new deliveries that this process should own from the start."""
-        size = self._bytes(self._waiting.values()) + self._bytes(new)
+        size = self._waiting_bytes + _bytes(new)
         if len(self._waiting) >= MAX_DELIVERIES or size > MAX_BYTES:
             self._more_in_store = True
             return []
@@ -36,16 +37,14 @@ class LocalHandoff:
     def add(self, written: Sequence[Delivery]) -> None:
         """Add deliveries that this process has written and owns."""
         self._waiting |= {delivery.delivery_id: delivery for delivery in written}
+        self._waiting_bytes += _bytes(written)
 
     def take(self, channels: Collection[Channel], limit: int, now: float) -> list[Delivery]:
         """Take at most `limit` due deliveries, in the order written."""
         self._requested_at |= dict.fromkeys(channels, now)
         waiting = self._waiting.values()
         due = (item for item in waiting if item.destination.channel in channels and item.due_at <= now)
-        taken = list(islice(due, limit))
-        for delivery in taken:
-            del self._waiting[delivery.delivery_id]
-        return taken
+        return self._remove(list(islice(due, limit)))
 
     def slots_for_store(self, limit: int, now: float) -> int:
         """Return how many of `limit` slots to reserve for the store: half, at least one, because it has older ones."""
@@ -60,19 +59,24 @@ class LocalHandoff:
 
     def take_unclaimed(self, now: float) -> list[Delivery]:
         """Remove and return deliveries not taken for so long that other processes should send them."""
-        unclaimed = [delivery for delivery in self._waiting.values() if now - delivery.due_at > 2 * REQUESTED_WITHIN]
-        for delivery in unclaimed:
-            del self._waiting[delivery.delivery_id]
-        return unclaimed
+        waiting = self._waiting.values()
+        return self._remove([delivery for delivery in waiting if now - delivery.due_at > 2 * REQUESTED_WITHIN])
 
     def clear(self) -> None:
         """Remove all deliveries, because this process no longer owns them."""
         self._waiting.clear()
+        self._waiting_bytes = 0
 
-    @staticmethod
-    def _bytes(deliveries: Iterable[Delivery]) -> int:
-        return sum(len(delivery.event.body) for delivery in deliveries)
+    def _remove(self, deliveries: list[Delivery]) -> list[Delivery]:
+        for delivery in deliveries:
+            del self._waiting[delivery.delivery_id]
+        self._waiting_bytes -= _bytes(deliveries)
+        return deliveries
 
     def _is_requested(self, new: Delivery) -> bool:
         requested_at = self._requested_at.get(new.destination.channel)
         return requested_at is not None and new.due_at - requested_at < REQUESTED_WITHIN
+
+
+def _bytes(deliveries: Sequence[Delivery]) -> int:
+    return sum(len(delivery.event.body) for delivery in deliveries)

@@ -23,7 +23,6 @@ from bridge.core.crew.tasks import NO_TASKS, ReportedTasks, read_tasks
 from bridge.core.http.retry_after import parse_retry_after
 from bridge.core.numbers import read_number
 from bridge.core.redaction import MASK
-from bridge.core.values import replace
 
 KICKOFF_ID = re.compile(r"(?!\.{1,2}\Z)(?:(?![/?#%\\])[!-~]){1,128}")  # a UUID in general, but any string may come
 MAX_MESSAGE = 2048
@@ -321,9 +320,7 @@ def _is_unavailable(code: int, text: str) -> bool:
 def _read_state(body: Mapping[str, Any]) -> StatusResponse:
     token = _token(body)
     if token in _SUCCEEDED:
-        succeeded = _succeeded(body, wrapped=not _has_state(body))
-        progress = crew_progress.read_final_progress(body, succeeded.tasks.finished or 0)
-        return replace(succeeded, progress=progress)
+        return _succeeded(body, wrapped=not _has_state(body))
     if token in _FAILED:
         return Failed(_failure(body))
     if token in _STOPPED:
@@ -365,7 +362,8 @@ def _succeeded(body: Mapping[str, Any], *, wrapped: bool) -> Succeeded:
     usage = results.portable(reported)
     dropped = found.dropped if usage is not None or reported is None else (*found.dropped, "usage")
     tasks = read_tasks(body, wrapped=wrapped)
-    return Succeeded(found.text, found.parsed, usage, tasks=tasks, dropped=dropped)
+    progress = crew_progress.read_final_progress(body, tasks.finished or 0)
+    return Succeeded(found.text, found.parsed, usage, progress, tasks, dropped)
 
 
 def _has_state(body: Mapping[str, Any]) -> bool:

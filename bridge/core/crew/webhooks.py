@@ -103,18 +103,14 @@ def shorten(kind: Kind, beginning: Mapping[str, Any]) -> Any:
 
 
 def with_webhook_result(
-    response: responses.StatusResponse, webhook_result: responses.Succeeded | None, *, long_missing: bool
+    response: responses.StatusResponse, webhook_result: responses.Succeeded, *, long_missing: bool
 ) -> responses.StatusResponse:
     """Return the status, or the webhook result once the execution was NOT FOUND for so long that it counts as lost.
 
     Nothing less is sufficient: anyone who knows the URL could end a run at the first poll that times out, or that is
     made before the API knows the execution.
     """
-    return (
-        webhook_result
-        if long_missing and isinstance(response, responses.NotFound) and webhook_result is not None
-        else response
-    )
+    return webhook_result if long_missing and isinstance(response, responses.NotFound) else response
 
 
 def add_task(before: TasksDone | None, name: str, stored: int) -> TasksDone:

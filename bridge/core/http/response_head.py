@@ -13,8 +13,10 @@ _MAX_VALUE = 1024  # bytes of a header that is kept
 
 _STATUS_LINE = re.compile(rb"HTTP/(\d(?:\.\d)?)[ \t]+(\d{3})(?:[ \t].*)?\r?\n")
 _END = re.compile(rb"\n\r?\n")
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _CLOSE = re.compile(rb"\nconnection:[^\n]*\bclose\b", re.IGNORECASE)
 _KEPT = frozenset({b"content-type", b"content-encoding", b"connection", b"date", b"retry-after"})
+_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 _WITHOUT_BODY = frozenset({204, 304})
 
 
@@ -30,9 +32,8 @@ def end_of_head(data: bytes | bytearray, start: int = 0) -> int | None:
     return found.end() if found else None
 
 
-def is_interim(head: bytes | bytearray) -> bool:
+def is_interim(status: int | None) -> bool:
     """Return whether a final response follows (after 100 Continue or 103 Early Hints)."""
-    status = status_code(head)
     return status is not None and 100 <= status < 200 and status != 101  # noqa: PLR2004  (HTTP codes)
 
 
@@ -77,9 +78,11 @@ def _framing(headers: Sequence[tuple[bytes, bytes]], status: int) -> tuple[list[
 
 
 def _headers(lines: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the valid header lines of acceptable length; names in lower case."""
+    """Yield the headers that matter, if they are valid and of acceptable length; names in lower case."""
     for line in lines.split(b"\n"):
         name, colon, value = line.partition(b":")
-        value = value.strip(b" \t\r")
-        if colon and len(value) <= _MAX_VALUE and not re.search(rb"[\x00-\x08\x0a-\x1f\x7f]", value):
-            yield name.strip(b" \t").lower(), value
+        name = name.strip(b" \t").lower()
+        if colon and (name in _KEPT or name in _FRAMING):
+            value = value.strip(b" \t\r")
+            if len(value) <= _MAX_VALUE and not _CONTROL.search(value):
+                yield name, value

@@ -59,8 +59,7 @@ class AcceptRequest:
 
         Inputs and meta are stored, and sent to the crew, with the bridge's own secrets redacted.
         """
-        inputs, meta = self._redactor.value(request.inputs), self._redactor.value(request.meta)
-        request = replace(request, inputs=inputs, meta=meta)
+        request = self._redacted(request)
         crew = self._crews.get(request.crew)  # None if another process serves it, as during the rollout of a new crew
         if crew is None and request.crew not in await self._queries.crews_served():
             raise RequestRefused("unknown_crew", f"no crew named {request.crew} is configured; check the name", "crew")
@@ -69,19 +68,24 @@ class AcceptRequest:
         run_id = self._new_id()
         run = state_machine.accept(request, self._tracing.begin(run_id, envelope), run_id, self._clock(), start_by)
         try:
-            run = replace(run, request=await self._checked(request, envelope))
+            checked = await self._checked(request, envelope)
         except RequestRefused:
             if (earlier := await self._find_earlier(run)) is None:
                 raise
             return Accepted(earlier, replayed=True, warnings=warnings)
-        accepted = await self._store.accept(run)
+        accepted = await self._store.accept(run if checked is request else replace(run, request=checked))
         if not accepted.replayed:
             log.info("run_accepted", **accepted.run.log_fields, by=envelope.source)
             self._tracing.accepted(accepted.run, envelope.traceparent, self._clock())
         if warnings and not accepted.replayed:
             log.warning("inputs_id_sent", **accepted.run.log_fields)
         self._signals.kickoff(request.crew)
-        return replace(accepted, warnings=warnings)
+        return replace(accepted, warnings=warnings) if warnings else accepted
+
+    def _redacted(self, request: KickoffRequest) -> KickoffRequest:
+        inputs, meta = self._redactor.value(request.inputs), self._redactor.value(request.meta)
+        same = inputs is request.inputs and meta is request.meta
+        return request if same else replace(request, inputs=inputs, meta=meta)
 
     async def _checked(self, request: KickoffRequest, envelope: Envelope) -> KickoffRequest:
         """Return the request with the id of the state to restore, if any; raise `RequestRefused`."""

@@ -38,6 +38,8 @@ class CrewInputs:
         `max_wait` seconds, the request passes: the crew API refuses incomplete ones at no cost.
         """
         crew = self._crews[request.crew]
+        if self._has_current(crew) and not self._lacking(crew, crew.inputs.listed, request):
+            return
         asked_before = crew.inputs.asked
         lacking = []
         with suppress(TimeoutError):
@@ -51,6 +53,9 @@ class CrewInputs:
         """Return whether the crew has listed its inputs, and has not left a question unanswered since."""
         cache = self._crews[crew].inputs
         return cache.listed is not None and cache.is_current(self._clock(), 0)
+
+    def _has_current(self, crew: Crew) -> bool:
+        return crew.inputs.is_current(self._clock(), crew.inputs.forgotten)
 
     def _lacking(self, crew: Crew, listed: ListedInputs | None, request: KickoffRequest) -> list[str]:
         return [] if listed is None else missing_inputs(self._required(crew, listed), request.inputs)

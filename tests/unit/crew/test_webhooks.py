@@ -284,7 +284,6 @@ def test_a_crew_webhook_is_accepted_as_the_end_only_after_repeated_not_found():
     assert with_webhook_result(NotFound(), webhook_result, long_missing=True) is webhook_result
     assert with_webhook_result(NotFound(), webhook_result, long_missing=False) == NotFound()
     assert with_webhook_result(NoResponse("HTTP 500"), webhook_result, long_missing=True) == NoResponse("HTTP 500")
-    assert with_webhook_result(NotFound(), None, long_missing=True) == NotFound()
 
 
 def test_a_task_id_is_not_an_execution_id():
