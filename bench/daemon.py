@@ -152,6 +152,12 @@ def cpu_of_tree(pid: int) -> float:
     return sum(int(ticks) for pid in _tree(pid) for ticks in _stat(pid)[11:15]) / TICKS
 
 
+def pin_tree(pid: int, core: int) -> None:
+    """Keep a process and all its children on one core."""
+    for each in _tree(pid):
+        os.sched_setaffinity(each, {core})
+
+
 def _tree(pid: int) -> list[int]:
     with contextlib.suppress(OSError):  # it has ended meanwhile
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()

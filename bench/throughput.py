@@ -1,9 +1,9 @@
 """Thousands of concurrent requests over RabbitMQ, with the bridge and with alternatives, in one run.
 
 `python -m bench.throughput --requests 5000 --rounds 3 --tls`. The contender has one core for itself, where there are
-several; broker, crew, and load share the others. Compare ratios within one run. Printed per contender: runs per second
-from the first publish to the last result, CPU per run of the contender's process (without that of a database), and its
-memory per outstanding run. Celery and FastStream take part where they are installed. `--tls` repeats all of it with a
+several, with its store or database on it; broker, crew, and load share the others. Compare ratios within one run.
+Printed per contender: runs per second from the first publish to the last result, CPU per run of the contender's process
+and database, and the process's memory per outstanding run. Celery and FastStream take part where they are installed. `--tls` repeats all of it with a
 crew behind TLS.
 """
 
@@ -23,11 +23,11 @@ import aiohttp
 import orjson
 
 from bench.bars import draw_bars
-from bench.daemon import cpu, memory, peak, process, separate_cores, write_settings
+from bench.daemon import cpu, cpu_of_tree, memory, peak, pin_tree, process, separate_cores, write_settings
 from bridge.adapters.amqp.topology import Topology, ensure_inbound, ensure_outbound
 from tests.broker import Broker, free_ports, running_broker
 from tests.certificates import Files
-from tests.postgres import running_postgres
+from tests.postgres import PostgresServer, running_postgres
 
 RUN_TIME = 0.3
 POLL_INTERVAL = "1s"
@@ -62,7 +62,7 @@ class Setup:
     broker: Broker
     crew: str
     bridge_port: int
-    database: str | None = None
+    database: PostgresServer | None = None
     certificates: Files | None = None
 
     @property
@@ -75,7 +75,7 @@ class Setup:
         """The arguments of Python."""
         if contender == "bridge":
             return ("-m", "bridge", "run", "--config", str(self._settings()))
-        database = () if self.database is None else (self.database,)
+        database = () if self.database is None else (self.database.url("postgres"),)
         return ("-m", f"bench.rivals.{contender}", self.broker.url, self.crew, *database)
 
     def _settings(self) -> Path:
@@ -109,7 +109,7 @@ async def _compare(options: argparse.Namespace, core: int | None, *, tls: bool) 
 
 async def measure(contender: str, requests: int, core: int | None, *, tls: bool = False) -> Figures:
     """One round with a new broker and a new store; `core`: where the contender runs."""
-    with tempfile.TemporaryDirectory() as name, running_broker() as broker, _database(contender) as database:
+    with tempfile.TemporaryDirectory() as name, running_broker() as broker, _database(contender, core) as database:
         folder, (crew_port, bridge_port) = Path(name), free_ports(2)
         certificates = Files(folder, "localhost") if tls else None
         crew = f"https://localhost:{crew_port}" if tls else f"http://127.0.0.1:{crew_port}"
@@ -123,14 +123,21 @@ async def measure(contender: str, requests: int, core: int | None, *, tls: bool 
             return await _measure(contender, setup, started.pid, requests)
 
 
+def _spent(setup: Setup, pid: int) -> float:
+    """The CPU seconds of the contender and its database."""
+    return cpu(pid) + (0.0 if setup.database is None else cpu_of_tree(setup.database.pid))
+
+
 @contextlib.contextmanager
-def _database(contender: str) -> Iterator[str | None]:
-    """For contenders that need it: an empty PostgreSQL with default durability."""
+def _database(contender: str, core: int | None) -> Iterator[PostgresServer | None]:
+    """For contenders that need it: an empty PostgreSQL with default durability, on the contender's core."""
     if contender != "trigger_loop":
         yield None
         return
     with running_postgres(fsync="on", full_page_writes="on") as server:
-        yield server.url("postgres")
+        if core is not None:
+            pin_tree(server.pid, core)
+        yield server
 
 
 async def _measure(contender: str, setup: Setup, pid: int, requests: int) -> Figures:
@@ -142,11 +149,11 @@ async def _measure(contender: str, setup: Setup, pid: int, requests: int) -> Fig
         await consumed(connection, queue)
         arrivals = await count_results(channel, requests)
         idle = memory(pid)
-        before, began = cpu(pid), time.perf_counter()
+        before, began = _spent(setup, pid), time.perf_counter()
         for number in range(requests):
             await channel.default_exchange.publish(request(contender, number), queue)
         await arrivals
-        took, spent = time.perf_counter() - began, cpu(pid) - before
+        took, spent = time.perf_counter() - began, _spent(setup, pid) - before
         grown = peak(pid) - idle
         async with aiohttp.ClientSession() as http, http.get(f"{setup.crew}/_figures", ssl=False) as response:
             seen = await response.json()
