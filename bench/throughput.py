@@ -34,7 +34,7 @@ POLL_INTERVAL = "1s"
 CELERY = "kickoff.celery"
 OPTIONAL = {"faststream_app": "faststream", "celery_worker": "celery"}
 CONTENDERS = [
-    "bridge", "script", "floor", "bare", "trigger_loop", *(name for name, of in OPTIONAL.items() if find_spec(of)),
+    "bridge", "script", "floor", "bare", "trigger_loop", "row_loop", *(name for name, of in OPTIONAL.items() if find_spec(of)),
 ]  # fmt: skip
 
 
@@ -131,7 +131,7 @@ def _spent(setup: Setup, pid: int) -> float:
 @contextlib.contextmanager
 def _database(contender: str, core: int | None) -> Iterator[PostgresServer | None]:
     """For contenders that need it: an empty PostgreSQL with default durability, on the contender's core."""
-    if contender != "trigger_loop":
+    if contender not in {"trigger_loop", "row_loop"}:
         yield None
         return
     with running_postgres(fsync="on", full_page_writes="on") as server:

@@ -35,10 +35,11 @@ _OVER = "UPDATE triggers SET state = 'over' WHERE id = %s"
 
 
 class Loop:
-    """The rows, and the loop that advances them."""
+    """The rows, and the loop that advances them; `batch`: how many rows one transaction writes."""
 
-    def __init__(self, rows: psycopg.AsyncConnection, crew: str, http: aiohttp.ClientSession) -> None:
+    def __init__(self, rows: psycopg.AsyncConnection, crew: str, http: aiohttp.ClientSession, batch: int) -> None:
         self.arrived: list[AbstractIncomingMessage] = []
+        self._batch = batch
         self._rows = rows
         self._crew = crew
         self._http = http
@@ -88,13 +89,13 @@ class Loop:
         return True
 
     async def _write(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        if rows:
+        for start in range(0, len(rows), self._batch):
             async with self._rows.cursor() as cursor:
-                await cursor.executemany(statement, rows)
+                await cursor.executemany(statement, rows[start : start + self._batch])
             await self._rows.commit()
 
 
-async def main(amqp_url: str, crew: str, postgresql_url: str) -> None:
+async def main(amqp_url: str, crew: str, postgresql_url: str, batch: int = 1000) -> None:
     connection = await aio_pika.connect(amqp_url)
     channel = await connection.channel()
     await channel.set_qos(prefetch_count=1000)
@@ -108,7 +109,7 @@ async def main(amqp_url: str, crew: str, postgresql_url: str) -> None:
         for statement in (_TABLE, _INDEX):
             await rows.execute(statement)
         await rows.commit()
-        loop = Loop(rows, crew, http)
+        loop = Loop(rows, crew, http, batch)
 
         async def arrive(message: AbstractIncomingMessage) -> None:
             loop.arrived.append(message)

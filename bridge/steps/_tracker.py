@@ -187,7 +187,7 @@ class RunTracker:
     def awaits_end(self, run_id: str, now: float) -> bool:
         """Return whether a run is polled at short intervals now, because a webhook has signalled its completion."""
         at = self.known(run_id).completion_signalled_at
-        return timing.signalled_end_poll_at(at, now - LATE_POLL_TICK) is not None
+        return at is not None and timing.signalled_end_poll_at(at, now - LATE_POLL_TICK) is not None
 
     def set_state_id(self, run_id: str, state_id: str) -> None:
         """Record the id that a request has set for the state of its flow."""

@@ -5,6 +5,7 @@ the result itself, also one with a member `output`. Elsewhere an object may be a
 contains more than that, it is kept as well.
 """
 
+import itertools
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -94,10 +95,12 @@ def _candidates(body: Mapping[str, Any], *, wrapped: bool) -> Iterator[tuple[str
         result = None
     inner = result if wrapped and isinstance(result, dict) else {}
     holds_tasks_at_most = inner is result and inner.keys() <= _WRAPPER and not any(_values_in(inner))
-    places = [("result", None if holds_tasks_at_most else result), ("result_json", body.get("result_json"))]
-    places += [(name, body.get(name)) for name in _NAMES]
-    places += [("tasks", _last_task_result(listed)) for listed in _per_task(body, wrapped=wrapped)]
-    places += [("last_executed_task", task_result(body.get("last_executed_task"))), ("result", result)]
+    places: Iterator[tuple[str, Any]] = itertools.chain(
+        [("result", None if holds_tasks_at_most else result), ("result_json", body.get("result_json"))],
+        ((name, body.get(name)) for name in _NAMES),
+        (("tasks", _last_task_result(listed)) for listed in _per_task(body, wrapped=wrapped)),
+        [("last_executed_task", task_result(body.get("last_executed_task"))), ("result", result)],
+    )
     yield from (place for place in places if place[1] is not None)
 
 
