@@ -8,11 +8,11 @@ and the body separately, so that an error in the body does not lose the head.
 
 import asyncio
 import ipaddress
+import re
 import select
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import lru_cache
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -39,6 +39,8 @@ class Transmission:
     status: int | None = None
     on_early_close: Callable[[], None] = lambda: None
 
+
+_ABSOLUTE_URL = re.compile("([^:/?#]+)://([^/?#]*)([^#]*)")  # scheme, authority, path and query
 
 _current = ContextVar[Transmission | None]("transmission", default=None)
 
@@ -92,17 +94,17 @@ def _is_silent(protocol: ResponseHandler) -> bool:
     return not poll.poll(0)
 
 
-@lru_cache(maxsize=1024)
 def exact_url(url: str) -> URL:
     """Return an absolute URL whose path and query are sent byte for byte; only a fragment is not sent.
 
     The library would decode, encode, or shorten them otherwise (`%2F`, `[]`, `/x/../y`, a final `?`), and some servers
     sign or compare what they have received.
     """
-    parts = urlsplit(url)
-    target = url.partition("#")[0].partition("://")[2][len(parts.netloc) :]
+    parts = _ABSOLUTE_URL.match(url)
+    assert parts is not None
+    scheme, authority, target = parts.groups()
     path = target if target.startswith("/") else f"/{target}"
-    return URL.build(scheme=parts.scheme, authority=parts.netloc, path=path, encoded=True)
+    return URL.build(scheme=scheme.lower(), authority=authority, path=path, encoded=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,12 +44,15 @@ if TYPE_CHECKING:
 else:
 
     def replace(value: T, /, **changes: Any) -> T:
-        """As `dataclasses.replace`, for dataclasses with slots and without `__post_init__`.
+        """As `dataclasses.replace`, for dataclasses without `__post_init__`.
 
-        Copies the slots without the constructor: 2 µs instead of 8 for a run, which is copied about twenty times.
+        Copies the fields without the constructor: 0.6 µs instead of 8 for a run, 1 µs for others, which have slots.
         """
-        slots = _slots(type(value))
         copy = object.__new__(type(value))
+        if hasattr(value, "__dict__"):
+            copy.__dict__.update(value.__dict__, **changes)
+            return copy
+        slots = _slots(type(value))
         for set_field, content in zip(slots.setters.values(), slots.read(value), strict=True):
             set_field(copy, content)
         for name, content in changes.items():

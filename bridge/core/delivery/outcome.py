@@ -118,14 +118,15 @@ def on_internal_error(delivery: Delivery, now: float) -> DeliveryOutcome:
 
 
 def _after_attempt(delivery: Delivery, result: SendResult, now: float) -> Delivery:
-    attempted = replace(delivery, attempts=delivery.attempts + 1)
+    number = delivery.attempts + 1
     match result:
         case Confirmed():
-            return replace(attempted, state=DeliveryState.DELIVERED, delivered_at=now, last_error=None)
+            confirmed = DeliveryState.DELIVERED
+            return replace(delivery, attempts=number, state=confirmed, delivered_at=now, last_error=None)
         case Undeliverable(reason):
-            return replace(attempted, state=DeliveryState.DEAD, last_error=reason)
+            return replace(delivery, attempts=number, state=DeliveryState.DEAD, last_error=reason)
         case Retryable(reason, after):
-            return _rescheduled(replace(attempted, last_error=reason), now, after)
+            return _rescheduled(replace(delivery, attempts=number, last_error=reason), now, after)
         case _:
             assert_never(result)
 
