@@ -3,8 +3,8 @@
 `python -m bench.throughput --requests 5000 --rounds 3 --tls`. The contender has one core for itself, where there are
 several, with its store or database on it; broker, crew, and load share the others. Compare ratios within one run.
 Printed per contender: runs per second from the first publish to the last result, CPU per run of the contender's process
-and database, and the process's memory per outstanding run. Celery and FastStream take part where they are installed. `--tls` repeats all of it with a
-crew behind TLS.
+and database, and the process's memory per outstanding run. Celery and FastStream take part where they are installed.
+`--tls` repeats all of it with a crew behind TLS.
 """
 
 import argparse
@@ -34,7 +34,8 @@ POLL_INTERVAL = "1s"
 CELERY = "kickoff.celery"
 OPTIONAL = {"faststream_app": "faststream", "celery_worker": "celery"}
 CONTENDERS = [
-    "bridge", "script", "floor", "bare", "trigger_loop", "row_loop", *(name for name, of in OPTIONAL.items() if find_spec(of)),
+    "bridge", "script", "floor", "bare", "trigger_loop", "row_loop",
+    *(name for name, of in OPTIONAL.items() if find_spec(of)),
 ]  # fmt: skip
 
 
