@@ -107,7 +107,7 @@ async def test_checkpoints_at_any_moment_are_not_an_error(sqlite: SqliteAdapter,
         asyncio.create_task(asyncio.to_thread(disturb)),
     )
     try:
-        for number in range(1, 200):
+        for number in range(1, 60):
             await accepted(store, number)
     finally:
         over = True

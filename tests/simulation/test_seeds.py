@@ -1,4 +1,4 @@
-"""The promises hold in 40 simulated histories, 8 of them with several bridges; `make simulate` runs more."""
+"""The promises hold in 20 simulated histories, 4 of them with several bridges; `make simulate` runs more."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import pytest
 from tests.fakes import memory_folder
 from tests.simulation.run import bridges, empty_store, play
 
-SEEDS = range(40)
+SEEDS = range(20)
 ALONE = [seed for seed in SEEDS if bridges(seed) == 1]
 SEVERAL = [seed for seed in SEEDS if bridges(seed) > 1]
 SLICE = 16  # seeds per test: few enough for any machine, enough to meet the faults below

@@ -10,7 +10,7 @@ from tests.broker import Broker
 from tests.postgres import PostgresServer
 from tests.system.acceptance.harness import bind_results
 
-VHOSTS = 8  # created at a time
+VHOSTS = 16  # created at a time
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import aiohttp
 import pytest
 from structlog.testing import capture_logs
 
-from bridge.adapters.http.api.event_feed import PAGE
+from bridge.adapters.http.api import event_feed
 from bridge.adapters.http.api.events import EventsApi, StreamOptions
 from bridge.adapters.http.auth import Clients
 from bridge.adapters.http.server import HttpServer
@@ -199,9 +199,14 @@ async def test_an_event_created_long_before_it_was_stored_is_streamed(streams: S
     assert await streamed_after(stream, streams)
 
 
-async def test_a_stream_resumes_after_more_simultaneous_events_than_a_page(streams: Streams) -> None:
+async def test_a_stream_resumes_after_more_simultaneous_events_than_a_page(
+    streams: Streams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And after more than the streams share."""
+    monkeypatch.setattr(event_feed, "PAGE", 50)
+    monkeypatch.setattr(event_feed, "MAX_RECENT", 1000)
     last = await streams.add_event()
-    streams.repeat(last, PAGE * 21 + 50, sooner=4.0)
+    streams.repeat(last, 1100, sooner=4.0)
     stream = await streams.open()
     new = await streams.add_event()
     while (await next_event(stream)).event_id != new:

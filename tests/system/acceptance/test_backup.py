@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from bridge.cli import main
 from bridge.sandbox import SandboxSettings, parse_run_time, running
 from tests.system.acceptance.harness import Daemon, eventually, ledger, posts_per_request
 
@@ -134,31 +135,35 @@ async def have_ended(daemon: Daemon, expected: int) -> bool:
     return await daemon.count("succeeded") == expected
 
 
-async def test_the_commands_exit_with_the_documented_codes(tmp_path: Path) -> None:
+def test_the_commands_exit_with_the_documented_codes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def code(*command: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["kickoff-bridge", *command])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return int(ended.value.code or 0)
+
+    monkeypatch.chdir(tmp_path)
     settings = tmp_path / "bridge.yaml"
     settings.write_text(
         "store: {url: 'sqlite:///kickoff-bridge.db'}\n"
         "crews: {research: {url: 'http://127.0.0.1:9', token: a-long-token-for-tests}}\n"
     )
-    operator = Operator(tmp_path)
-    script = """
-    code() { "$@" >> out 2>> err && echo 0 || echo $?; }
-    code kickoff-bridge store check
-    code kickoff-bridge migrate
-    code kickoff-bridge store check
-    code kickoff-bridge store backup backup.db
-    code kickoff-bridge store backup backup.db
-    printf 'certainly no database%.0s' $(seq 100) > kickoff-bridge.db
-    code kickoff-bridge store check --json
-    code kickoff-bridge store backup other.db
-    export BRIDGE_STORE__URL=postgresql://bridge@127.0.0.1:1/bridge
-    code kickoff-bridge store check
-    code kickoff-bridge store backup other.db
-    """
-    codes = (await operator.types(script)).split()
-    assert codes == ["69", "0", "0", "0", "64", "74", "74", "69", "64"]
-    errors = (tmp_path / "err").read_text()
-    assert "backup.db exists" in errors
-    assert "use pg_dump" in errors
-    assert "Traceback" not in errors
-    assert '"intact": false' in (tmp_path / "out").read_text()
+    codes = [
+        code("store", "check"),
+        code("migrate"),
+        code("store", "check"),
+        code("store", "backup", "backup.db"),
+        code("store", "backup", "backup.db"),
+    ]
+    (tmp_path / "kickoff-bridge.db").write_bytes(b"certainly no database" * 100)
+    codes += [code("store", "check", "--json"), code("store", "backup", "other.db")]
+    monkeypatch.setenv("BRIDGE_STORE__URL", "postgresql://bridge@127.0.0.1:1/bridge")
+    codes += [code("store", "check"), code("store", "backup", "other.db")]
+    assert codes == [69, 0, 0, 0, 64, 74, 74, 69, 64]
+    printed = capsys.readouterr()
+    assert "backup.db exists" in printed.err
+    assert "use pg_dump" in printed.err
+    assert "Traceback" not in printed.err
+    assert '"intact": false' in printed.out

@@ -117,7 +117,13 @@ async def test_two_questions_answered_three_times_concurrently_over_http_and_amq
         assert found["started"] == 1
 
 
-@pytest.mark.parametrize(("key", "secret"), [("text", SECRET), ("hex", "whsec_00112233445566778899aabbccddeeff")])
+@pytest.mark.parametrize(
+    ("key", "secret"),
+    [
+        ("hex", "whsec_00112233445566778899aabbccddeeff"),
+        pytest.param("text", SECRET, marks=pytest.mark.nightly),
+    ],
+)
 async def test_a_flow_question_is_answered_once_and_its_callback_url_is_secret(
     tmp_path: Path, amqp: str, key: str, secret: str
 ) -> None:

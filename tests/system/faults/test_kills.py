@@ -94,7 +94,7 @@ async def test_kills_at_random_moments_under_load(open_scenario: OpenScenario, p
     """M2: 200 kills during 10,000 requests, in four parts."""
     if part and not full:
         pytest.skip("one part is enough")
-    kills, count = (50, 2500) if full else (6, 300)
+    kills, count = (50, 2500) if full else (4, 200)
     async with open_scenario(f"M2 part {part + 1}") as scenario:
         await scenario.daemon.start()
         producing = asyncio.create_task(scenario.publish(requests(count)))
@@ -111,7 +111,7 @@ async def test_kills_at_random_moments_under_load(open_scenario: OpenScenario, p
 
 async def test_sigterm_at_random_moments_ends_in_order(open_scenario: OpenScenario, full: bool) -> None:
     """M16: every exit code is 0 and no part is aborted at the end of the grace period, so nothing is in doubt."""
-    stops, count = (100, 3000) if full else (4, 200)
+    stops, count = (100, 3000) if full else (3, 150)
     async with open_scenario("M16", kickoff_delay=0.2) as scenario:
         await scenario.daemon.start()
         producing = asyncio.create_task(scenario.publish(requests(count)))

@@ -30,7 +30,7 @@ def through(link: Proxy, amqp: str, node: Broker) -> str:
 
 async def test_a_killed_broker_loses_nothing_confirmed(open_scenario: OpenScenario, node: Broker, full: bool) -> None:
     """M3: 30 kills of the broker, 10,000 messages."""
-    kills, count = (30, 10_000) if full else (2, 300)
+    kills, count = (30, 10_000) if full else (2, 200)
     async with open_scenario("M3") as scenario:
         await scenario.daemon.start()
         await asyncio.sleep(QUEUE_IS_SAFE_AFTER)
@@ -72,7 +72,7 @@ async def test_connections_reset_every_second_abort_no_post(
     open_scenario: OpenScenario, link: Proxy, node: Broker, amqp: str, full: bool
 ) -> None:
     """M5: every connection is reset once a second; POSTs continue."""
-    cuts, count = (120, 3000) if full else (8, 300)
+    cuts, count = (120, 3000) if full else (5, 200)
     async with open_scenario("M5", kickoff_delay=0.3, bridge_amqp=through(link, amqp, node)) as scenario:
         await scenario.daemon.start()
         producing = asyncio.create_task(scenario.publish(requests(count)))

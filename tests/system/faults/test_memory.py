@@ -339,7 +339,7 @@ async def test_submits_of_many_small_objects(tmp_path: Path, full: bool, record_
 
 
 async def test_large_submits_most_of_which_wait(tmp_path: Path, full: bool, record_property: Record) -> None:
-    number = 400 if full else 100
+    number = 400 if full else 60
     async with silent_crew() as (url, answer, _), limited(tmp_path, crew={"url": url}) as daemon:
         body = json.dumps({"crew": "research", "inputs": {"topic": "x" * (MIB - 100)}}).encode()
         waiting = {"Prefer": "wait=5"}
@@ -395,7 +395,7 @@ async def test_messages_of_many_small_objects(tmp_path: Path, amqp: str, full: b
 
 async def test_large_results(tmp_path: Path, full: bool, record_property: Record) -> None:
     """Their text takes four bytes per character once it is parsed."""
-    number = 32 if full else 12
+    number = 32 if full else 8
     result = "🦉" + "x" * (31 * MIB)
     async with results_of(result) as url:
         crew = {"url": url, "kind": "flow", "max_running": number, "poll": {"min_interval": "1s", "max_interval": "1s"}}
