@@ -2,6 +2,9 @@
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Sequence
+
+from bridge.core.delivery.model import Channel, Delivery
 
 
 class Signals:
@@ -31,7 +34,10 @@ class Signals:
         """Signal that a webhook has been stored."""
         self._events["webhook-inbox"].set()
 
-    def deliver(self) -> None:
-        """Signal that a delivery may be due."""
-        for name in ("deliver-broker", "deliver-callbacks"):
-            self._events[name].set()
+    def deliver(self, new: Sequence[Delivery] = ()) -> None:
+        """Signal that a delivery may be due: one of these, or any."""
+        callbacks = [delivery.destination.channel is Channel.CALLBACK for delivery in new]
+        if not all(callbacks) or not new:
+            self._events["deliver-broker"].set()
+        if any(callbacks) or not new:
+            self._events["deliver-callbacks"].set()

@@ -90,6 +90,7 @@ class Batches:
 
     async def _commit_all(self) -> None:
         while self._waiting:
+            await asyncio.sleep(0)  # so that callers that the last commit resumed can join this one
             batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
             try:
                 await self._commit_with_retries(batch)

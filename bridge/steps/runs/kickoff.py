@@ -138,7 +138,7 @@ class Kickoff(CrewStep[Run]):
                     self._crew.track(written, self._clock())
                     self._signals.poll(self._crew.name)
                 if decision.deliveries:
-                    self._signals.deliver()
+                    self._signals.deliver(decision.deliveries)
             case Conflict.EXECUTION_TAKEN:
                 log_taken(starting, decision.run.kickoff_id)
                 await self._store_response(starting, InDoubt("the API named the execution of another run"))

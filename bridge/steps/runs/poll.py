@@ -127,7 +127,7 @@ class Poll(CrewStep[TrackedRun]):
             match await self._store.apply(decision):
                 case Run() as written:
                     if decision.deliveries:
-                        self._signals.deliver()
+                        self._signals.deliver(decision.deliveries)
                     return self._after_write(written, observation)
                 case Conflict():
                     run = await self._store.load(run_id)
