@@ -41,6 +41,7 @@ from bridge.sandbox import SandboxSettings, running
 from bridge.steps._crew import Crew
 from bridge.steps.runs.input_check import CrewInputs
 from tests.fakes import a_request
+from tests.tcp_server import tcp_server
 
 TOKEN = "a-secret-token"
 BODY = {"inputs": {"topic": "peat"}, "meta": {"bridge_run_id": "r-1"}}
@@ -67,7 +68,6 @@ class RawServer:
     url: str = ""
     connections: int = 0
     requests: list[bytes] = field(default_factory=list)
-    stopped: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -77,7 +77,7 @@ class RawServer:
                     self.requests.append(await read_request(reader))
                 response = self.responses.pop(0) if len(self.responses) > 1 else self.responses[0]
                 if response is None:
-                    await self.stopped.wait()
+                    await asyncio.Event().wait()
                 if not response:
                     return
                 writer.write(response)
@@ -91,11 +91,9 @@ class RawServer:
 @asynccontextmanager
 async def raw_server(*responses: bytes | None, read_first: bool = True) -> AsyncIterator[RawServer]:
     raw = RawServer(list(responses), read_first)
-    server = await asyncio.start_server(raw.serve, "127.0.0.1", 0)
-    raw.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    async with server:
+    async with tcp_server(raw.serve) as port:
+        raw.url = f"http://127.0.0.1:{port}"
         yield raw
-        raw.stopped.set()
 
 
 Api = Callable[..., Awaitable[HttpCrewApi]]

@@ -1,6 +1,5 @@
 """Crews behind a private authority that require a client certificate; all crews share the sessions."""
 
-import asyncio
 import ssl
 import time
 from collections.abc import AsyncIterator
@@ -16,6 +15,7 @@ from bridge.core.crew.rate_limiter import RateLimiter
 from bridge.core.crew.responses import NoResponse, NotStarted, Resumed, Started
 from tests.certificates import Files
 from tests.integration.test_crew_api import BODY, OK, TOKEN, RawServer, http
+from tests.tcp_server import tcp_server
 
 HOST = "localhost"
 
@@ -40,11 +40,9 @@ async def deployment(pem: Files, *, client_certificates: bool = True) -> AsyncIt
         tls.load_verify_locations(pem.ca)
         tls.verify_mode = ssl.CERT_REQUIRED
     raw = RawServer([http("200 OK", OK)])
-    server = await asyncio.start_server(raw.serve, "127.0.0.1", 0, ssl=tls)
-    raw.url = f"https://{HOST}:{server.sockets[0].getsockname()[1]}"
-    async with server:
+    async with tcp_server(raw.serve, tls) as port:
+        raw.url = f"https://{HOST}:{port}"
         yield raw
-        raw.stopped.set()
 
 
 def crew(url: str, sessions: CrewSessions, tls: Tls | None) -> HttpCrewApi:

@@ -27,6 +27,7 @@ from bridge.core.crew.responses import KickoffResponse, NotStarted, Started
 from tests.certificates import Files
 from tests.integration.test_crew_api import read_request
 from tests.patience import PATIENCE
+from tests.tcp_server import tcp_server
 
 HOST = "localhost"
 POSTS = 10_000 if os.environ.get("FAULTS") == "full" else 300
@@ -96,12 +97,11 @@ async def opened(server: Server, pem: Files | None = None, keep: float = LIMITS.
     if pem is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(pem.path(f"{HOST}.pem"), pem.path(f"{HOST}.key"))
-    listener = await asyncio.start_server(server.serve, "127.0.0.1", 0, ssl=context)
     scheme, host = ("http", "127.0.0.1") if pem is None else ("https", HOST)
-    url = f"{scheme}://{host}:{listener.sockets[0].getsockname()[1]}"
     limits = replace(LIMITS, keep=keep)
     tls = None if pem is None else Tls(ca_file=pem.ca).context()
-    async with listener, crew_sessions(limits) as sessions:
+    async with tcp_server(server.serve, context) as port, crew_sessions(limits) as sessions:
+        url = f"{scheme}://{host}:{port}"
         yield HttpCrewApi(url, "token", RateLimiter(), sessions, time.time, limits, tls=tls)
 
 

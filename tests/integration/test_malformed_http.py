@@ -31,6 +31,7 @@ from bridge.core.crew.responses import (
 from bridge.core.delivery.model import Channel, Destination
 from bridge.core.delivery.outcome import Confirmed, Retryable, Undeliverable
 from tests.fakes import a_delivery
+from tests.tcp_server import tcp_server
 
 TIME_LIMIT = 4.0
 FAST = replace(LIMITS, kickoff=TIME_LIMIT, status=TIME_LIMIT, inputs=TIME_LIMIT, response=64 * 1024)
@@ -70,12 +71,8 @@ class RawServer:
 @asynccontextmanager
 async def raw_server() -> AsyncIterator[RawServer]:
     raw = RawServer()
-    server = await asyncio.start_server(raw.serve, "127.0.0.1", 0)
-    raw.port = server.sockets[0].getsockname()[1]
-    try:
+    async with tcp_server(raw.serve) as raw.port:
         yield raw
-    finally:
-        server.close()
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from bridge.core.delivery.outcome import Confirmed
 from tests.component.steps.conftest import Bench
 from tests.fakes import a_delivery, raise_fault
 from tests.patience import PATIENCE
+from tests.tcp_server import tcp_server
 
 EACH_KIND = 25  # dead receivers
 SILENT_BACKLOG = 20  # due events for each silent one: more than all slots together can hold
@@ -81,8 +82,8 @@ async def dead_receivers() -> AsyncIterator[DeadReceivers]:
     dead = DeadReceivers()
     async with AsyncExitStack() as stack:
         for _ in range(EACH_KIND):
-            server = await stack.enter_async_context(await asyncio.start_server(dead.swallow, "127.0.0.1", 0))
-            dead.silent.append(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
+            port = await stack.enter_async_context(tcp_server(dead.swallow))
+            dead.silent.append(f"http://127.0.0.1:{port}/")
             closed = stack.enter_context(socket.socket())
             closed.bind(("127.0.0.1", 0))  # this port is closed and stays closed
             dead.refusing.append(f"http://127.0.0.1:{closed.getsockname()[1]}/")

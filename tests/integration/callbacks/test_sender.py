@@ -20,6 +20,7 @@ from bridge.core.callback_url import CallbackRules, check
 from bridge.core.delivery.model import Channel, Delivery, Destination, Event
 from bridge.core.delivery.outcome import CallbackReply, Confirmed, Retryable, SendResult, Undeliverable, Withheld
 from tests.fakes import HandClock
+from tests.tcp_server import tcp_server
 
 # The vector in the test suites of all Standard Webhooks libraries.
 VECTOR_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -122,14 +123,13 @@ async def recording_targets() -> AsyncIterator[tuple[str, list[str]]]:
     targets: list[str] = []
 
     async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with closing(writer):  # also if the test ends first
+        with closing(writer):
             head = await reader.readuntil(b"\r\n\r\n")
             targets.append(head.split(b" ")[1].decode("ascii"))
             writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
 
-    server = await asyncio.start_server(respond, "127.0.0.1", 0)
-    async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", targets
+    async with tcp_server(respond) as port:
+        yield f"http://127.0.0.1:{port}", targets
 
 
 async def test_a_callback_url_is_sent_byte_for_byte(sender: Make):
@@ -312,15 +312,13 @@ async def test_an_accepted_event_is_delivered_even_if_the_response_never_ends(
     monkeypatch.setattr(callback_sender, "RESPONSE_TIMEOUT", 0.05)
 
     async def human_input(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with closing(writer):  # also if the test ends first
+        with closing(writer):
             await reader.readuntil(b"}")
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\nthank")
             await reader.read()
 
-    server = await asyncio.start_server(human_input, "127.0.0.1", 0)
-    async with server:
-        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-        respond = await (await sender(NEW)).send(delivery(url))
+    async with tcp_server(human_input) as port:
+        respond = await (await sender(NEW)).send(delivery(f"http://127.0.0.1:{port}/"))
     assert respond == Confirmed()
     assert respond.reply == CallbackReply(200, b"thank")
 

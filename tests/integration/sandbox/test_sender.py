@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
 
 from bridge.sandbox import SandboxSettings, parse_run_time, running
+from tests.tcp_server import tcp_server
 
 from .conftest import AT_ONCE, START, HandClock, Receiver, SandboxClient, Start
 
@@ -70,22 +71,12 @@ async def test_shuffled_webhooks_overtake_each_other(start: Start, receiver: Rec
 @asynccontextmanager
 async def deaf() -> AsyncIterator[str]:
     """A server that accepts connections and never responds."""
-    end = asyncio.Event()
-    open_connections = set[asyncio.StreamWriter]()
 
-    async def take(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        open_connections.add(writer)
-        await end.wait()
+    async def take(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        await asyncio.Event().wait()
 
-    server = await asyncio.start_server(take, "127.0.0.1", 0)
-    yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    end.set()
-    for writer in open_connections:
-        writer.close()
-        with suppress(ConnectionError):
-            await writer.wait_closed()
-    server.close()
-    await server.wait_closed()
+    async with tcp_server(take) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 async def test_a_receiver_that_does_not_respond_times_out(start: Start) -> None:

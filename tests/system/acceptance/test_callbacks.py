@@ -86,16 +86,18 @@ async def test_the_bridge_does_not_call_itself(private_network_bridge: Daemon) -
 
 
 async def test_a_large_result_is_linked_and_the_link_can_be_read(
-    private_network_bridge: Daemon, receiver: Receiver
+    tmp_path: Path, crew_url: str, receiver: Receiver
 ) -> None:
-    private_network_bridge.change(callbacks={"allow_private": True, "max_event_bytes": 100})
-    await private_network_bridge.terminate()
-    await private_network_bridge.start()
-    await submit(private_network_bridge, receiver.url)
-    event = json.loads((await receiver.next())[1])
-    assert (event["type"], event["data"]["result"]) == ("run.succeeded", None)
-    assert event["dataref"].startswith(private_network_bridge.url)
-    status, found = await private_network_bridge.get(event["dataref"].removeprefix(private_network_bridge.url))
+    bridge = Daemon(tmp_path, crew_url, callbacks={"allow_private": True, "max_event_bytes": 100})
+    try:
+        await bridge.start()
+        await submit(bridge, receiver.url)
+        event = json.loads((await receiver.next())[1])
+        assert (event["type"], event["data"]["result"]) == ("run.succeeded", None)
+        assert event["dataref"].startswith(bridge.url)
+        status, found = await bridge.get(event["dataref"].removeprefix(bridge.url))
+    finally:
+        await bridge.close()
     assert (status, found["state"]) == (200, "succeeded")
     assert found["result"]
 

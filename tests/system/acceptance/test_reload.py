@@ -69,7 +69,7 @@ async def load(daemon: Daemon) -> AsyncIterator[list[str]]:
 async def test_crews_come_change_and_go_under_load(tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
         research, slow, other = [
-            await stack.enter_async_context(one) for one in (crew(), crew(run_time="fixed:2"), crew("other-token"))
+            await stack.enter_async_context(one) for one in (crew(), crew(run_time="fixed:5"), crew("other-token"))
         ]
         crews = {"research": {"url": research, **RESEARCH, **FAST}}
         daemon = Daemon(tmp_path, research, store={"url": f"sqlite:///{tmp_path}/bridge.db"}, crews=crews)

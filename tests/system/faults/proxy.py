@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from tests.tcp_server import tcp_server
+
 
 @dataclass
 class Proxy:
@@ -21,7 +23,6 @@ class Proxy:
     piece: int = 65536
     cuts: int = 0
     port: int = 0
-    flows: set[asyncio.Task[None]] = field(default_factory=set)
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
     _passing: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -55,15 +56,14 @@ class Proxy:
             return
         self._writers |= {writer, back}
         flows = {asyncio.create_task(self._pass(reader, back)), asyncio.create_task(self._pass(onward, writer))}
-        self.flows |= flows
-        await asyncio.wait(flows, return_when=asyncio.FIRST_COMPLETED)
-        for flow in flows:
-            flow.cancel()
-        await asyncio.wait(flows)
-        self.flows -= flows
-        for each in (writer, back):
-            self._writers.discard(each)
-            each.close()
+        try:
+            await asyncio.wait(flows, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for flow in flows:
+                flow.cancel()
+            for each in (writer, back):
+                self._writers.discard(each)
+                each.close()
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
@@ -78,16 +78,12 @@ class Proxy:
 @asynccontextmanager
 async def proxy_to(host: str, port: int) -> AsyncIterator[Proxy]:
     proxy = Proxy((host, port))
-    server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
-    proxy.port = server.sockets[0].getsockname()[1]
-    try:
-        yield proxy
-    finally:
-        server.close()
-        proxy.speak_again()
-        proxy.cut()
-        if proxy.flows:
-            await asyncio.wait(proxy.flows)
+    async with tcp_server(proxy.serve) as proxy.port:
+        try:
+            yield proxy
+        finally:
+            proxy.speak_again()
+            proxy.cut()
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
