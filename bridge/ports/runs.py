@@ -50,6 +50,9 @@ class RunStore(Protocol):
         caller must POST each run at once, or write that its POST was not sent.
         """
 
+    def short_of_slots(self, crew: str) -> bool:
+        """Return whether a claim may have found fewer free slots of a crew than it wanted, so that an end matters."""
+
     async def find_expired(self, crews: Collection[str], limit: int, now: float) -> list[Run]:
         """Return accepted runs of these crews that were not started in time, without inputs; the oldest first.
 

@@ -281,6 +281,16 @@ class TestClaimingRuns:
         assert len(await store.claim_accepted("research", 99, 4, NOW)) == 2
         assert await store.claim_accepted("research", 99, 4, NOW) == []
 
+    async def test_a_claim_that_finds_too_few_slots_is_remembered(self, store: SqlStore):
+        """So that the end of a run starts the next one at once; with other processes, which may wait for it, always."""
+        for number in range(1, 4):
+            await accepted(store, number)
+        short = []
+        for limit in (2, 2, 1):
+            await store.claim_accepted("research", limit, 3, NOW)
+            short.append(store.short_of_slots("research"))
+        assert short in ([False, True, True], [True, True, True])
+
     async def test_starting_running_and_waiting_runs_occupy_a_slot(self, store: SqlStore):
         await claimed(store, 1)
         running = await started(store, 2)

@@ -97,6 +97,9 @@ class ShakyStore:
     def owned_elsewhere(self, run: Run) -> bool:
         return bool(self._store.owned_elsewhere(run))
 
+    def short_of_slots(self, crew: str) -> bool:
+        return bool(self._store.short_of_slots(crew))
+
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._store, name)
         if name in ROLES:

@@ -18,6 +18,7 @@ from bridge.adapters.store.errors import is_retryable, is_transient, unavailable
 from bridge.core.errors import StoreUnavailable
 
 MAX_BATCH = 256
+LOOP_PASSES = 3  # of the event loop before each commit, so that callers that the last one resumed can join it
 TRIES = 5  # of a transaction that conflicts with others
 RETRY_INTERVAL = 1.0  # seconds between attempts of a write that must not be lost
 
@@ -90,7 +91,8 @@ class Batches:
 
     async def _commit_all(self) -> None:
         while self._waiting:
-            await asyncio.sleep(0)  # so that callers that the last commit resumed can join this one
+            for _ in range(LOOP_PASSES):
+                await asyncio.sleep(0)
             batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
             try:
                 await self._commit_with_retries(batch)

@@ -76,7 +76,7 @@ class SqlStore:
         self.run_times = SqlRunTimes(self._batches, reader, undecodable)
         self.commands = SqlCommands(self._batches, reader)
         self.inbox = SqlWebhookInbox(self._batches, reader, self.ownership, served)
-        self._free_slots = None if shared else kickoffs.FreeSlots()
+        self._free_slots = kickoffs.FreeSlots(shared=shared)
 
     async def accept(self, run: Run) -> Accepted:
         return await self._batches.write(accept.accept_all, run)
@@ -91,12 +91,15 @@ class SqlStore:
         max_bytes: float = math.inf,
     ) -> list[Run]:
         request = kickoffs.ClaimAccepted(
-            self.ownership.process, crew, limit, max_running, now, limits, max_bytes, self._free_slots
+            self.ownership.process, crew, limit, max_running, now, self._free_slots, limits, max_bytes
         )
         claimed: list[Run] = await self.ownership.claim(kickoffs.claim_accepted, request)
         for run in claimed:
             self._metrics.claimed(run)
         return claimed
+
+    def short_of_slots(self, crew: str) -> bool:
+        return self._free_slots.short(crew)
 
     async def find_expired(self, crews: Collection[str], limit: int, now: float) -> list[Run]:
         find = partial(kickoffs.find_expired, crews=crews, limit=limit, now=now)

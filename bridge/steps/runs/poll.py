@@ -167,7 +167,8 @@ class Poll(CrewStep[TrackedRun]):
             self._reschedule()
         self._crew.tracker.forget(ended.run_id)
         log.info("run_ended", **ended.log_fields, state=ended.state.value, polls=ended.polls)
-        self._signals.kickoff(self._crew.name)
+        if self._store.short_of_slots(self._crew.name):
+            self._signals.kickoff(self._crew.name)
 
     def _learn_run_times(
         self, before: TrackedRun, response: StatusResponse, polled_at: float, *, completion_signalled: bool

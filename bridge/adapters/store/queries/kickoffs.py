@@ -78,19 +78,32 @@ class FreeSlots:
     """A lower bound of each crew's free slots, so that runs in progress, perhaps 100,000, are rarely counted.
 
     Only a claim takes a slot. So the slots that were free at the last count, less those claimed since, are still free,
-    as long as no other process claims from the same store. Used by the writer thread only.
+    as long as no other process claims from the same store (`shared`). Used by the writer thread only, except `short`.
 
     Measured, per run in claims of ten: 0.19 ms of CPU instead of 0.28 with 1,000 runs in progress, and 0.21 instead of
     0.40 with 20,000.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, shared: bool) -> None:
+        self._shared = shared
         self._free: dict[str, tuple[int, int]] = {}
+        self._short: set[str] = set()
+
+    def short(self, crew: str) -> bool:
+        """Return whether a claim may have found too few slots: the last one of this process, or one of another."""
+        return self._shared or crew in self._short
+
+    def found(self, crew: str, free: int, wanted: int) -> None:
+        """Record how many free slots a claim has found, and how many it wanted."""
+        if free < wanted:
+            self._short.add(crew)
+        else:
+            self._short.discard(crew)
 
     def at_least(self, crew: str, max_running: int) -> int:
         """Return a number of slots that are certainly free."""
         limit, free = self._free.get(crew, (max_running, 0))
-        return free if limit == max_running else 0
+        return free if limit == max_running and not self._shared else 0
 
     def counted(self, crew: str, max_running: int, free: int) -> None:
         """Record a count."""
@@ -111,11 +124,10 @@ class ClaimAccepted:
     limit: int
     max_running: int
     now: float
+    free_slots: FreeSlots
     budgets: Budgets = UNLIMITED
     max_bytes: float = math.inf
     """Memory of the claimed runs (`kickoff_memory`); at least one run is claimed."""
-    free_slots: FreeSlots | None = None
-    """None if other processes claim from the same store."""
 
 
 def claim_accepted(connection: Connection, requests: Sequence[ClaimAccepted]) -> list[Claimed[Run]]:
@@ -170,14 +182,14 @@ def _undo(connection: Connection, process: str, claimed: Sequence[Run]) -> None:
 def _next_accepted(connection: Connection, request: ClaimAccepted) -> Sequence[str]:
     """Return the runs to start next, by priority and age, within the free slots and budgets."""
     slots = _free_slots(connection, request)
+    request.free_slots.found(request.crew, slots, request.limit)
     free = min(
         request.limit, slots, budgets.remaining_for_crew(connection, request.crew, request.budgets.crew, request.now)
     )
     if free <= 0:
         return []
     taken = _within_memory(connection, _within_budgets(connection, request, int(free)), request.max_bytes)
-    if request.free_slots is not None:
-        request.free_slots.taken(request.crew, len(taken))
+    request.free_slots.taken(request.crew, len(taken))
     return taken
 
 
@@ -214,12 +226,8 @@ def _within_memory(connection: Connection, run_ids: list[str], max_bytes: float)
 
 def _free_slots(connection: Connection, request: ClaimAccepted) -> int:
     """Return the number of free slots of the crew, counted only if necessary."""
-    if (
-        request.free_slots is not None
-        and (free_slots := request.free_slots.at_least(request.crew, request.max_running)) >= request.limit
-    ):
-        return free_slots
+    if (certain := request.free_slots.at_least(request.crew, request.max_running)) >= request.limit:
+        return certain
     free = request.max_running - connection.execute(_SLOTS_HELD, {"crew": request.crew}).scalar_one()
-    if request.free_slots is not None:
-        request.free_slots.counted(request.crew, request.max_running, free)
+    request.free_slots.counted(request.crew, request.max_running, free)
     return free

@@ -116,6 +116,14 @@ async def test_a_free_slot_is_used(bench: Bench):
     assert (await bench.now(second)).state is State.RUNNING
 
 
+async def test_a_slot_that_no_run_waits_for_wakes_nobody(bench: Bench):
+    bench.max_running = 99
+    await bench.started()
+    assert bench.notified("kickoff-research")
+    await poll(bench, DONE)
+    assert not bench.notified("kickoff-research")
+
+
 async def test_the_last_poll_is_sent_at_the_deadline_and_ends_the_run(bench: Bench):
     run = await bench.started(deadline=60.0)
     await poll(bench, Running())
@@ -251,6 +259,9 @@ class ReadFailingStore:
         raise StoreUnavailable("disk full")
 
     def owned_elsewhere(self, _: Run) -> bool:
+        return False
+
+    def short_of_slots(self, _: str) -> bool:
         return False
 
     async def apply(self, decision: Decision) -> object:
