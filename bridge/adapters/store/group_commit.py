@@ -18,7 +18,7 @@ from bridge.adapters.store.errors import is_retryable, is_transient, unavailable
 from bridge.core.errors import StoreUnavailable
 
 MAX_BATCH = 256
-LOOP_PASSES = 3  # of the event loop before each commit, so that callers that the last one resumed can join it
+LOOP_PASSES = 3  # of the event loop before a commit of several writes, so that callers of the last one can join it
 TRIES = 5  # of a transaction that conflicts with others
 RETRY_INTERVAL = 1.0  # seconds between attempts of a write that must not be lost
 
@@ -91,7 +91,7 @@ class Batches:
 
     async def _commit_all(self) -> None:
         while self._waiting:
-            for _ in range(LOOP_PASSES):
+            for _ in range(LOOP_PASSES if len(self._waiting) > 1 else 0):
                 await asyncio.sleep(0)
             batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
             try:
