@@ -140,8 +140,8 @@ async def test_options_name_the_crews_their_inputs_and_their_results(tmp_path: P
     async with dev(tmp_path, *options, stop_with=signal.SIGINT) as started:
         assert started.addresses["crews"] == ["triage", "review"]
         good, bad = await asyncio.gather(
-            started.submit(30, crew="triage", inputs={"title": "tea", "text": "…"}),
-            started.submit(30, crew="review", inputs={"title": "coal", "text": "…"}),
+            started.submit(60, crew="triage", inputs={"title": "tea", "text": "…"}),
+            started.submit(60, crew="review", inputs={"title": "coal", "text": "…"}),
         )
         assert (good["state"], good["result_json"]) == ("succeeded", {"score": 8})
         assert (bad["state"], bad["error"]) == ("failed", {"code": "execution_failed", "message": "no such title"})
@@ -156,7 +156,7 @@ async def test_situations_are_staged_beside_runs_that_they_do_not_affect(tmp_pat
         for name in waited_for:
             staged[name] = await started.stage(situation=name, meta={"situation": name}, inputs={"topic": "dams"})
             assert staged[name]["status"] == 202
-            assert (await started.submit(30))["state"] == "succeeded"
+            assert (await started.submit(60))["state"] == "succeeded"
         found = {name: await started.get(f"/v1/runs/{run['run_id']}") for name, run in staged.items()}
         pending = {(run["run_id"], run["event"]) for run in staged.values()}
         while pending:
