@@ -36,8 +36,8 @@ class LocalHandoff:
 
     def add(self, written: Sequence[Delivery]) -> None:
         """Add deliveries that this process has written and owns."""
+        self._waiting_bytes += _bytes([delivery for delivery in written if delivery.delivery_id not in self._waiting])
         self._waiting |= {delivery.delivery_id: delivery for delivery in written}
-        self._waiting_bytes += _bytes(written)
 
     def take(self, channels: Collection[Channel], limit: int, now: float) -> list[Delivery]:
         """Take at most `limit` due deliveries, in the order written."""
