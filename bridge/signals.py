@@ -36,8 +36,8 @@ class Signals:
 
     def deliver(self, new: Sequence[Delivery] = ()) -> None:
         """Signal that a delivery may be due: one of these, or any."""
-        callbacks = [delivery.destination.channel is Channel.CALLBACK for delivery in new]
-        if not all(callbacks) or not new:
+        channels = {delivery.destination.channel for delivery in new}
+        if channels != {Channel.CALLBACK}:
             self._events["deliver-broker"].set()
-        if any(callbacks) or not new:
+        if not channels or Channel.CALLBACK in channels:
             self._events["deliver-callbacks"].set()

@@ -51,9 +51,8 @@ async def test_the_examples_of_the_page_start_runs(kickoff_bridge: RunningBridge
     head, _, body = printed.decode().partition("\r\n\r\n")
     assert head.startswith("HTTP/1.1 202"), printed.decode()
     assert json.loads(body)["crew"] == "triage"
-    kickoff_bridge.wait_for_event(
-        run_id=json.loads(body)["run_id"], within=PATIENCE
-    )  # no call begins as the crew stops
+    # otherwise a call to the crew could begin while that stops
+    kickoff_bridge.wait_for_event(run_id=json.loads(body)["run_id"], within=PATIENCE)
 
 
 def test_the_page_has_an_example_of_each_scheme():

@@ -56,6 +56,7 @@ from bridge.supervisor import Supervisor
 from tests.broker import Broker
 from tests.patience import PATIENCE
 from tests.system.acceptance.harness import eventually, free_port, works
+from tests.web_server import web_server
 
 BATCHES = 6  # of functions that raise between two checks
 ROUNDS = 60  # of a second and more; resolved names are cached for ten
@@ -310,15 +311,8 @@ async def receiver(received: set[int]) -> AsyncIterator[str]:
         remember(received, await request.json())
         return web.Response()
 
-    site = web.Application()
-    site.router.add_post("/done", take)
-    runner = web.AppRunner(site)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"http://localhost:{runner.addresses[0][1]}/done"
-    finally:
-        await runner.cleanup()
+    async with web_server(web.post("/done", take)) as url:
+        yield f"{url}/done".replace("127.0.0.1", "localhost")  # a name, so that it is resolved
 
 
 def document(folder: Path, port: int, broker_url: str, crew_url: str) -> dict[str, Any]:

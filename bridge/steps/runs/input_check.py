@@ -39,7 +39,7 @@ class CrewInputs:
         """
         crew = self._crews[request.crew]
         if self._has_current(crew) and not self._lacking(crew, crew.inputs.listed, request):
-            return
+            return  # as almost always, without a timer
         asked_before = crew.inputs.asked
         lacking = []
         with suppress(TimeoutError):

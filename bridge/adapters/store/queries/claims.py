@@ -1,6 +1,6 @@
 """Claims: ownership of rows.
 
-A process claims rows, and owns them while its heartbeat lives. Releasing a row increments its version, so that a
+A process claims rows, and owns them while its heartbeat is current. Releasing a row increments its version, so that a
 process that was merely suspended discards its result. Expiring a process locks its row in `processes`, and claiming
 locks it as well, so that no row is claimed in the name of an expired process.
 
